@@ -1,0 +1,41 @@
+"""The quickstart: SwAV on scikit-learn's bundled handwritten digits, minutes on a laptop's CPU.
+
+1,500 digits of 8x8 pixels enlarged to 32x32 to train on, 297 to test on. Digits must not be
+flipped, and have no colour to distort.
+
+  python main.py --config=configs/quickstart.py --workdir=runs/quickstart
+
+Expected: TODO
+"""
+
+from ml_collections import ConfigDict
+
+from swav_jax.config import defaults
+
+
+def get_config() -> ConfigDict:
+    config = defaults("swav")
+    config.data.name = "digits"
+    config.data.test = "test"
+    config.data.batch_size = 128
+    config.data.crops = ((2, 32, 0.4, 1.0), (4, 16, 0.1, 0.4))
+    config.data.eval_resize = config.data.eval_crop = 0
+    config.augment.flip = 0.0
+    config.augment.jitter = 0.0
+    config.augment.grey = 0.0
+    config.augment.blur = 0.0
+    config.model.arch = "resnet18_thin"
+    config.model.stem = "cifar"
+    config.model.dtype = "float32"
+    config.model.head_hidden = 128
+    config.model.dim = 32
+    config.model.prototypes = 60
+    config.method.epsilon = 0.02
+    config.method.freeze_prototypes_steps = 11
+    config.optim.base_lr = 2.0
+    config.optim.final_lr = 0.002
+    config.optim.warmup_epochs = 1.0
+    config.train.epochs = 20
+    config.train.log_every_steps = 11
+    config.checkpoint.every_epochs = 5
+    return config

@@ -1,0 +1,42 @@
+"""SwAV on 10,000 CIFAR-10 images in folders, an hour on a laptop's CPU.
+
+`data.data_dir` holds `train/<class>/*.jpg` and `test/<class>/*.jpg`; any folder of small images does.
+
+  python main.py --config=configs/swav_cifar10_small.py --workdir=runs/cifar10_small \
+    --config.data.data_dir=../shared/data/cifar10_small
+
+Expected: TODO
+"""
+
+from ml_collections import ConfigDict
+
+from swav_jax.config import defaults
+
+
+def get_config() -> ConfigDict:
+    config = defaults("swav")
+    config.data.name = "folder"
+    config.data.data_dir = "../shared/data/cifar10_small"
+    config.data.test = "test"
+    config.data.batch_size = 256
+    config.data.crops = ((2, 32, 0.3, 1.0), (2, 20, 0.1, 0.3))
+    config.data.eval_resize = config.data.eval_crop = 0
+    for strength in ("brightness", "contrast", "saturation", "hue"):
+        config.augment[strength] /= 2
+    config.augment.blur = 0.0
+    config.model.arch = "resnet18_thin"
+    config.model.stem = "cifar"
+    config.model.dtype = "float32"
+    config.model.head_hidden = 128
+    config.model.dim = 32
+    config.model.prototypes = 100
+    config.method.epsilon = 0.015
+    config.method.freeze_prototypes_steps = 39
+    config.optim.base_lr = 4.0
+    config.optim.final_lr = 0.004
+    config.optim.warmup_epochs = 1.0
+    config.train.epochs = 40
+    config.train.log_every_steps = 13
+    config.eval.knn_every_epochs = 4
+    config.checkpoint.every_epochs = 2
+    return config

@@ -1,0 +1,275 @@
+"""What can be configured, and what is refused before anything is computed."""
+
+import dataclasses
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict, config_dict
+
+from swav_jax.data.augment import Augment
+from swav_jax.methods import METHODS
+from swav_jax.methods.contract import Run
+from swav_jax.models import ARCHS
+from swav_jax.optim import OPTIMIZERS, SCHEDULES
+
+
+class ConfigError(ValueError):
+    """A setting that cannot work; the message names it and a remedy."""
+
+
+def defaults(method: str = "swav") -> ConfigDict:
+    """All settings, with the published ImageNet values of SwAV at batch 4096 where there are any.
+
+    Files in `configs/` start from here and change what their experiment needs. The section `method`
+    holds the hyper-parameters of the chosen method.
+    """
+    config = ConfigDict()
+    config.seed = 0
+    config.init_from = ""  # workdir or checkpoint whose backbone to start from
+
+    data = config.data = ConfigDict()
+    data.name = "tfds:imagenet2012"  # digits, folder, tfds:<name>
+    data.data_dir = ""
+    data.train = "train"  # subfolder or TFDS split
+    data.test = "validation"  # labelled, for k-NN; "" for none
+    data.download = False  # let TFDS fetch what is not prepared
+    data.batch_size = 4096  # images of one step over all devices
+    data.crops = ((2, 224, 0.14, 1.0), (6, 96, 0.05, 0.14))  # (number, pixels, scale from, to)
+    data.eval_resize = 256  # shorter side before the centre crop
+    data.eval_crop = 224
+    data.max_bad_fraction = 0.01  # unreadable images tolerated, as a share of the data set
+    data.threads = 0  # of the input pipeline; 0 for as many as there are cores
+
+    config.augment = ConfigDict(_fields(Augment))
+
+    model = config.model = ConfigDict()
+    model.arch = "resnet50"
+    model.stem = "imagenet"  # or cifar
+    model.dtype = "bfloat16"  # of activations; parameters are float32
+    model.bn_groups = 1  # batch-norm statistics over 1/bn_groups of the batch
+    model.head_hidden = 2048  # 0 for a linear head
+    model.head_layers = 2
+    model.dim = 128  # D
+    model.prototypes = 3000  # K
+    model.prototype_heads = 1  # independent sets of K prototypes
+
+    config.method = ConfigDict({"name": method} | _fields(METHODS[method]))
+
+    optim = config.optim = ConfigDict()
+    optim.name = "larc"
+    optim.base_lr = 4.8
+    optim.final_lr = 0.0048
+    optim.start_lr = 0.3  # of the warm-up
+    optim.warmup_epochs = 10.0
+    optim.schedule = "cosine"
+    optim.drop_epochs = ()  # of the schedule "drops"
+    optim.weight_decay = 1e-6
+    optim.momentum = 0.9
+
+    train = config.train = ConfigDict()
+    train.epochs = 100
+    train.steps = config_dict.placeholder(int)  # overrides epochs
+    train.accumulate = 1  # parts that a batch is worked through in
+    train.log_every_steps = 50
+
+    evaluation = config.eval = ConfigDict()
+    evaluation.knn_every_epochs = 0  # besides before and after training; 0 for only those
+    evaluation.knn_k = (20, 200)
+    evaluation.knn_temperature = 0.07
+    evaluation.batch_size = 256
+
+    checkpoint = config.checkpoint = ConfigDict()
+    checkpoint.every_epochs = 1
+    checkpoint.every_steps = 0
+    checkpoint.every_minutes = 0.0
+    checkpoint.keep_last = 2
+    checkpoint.keep_every_steps = 0  # keeps these for good; 0 for none
+
+    config.mesh = ConfigDict()
+    config.mesh.model = 1  # devices that share the prototypes
+    config.mesh.spread_parameters_above = 0  # elements; 0 for none but the prototypes
+
+    config.profile = ConfigDict()
+    config.profile.steps = ""  # "10:15" traces steps 10 to 14
+    return config.lock()
+
+
+def sizes(config: ConfigDict, images: int) -> Run:
+    """The lengths that follow from the configuration and the number of training images.
+
+    Raises:
+      ConfigError: a batch that the data set cannot fill.
+    """
+    batch = config.data.batch_size
+    if batch > images:
+        raise ConfigError(
+            f"data.batch_size {batch} exceeds the {images} training images: no step is possible. "
+            f"Try {2 ** int(math.log2(images))}."
+        )
+    steps_per_epoch = images // batch
+    steps = config.train.steps
+    total = config.train.epochs * steps_per_epoch if steps is None else steps
+    views = sum(crop[0] for crop in config.data.crops)
+    return Run(images, batch, views, steps_per_epoch, total)
+
+
+def check(config: ConfigDict, devices: int) -> None:
+    """Refuses a configuration that cannot run, as far as that shows without the data.
+
+    Raises:
+      ConfigError: names the first problem and a remedy.
+    """
+    problem = next(_problems(config, devices), None)
+    if problem:
+        raise ConfigError(problem)
+
+
+def _problems(config: ConfigDict, devices: int) -> Iterator[str]:
+    name = config.get("method", {}).get("name")
+    if name not in METHODS:
+        yield f"unknown method.name {name!r}; known are {', '.join(METHODS)}"
+    known = defaults(name)
+    yield from _differences(known, config)
+    if config.model.arch not in ARCHS:
+        yield f"unknown model.arch {config.model.arch!r}; known are {', '.join(ARCHS)}"
+    for path, value, choices in (
+        ("model.stem", config.model.stem, ("imagenet", "cifar")),
+        ("model.dtype", config.model.dtype, ("bfloat16", "float32", "float64")),
+        ("optim.name", config.optim.name, tuple(OPTIMIZERS)),
+        ("optim.schedule", config.optim.schedule, tuple(SCHEDULES)),
+    ):
+        if value not in choices:
+            yield f"unknown {path} {value!r}; known are {', '.join(choices)}"
+    source = config.data.name
+    if source not in ("digits", "folder") and not source.startswith("tfds:"):
+        yield f"unknown data.name {source!r}; use digits, folder or tfds:<name>"
+    if source == "folder" and not config.data.data_dir:
+        yield "data.name is folder, so data.data_dir must name the folder of images"
+    if not config.data.crops:
+        yield "data.crops is empty; it lists (number, pixels, smallest scale, largest scale)"
+    for crop in config.data.crops:
+        if len(crop) != 4 or crop[0] < 1 or crop[1] < 1 or not 0 < crop[2] <= crop[3] <= 1:
+            yield f"data.crops has {crop}; each is (number, pixels, 0 < scale from <= scale to <= 1)"
+    batch, parts, shards = config.data.batch_size, config.train.accumulate, config.mesh.model
+    for path, value in (
+        ("data.batch_size", batch),
+        ("train.accumulate", parts),
+        ("mesh.model", shards),
+        ("model.bn_groups", config.model.bn_groups),
+        ("train.log_every_steps", config.train.log_every_steps),
+        ("model.dim", config.model.dim),
+        ("eval.batch_size", config.eval.batch_size),
+    ):
+        if value < 1:
+            yield f"{path} is {value}; it must be at least 1"
+    if devices % shards:
+        yield f"mesh.model {shards} does not divide the {devices} devices"
+    rows = devices // shards
+    if batch % (rows * parts):
+        unit = rows * parts
+        yield (
+            f"data.batch_size {batch} is not a multiple of {unit} ({rows} data-parallel devices x "
+            f"{parts} accumulated parts); try {max(round(batch / unit), 1) * unit}"
+        )
+    if batch // parts % config.model.bn_groups:
+        yield (
+            f"model.bn_groups {config.model.bn_groups} does not divide the {batch // parts} images "
+            "that are worked on at a time"
+        )
+    if config.model.prototypes % shards:
+        yield f"mesh.model {shards} does not divide model.prototypes {config.model.prototypes}"
+    if not 0 <= config.data.max_bad_fraction <= 1:
+        yield f"data.max_bad_fraction {config.data.max_bad_fraction} is not a share from 0 to 1"
+
+
+def lr_warning(config: ConfigDict) -> list[str]:
+    """Warns of a LARC learning rate far from the published ones (0.6 at batch 256, 4.8 at 4096)."""
+    if config.optim.name != "larc" or config.method.name != "swav":
+        return []
+    batch, lr = config.data.batch_size, config.optim.base_lr
+    usual = 0.6 * (batch / 256) ** 0.75  # through both published points
+    if usual / 8 <= lr <= usual * 8:
+        return []
+    return [
+        f"optim.base_lr {lr:g} is far from {usual:.2g}, which the published 0.6 at batch 256 and "
+        f"4.8 at 4096 suggest for batch {batch}; training may stall or diverge."
+    ]
+
+
+def _fields(cls: type) -> dict[str, Any]:
+    """The fields of a dataclass that have defaults."""
+    fields = dataclasses.fields(cls)
+    return {f.name: f.default for f in fields if f.default is not dataclasses.MISSING}
+
+
+def _differences(known: ConfigDict, config: ConfigDict, prefix: str = "") -> Iterator[str]:
+    """Keys that no code reads, keys that are missing, values of another type."""
+    for key in config:
+        if key not in known:
+            yield f"unknown setting {prefix}{key}; {prefix or 'the top level '}has {', '.join(known)}"
+    for key, default in known.items():
+        if key not in config:
+            yield f"missing setting {prefix}{key} (default {default!r})"
+            continue
+        value = config[key]
+        if isinstance(default, ConfigDict):
+            yield from _differences(default, value, f"{prefix}{key}.")
+        elif not _same_kind(default, value):
+            yield (
+                f"{prefix}{key} is {value!r}, of type {type(value).__name__}; "
+                f"expected {type(default).__name__}, like {default!r}"
+            )
+
+
+def _same_kind(default: Any, value: Any) -> bool:
+    if default is None:
+        return value is None or isinstance(value, int)
+    if isinstance(default, tuple):
+        return isinstance(value, tuple | list)
+    if isinstance(default, bool) or isinstance(value, bool):
+        return isinstance(default, bool) and isinstance(value, bool)
+    if isinstance(default, float):
+        return isinstance(value, float | int)
+    return isinstance(value, type(default))
+
+
+def to_json(config: ConfigDict) -> str:
+    """The configuration as text; equal for equal configurations."""
+    return json.dumps(json.loads(config.to_json()), indent=2, sort_keys=True) + "\n"
+
+
+def claim_workdir(config: ConfigDict, workdir: Path) -> None:
+    """Writes `config.json` into a new workdir, or sees that the run in it has the same settings.
+
+    Raises:
+      ConfigError: another run lives there; nothing is changed.
+    """
+    path = workdir / "config.json"
+    if path.exists():
+        old, new = json.loads(path.read_text()), json.loads(to_json(config))
+        changed = sorted(_changed(old, new))
+        if changed:
+            raise ConfigError(
+                f"{workdir} holds a run with other settings ({'; '.join(changed[:5])}). "
+                "Choose another --workdir, or the old settings to go on with that run."
+            )
+        return
+    if workdir.exists() and (workdir / "checkpoints").exists():
+        raise ConfigError(
+            f"{workdir} holds checkpoints but no config.json, so it is not known what they are of. "
+            "Choose another --workdir."
+        )
+    workdir.mkdir(parents=True, exist_ok=True)
+    path.write_text(to_json(config))
+
+
+def _changed(old: dict, new: dict, prefix: str = "") -> Iterator[str]:
+    for key in old.keys() | new.keys():
+        a, b = old.get(key), new.get(key)
+        if isinstance(a, dict) and isinstance(b, dict):
+            yield from _changed(a, b, f"{prefix}{key}.")
+        elif a != b:
+            yield f"{prefix}{key}: {a!r} there, {b!r} here"

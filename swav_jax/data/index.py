@@ -1,0 +1,90 @@
+"""Which image is where in training: the data position is the step.
+
+Sample `position = step * batch_size + row` of the endless training sequence is image
+`epoch_order(seed, epoch, size)[position within the epoch]`; host h of H takes rows
+`[h, h + 1) * batch_size / H` of every global batch. All of it is arithmetic on the global step, so
+a run resumes at any step, on any number of hosts, with nothing to save.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+from jaxtyping import Int64
+
+OrderFn = Callable[[int], np.ndarray]
+
+
+def epoch_order(seed: int, epoch: int, size: int) -> Int64[np.ndarray, " N"]:
+    """A permutation of the N images, the same on every host and numpy version.
+
+    `numpy.random.RandomState`'s stream is frozen by numpy's compatibility policy. Every host makes
+    the whole permutation, once an epoch: 8 bytes and about 20 ns an image while it fits in cache,
+    about 100 ns beyond. ImageNet's 1.28 M take 10 MB and 30 ms; 1 billion would take 8 GB and
+    about 2 minutes a host, an epoch of days.
+    """
+    return np.random.RandomState([seed, epoch]).permutation(np.int64(size))
+
+
+def steps_per_epoch(size: int, batch_size: int) -> int:
+    """Whole global batches in an epoch; the images left over wait for another epoch's order.
+
+    Raises:
+        ValueError: the data set is smaller than one global batch.
+    """
+    if size < batch_size:
+        raise ValueError(
+            f"{size} images do not fill one batch of {batch_size}: lower data.batch_size to at "
+            f"most {size}, or add images"
+        )
+    return size // batch_size
+
+
+def host_rows(batch_size: int, host: int, hosts: int) -> slice:
+    """The rows of every global batch that one host reads.
+
+    Raises:
+        ValueError: the batch does not divide evenly among the hosts.
+    """
+    if batch_size % hosts:
+        raise ValueError(
+            f"a global batch of {batch_size} does not divide among {hosts} hosts: make "
+            f"data.batch_size a multiple of {hosts}"
+        )
+    rows = batch_size // hosts
+    return slice(host * rows, (host + 1) * rows)
+
+
+def batch_indices(
+    order: OrderFn, size: int, batch_size: int, host: int = 0, hosts: int = 1
+) -> Callable[[int], tuple[int, Int64[np.ndarray, " b"]]]:
+    """The function from a global step to this host's `(epoch, int64 [b] image indices)`.
+
+    Args:
+        order: `epoch -> int [at least steps_per_epoch * batch_size]`, the images of an epoch in
+            training order. Called once an epoch and kept; not thread-safe.
+        size: N, images in the data set.
+        batch_size: B, rows of a global batch.
+        host: this host's number.
+        hosts: how many hosts share a batch.
+    """
+    per_epoch = steps_per_epoch(size, batch_size)
+    rows = host_rows(batch_size, host, hosts)
+    kept: tuple[int, np.ndarray] = (-1, np.empty(0, np.int64))
+
+    def indices(step: int) -> tuple[int, Int64[np.ndarray, " b"]]:
+        nonlocal kept
+        epoch, step_in_epoch = divmod(int(step), per_epoch)
+        if kept[0] != epoch:
+            kept = (epoch, _checked(order(epoch), per_epoch * batch_size, size))
+        batch = kept[1][step_in_epoch * batch_size : (step_in_epoch + 1) * batch_size]
+        return epoch, batch[rows].astype(np.int64)
+
+    return indices
+
+
+def _checked(order: np.ndarray, least: int, size: int) -> np.ndarray:
+    if len(order) < least:
+        raise ValueError(f"the epoch's order holds {len(order)} samples; an epoch needs {least}")
+    if order.min() < 0 or order.max() >= size:
+        raise ValueError(f"the epoch's order names images outside 0..{size - 1}")
+    return order

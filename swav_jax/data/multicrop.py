@@ -1,0 +1,427 @@
+"""Multi-crop on the host: each image is decoded once and cut into V crops, exactly repeatable.
+
+Every random number is a function of (seed, epoch, image, crop) and every batch one of its global
+step, so the same seed gives the same bytes with any number of threads or hosts, and after a
+restart at any step. All work on pixels is TensorFlow's, outside Python's lock, so it scales with
+the host's cores.
+"""
+
+import math
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from absl import logging
+
+from swav_jax.data import index
+from swav_jax.data.sources import DataError, Source
+
+Crops = Sequence[tuple[int, int, float, float]]  # (count, size in pixels, min scale, max scale)
+
+TRIES = 10  # of a random crop, before the central fallback; torchvision's number
+MIN_ASPECT, MAX_ASPECT = 3 / 4, 4 / 3  # width / height; torchvision's default
+REPLACEMENTS = 64  # images tried in place of an unreadable one
+READ_AHEAD = 2  # whole batches
+
+
+class Batches:
+    """An iterator of numpy batches that watches its source.
+
+    Attributes:
+        wait_seconds: how long the consumer waited for the last batch.
+        stage_seconds: mean thread seconds an image of the last batch spent in `read` (reading and
+            decoding) and `crop`. When `wait_seconds` is high, the larger one is the slow stage.
+        unreadable: numbers of the images that this host has found unreadable.
+    """
+
+    def __init__(
+        self, dataset: tf.data.Dataset, source: Source, max_bad_fraction: float, replaced: bool
+    ):
+        self.wait_seconds = 0.0
+        self.stage_seconds = {"read": 0.0, "crop": 0.0}
+        self.unreadable: set[int] = set()
+        self._batches = dataset.as_numpy_iterator()
+        self._source = source
+        self._max_bad = max_bad_fraction * source.size
+        self._replaced = replaced
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return self
+
+    def __next__(self) -> dict[str, Any]:
+        start = time.perf_counter()
+        try:
+            batch = next(self._batches)
+        except tf.errors.InvalidArgumentError as error:
+            if "Cannot batch tensors with different shapes" not in str(error):
+                raise
+            raise DataError(
+                "the images differ in size: set a resize and a crop for evaluation"
+            ) from error
+        self.wait_seconds = time.perf_counter() - start
+        seconds = batch.pop("seconds").mean(axis=0)
+        self.stage_seconds = {"read": float(seconds[0]), "crop": float(seconds[1])}
+        for wanted, tried in zip(batch.pop("wanted"), batch.pop("tried"), strict=True):
+            if tried:
+                self._note(int(wanted), int(tried))
+        return batch
+
+    def _note(self, wanted: int, tried: int) -> None:
+        """Names and counts the unreadable images that were tried in place of `wanted`."""
+        size = self._source.size
+        step = _replacement_step(size)
+        for bad in ((wanted + k * step) % size for k in range(tried)):
+            if bad not in self.unreadable:
+                self.unreadable.add(bad)
+                logging.warning(
+                    "cannot read %s (%s); %s",
+                    self._source.describe(bad),
+                    _why_unreadable(self._source, bad),
+                    "another image takes its place" if self._replaced else "it is left out",
+                )
+        if len(self.unreadable) > self._max_bad or (
+            self._replaced and tried == min(REPLACEMENTS, size)
+        ):
+            some = [self._source.describe(bad) for bad in sorted(self.unreadable)[:5]]
+            raise DataError(
+                f"{len(self.unreadable)} of {size} images cannot be read and "
+                f"data.max_bad_fraction allows {self._max_bad:g}: {', '.join(some)}"
+                f"{' ...' if len(self.unreadable) > len(some) else ''}. Repair or remove them (the "
+                "log names each with its reason), or raise data.max_bad_fraction"
+            )
+
+
+def train_batches(
+    source: Source,
+    crops: Crops,
+    batch_size: int,
+    *,
+    seed: int,
+    first_step: int = 0,
+    last_step: int | None = None,
+    host: int = 0,
+    hosts: int = 1,
+    order: index.OrderFn | None = None,
+    max_bad_fraction: float = 0.01,
+    threads: int = 0,
+) -> Batches:
+    """Endless multi-crop batches from any global step on.
+
+    An unreadable image is replaced by another, always the same one, named in the log and counted.
+
+    Args:
+        source: N images.
+        crops: `(count, size, min_scale, max_scale)` for each resolution; scales are shares of the
+            image's area.
+        batch_size: B, rows of a global batch over all hosts.
+        seed: of the order and of the crops.
+        first_step: global step of the first batch; the epoch is `first_step // (N // B)`.
+        last_step: global step before which to stop; None goes on for ever. An `order` that is only
+            known up to an epoch's end needs it, because batches are made ahead.
+        host: this host's number.
+        hosts: how many hosts share a batch.
+        order: `epoch -> int [at least (N // B) * B]` image numbers, instead of a permutation drawn
+            from `seed`. An image may occur several times, and gets the same crops each time.
+        max_bad_fraction: of N; more unreadable images on one host than this stop the iterator.
+        threads: that decode and crop; 0 takes one for each core.
+
+    Returns:
+        An iterator of `{"crops": tuple of uint8 [b, count, S, S, 3], "index": int32 [b]}` with
+        b = B / hosts; `index` is that of the image shown, a replacement's too.
+
+    Raises:
+        ValueError: the sizes do not fit (see `index.py`).
+        DataError: from the iterator, when too many images are unreadable.
+    """
+
+    def permutation(epoch: int) -> np.ndarray:
+        return index.epoch_order(seed, epoch, source.size)
+
+    indices = index.batch_indices(order or permutation, source.size, batch_size, host, hosts)
+
+    def seeds_and_indices(step: np.int64) -> np.ndarray:
+        epoch, images = indices(step)
+        return np.stack([np.full_like(images, (seed << 32) + epoch), images], axis=-1)
+
+    def rows(step: tf.Tensor) -> tf.data.Dataset:
+        columns = tf.numpy_function(seeds_and_indices, [step], tf.int64)
+        return tf.data.Dataset.from_tensor_slices(tf.ensure_shape(columns, [None, 2]))
+
+    def sample(seed_and_index: tf.Tensor) -> dict[str, Any]:
+        wanted = seed_and_index[1]
+        begin = tf.timestamp()
+        with tf.control_dependencies([begin]):
+            image, shown, tried = _read_or_replace(source, wanted)
+        with tf.control_dependencies([image]):
+            decoded = tf.timestamp()
+        with tf.control_dependencies([decoded]):
+            views = multi_crop(image, crops, tf.stack([seed_and_index[0], shown]))
+        with tf.control_dependencies(views):
+            end = tf.timestamp()
+        return {
+            "crops": views,
+            "index": tf.cast(shown, tf.int32),
+            "wanted": wanted,
+            "tried": tried,
+            "seconds": tf.stack([decoded - begin, end - decoded]),
+        }
+
+    steps = tf.data.Dataset.range(
+        first_step, np.iinfo(np.int64).max if last_step is None else last_step
+    )
+    samples = steps.flat_map(rows)
+    return Batches(
+        _in_parallel(samples, sample, batch_size // hosts, threads),
+        source,
+        max_bad_fraction,
+        replaced=True,
+    )
+
+
+def eval_batches(
+    source: Source,
+    batch_size: int,
+    *,
+    resize: int,
+    crop: int,
+    host: int = 0,
+    hosts: int = 1,
+    max_bad_fraction: float = 0.01,
+    threads: int = 0,
+) -> Batches:
+    """One pass over the images in order, each resized and cut from its centre, as torchvision does.
+
+    Args:
+        source: N images.
+        batch_size: B, rows of a global batch over all hosts.
+        resize: pixels of the shorter side; 0 leaves the images as they are.
+        crop: S, pixels of the central square; 0 is `resize`, or the whole image without `resize`
+            (then all images must have one size).
+        host: this host's number.
+        hosts: how many hosts share a batch; each gets the same number of batches.
+        max_bad_fraction: of N; more unreadable images on one host than this stop the iterator.
+        threads: that decode and crop; 0 takes one for each core.
+
+    Returns:
+        An iterator of `{"image": uint8 [b, S, S, 3], "index": int32 [b], "valid": bool [b]}` with
+        b = B / hosts. The rows that fill up the last batch are copies of the last image, those of
+        an unreadable image are black; neither is `valid`.
+
+    Raises:
+        ValueError: the batch does not divide among the hosts, or resize < crop.
+        DataError: from the iterator: too many unreadable images, or differing sizes.
+    """
+    if 0 < resize < crop:
+        raise ValueError(f"a crop of {crop} pixels does not fit images resized to {resize}")
+    rows = index.host_rows(batch_size, host, hosts)
+
+    def sample(position: tf.Tensor) -> dict[str, Any]:
+        wanted = tf.minimum(position, source.size - 1)
+        begin = tf.timestamp()
+        with tf.control_dependencies([begin]):
+            image, shown, tried = _read_or_replace(source, wanted, candidates=1)
+        with tf.control_dependencies([image]):
+            decoded = tf.timestamp()
+        with tf.control_dependencies([decoded]):
+            image = central_crop(image, resize, crop)
+        with tf.control_dependencies([image]):
+            end = tf.timestamp()
+        return {
+            "image": image,
+            "index": tf.cast(wanted, tf.int32),
+            "valid": (position < source.size) & (shown >= 0),
+            "wanted": wanted,
+            "tried": tried,
+            "seconds": tf.stack([decoded - begin, end - decoded]),
+        }
+
+    batches = tf.data.Dataset.range(-(-source.size // batch_size))
+    positions = batches.flat_map(
+        lambda n: tf.data.Dataset.range(n * batch_size + rows.start, n * batch_size + rows.stop)
+    )
+    return Batches(
+        _in_parallel(positions, sample, batch_size // hosts, threads),
+        source,
+        max_bad_fraction,
+        replaced=False,
+    )
+
+
+# ---- pixels -------------------------------------------------------------------------------------
+
+
+def multi_crop(image: tf.Tensor, crops: Crops, seed: tf.Tensor) -> tuple[tf.Tensor, ...]:
+    """Cuts random crops.
+
+    Args:
+        image: uint8 [H, W, 3].
+        crops: `(count, size, min_scale, max_scale)` for each resolution.
+        seed: int64 [2].
+
+    Returns:
+        uint8 [count, S, S, 3] for each resolution.
+    """
+    counts = [count for count, *_ in crops]
+    low, high = (np.repeat([c[k] for c in crops], counts)[:, None] for k in (2, 3))
+    uniform = tf.random.stateless_uniform(
+        [sum(counts), TRIES, 4], seed, dtype=tf.float64, alg="philox"
+    )
+    boxes = random_boxes(uniform, tf.shape(image)[:2], low, high)
+    return tuple(
+        cut(image, some, size)
+        for some, (_, size, _, _) in zip(tf.split(boxes, counts), crops, strict=True)
+    )
+
+
+def random_boxes(
+    uniform: tf.Tensor, image_size: tf.Tensor, min_scale: np.ndarray, max_scale: np.ndarray
+) -> tf.Tensor:
+    """The boxes of RandomResizedCrop (Szegedy et al. 2015, as in torchvision).
+
+    Of ten tries, area ~ U(min_scale, max_scale) of the image and log(width / height) ~
+    U(log 3/4, log 4/3), the first that fits is placed uniformly; if none fits, the box is the
+    largest central one with an aspect in that range.
+
+    Args:
+        uniform: float64 [n, tries, 4] in [0, 1): area, aspect, top and left of each try.
+        image_size: int32 [2], height and width.
+        min_scale: smallest share of the image's area, float64 [n, 1].
+        max_scale: largest share, float64 [n, 1].
+
+    Returns:
+        int32 [n, 4]: top, left, height, width.
+    """
+    size = tf.cast(image_size, tf.float64)
+    log_aspects = math.log(MIN_ASPECT), math.log(MAX_ASPECT)
+    area = tf.reduce_prod(size) * (min_scale + (max_scale - min_scale) * uniform[..., 0])
+    aspect = tf.exp(log_aspects[0] + (log_aspects[1] - log_aspects[0]) * uniform[..., 1])
+    box = tf.round(tf.sqrt(tf.stack([area / aspect, area * aspect], axis=-1)))  # [n, tries, 2]
+    corner = tf.floor(uniform[..., 2:] * (size - box + 1))
+
+    fits = tf.reduce_all((box > 0) & (box <= size), axis=-1)  # [n, tries]
+    first = tf.argmax(tf.cast(fits, tf.int32), axis=-1)  # of equal values the first
+    chosen = tf.gather(tf.concat([corner, box], axis=-1), first, batch_dims=1)
+
+    largest = tf.round(size[::-1] * [1 / MIN_ASPECT, MAX_ASPECT])  # for the full other side
+    fallback = tf.minimum(size, largest)
+    central = tf.concat([(size - fallback) // 2, fallback], axis=0)
+    return tf.cast(tf.where(tf.reduce_any(fits, axis=-1)[:, None], chosen, central), tf.int32)
+
+
+def cut(image: tf.Tensor, boxes: tf.Tensor, size: int) -> tf.Tensor:
+    """Crops boxes and resizes each.
+
+    Args:
+        image: uint8 [H, W, 3].
+        boxes: int32 [n, 4] (n known): top, left, height, width.
+        size: S.
+
+    Returns:
+        uint8 [n, S, S, 3].
+    """
+    count = boxes.shape[0]
+    begins = tf.pad(boxes[:, :2], [[0, 0], [1, 1]])
+    extents = tf.pad(boxes[:, 2:], [[0, 0], [1, 1]], constant_values=-1)  # -1: all of that axis
+    scales = tf.cast(size / boxes[:, 2:], tf.float32)
+    crops = [
+        _resample(tf.slice(image[None], begin, extent), size, scale, [0.0, 0.0])
+        for begin, extent, scale in zip(
+            *(tf.unstack(x, count) for x in (begins, extents, scales)), strict=True
+        )
+    ]
+    return _rounded(tf.concat(crops, axis=0))
+
+
+def central_crop(image: tf.Tensor, resize: int, crop: int) -> tf.Tensor:
+    """Resize(shorter side) and CenterCrop in one resampling: uint8 [H, W, 3] -> [S, S, 3]."""
+    if not resize and not crop:
+        return image
+    size = tf.shape(image)[:2]
+    shorter = tf.reduce_min(size)
+    resized = size * resize // shorter if resize else size
+    corner = tf.round((tf.cast(resized, tf.float64) - (crop or resize)) / 2)
+    scale = tf.cast(resized / size, tf.float32)
+    shift = -tf.cast(corner, tf.float32)
+    return _rounded(_resample(image[None], crop or resize, scale, shift)[0])
+
+
+def _resample(images: tf.Tensor, size: int, scale: tf.Tensor, shift: tf.Tensor) -> tf.Tensor:
+    """Bilinear with antialiasing, as Pillow: output pixel = input pixel * scale + shift."""
+    return tf.raw_ops.ScaleAndTranslate(
+        images=images,
+        size=[size, size],
+        scale=scale,
+        translation=shift,
+        kernel_type="triangle",
+        antialias=True,
+    )
+
+
+def _rounded(levels: tf.Tensor) -> tf.Tensor:
+    return tf.cast(levels + 0.5, tf.uint8)  # means of grey levels, so within 0..255
+
+
+# ---- tf.data ------------------------------------------------------------------------------------
+
+
+def _in_parallel(
+    rows: tf.data.Dataset, sample: Callable, batch_size: int, threads: int
+) -> tf.data.Dataset:
+    """Batches of `sample(row)`, computed by a fixed number of threads, in the rows' order."""
+    threads = threads or len(os.sched_getaffinity(0))
+    options = tf.data.Options()
+    options.deterministic = True
+    options.autotune.enabled = False
+    options.threading.private_threadpool_size = threads
+    options.threading.max_intra_op_parallelism = 1  # images are parallel already
+    samples = rows.map(sample, num_parallel_calls=threads)
+    return samples.batch(batch_size, drop_remainder=True).prefetch(READ_AHEAD).with_options(options)
+
+
+def _read_or_replace(
+    source: Source, wanted: tf.Tensor, candidates: int = REPLACEMENTS
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Reads an image or, if that fails, the next of its fixed line of replacements.
+
+    TensorFlow has no try; a data set of candidates that leaves out those with errors is one.
+
+    Returns:
+        uint8 [H, W, 3] image, its int64 [] number (-1 and a black pixel if all failed), and how
+        many candidates failed, int64 [].
+    """
+    if not source.may_fail:
+        return source.read(wanted), wanted, tf.constant(0, tf.int64)
+
+    def read(k: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        number = (wanted + k * _replacement_step(source.size)) % source.size
+        return source.read(number), number, k
+
+    candidates = min(candidates, source.size)
+    readable = tf.data.Dataset.range(candidates).map(read).ignore_errors()
+    none = tf.data.Dataset.from_tensors(
+        (tf.zeros([1, 1, 3], tf.uint8), np.int64(-1), np.int64(candidates))
+    )
+    return readable.concatenate(none).take(1).get_single_element()
+
+
+def _replacement_step(size: int) -> int:
+    """A stride that visits every image once: near the golden section of N, and coprime to it.
+
+    Damaged files often lie side by side; the stride leaves such a neighbourhood at once.
+    """
+    step = max(1, round(size * 0.618))
+    while math.gcd(step, size) != 1:
+        step += 1
+    return step
+
+
+def _why_unreadable(source: Source, number: int) -> str:
+    """The first line of the error, by reading the image once more."""
+    try:
+        source.read(tf.constant(number, tf.int64))
+    except tf.errors.OpError as error:
+        return error.message.splitlines()[0]
+    return "it was unreadable a moment ago"

@@ -1,0 +1,123 @@
+"""What a run writes down: metrics.jsonl, TensorBoard events, results.json, a line on the terminal."""
+
+import json
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+from absl import logging
+from tqdm import tqdm
+
+
+class Logbook:
+    """The record of one run; a silent one on all hosts but the first.
+
+    Args:
+      workdir: where the files go.
+      first_step: steps already done; lines of `metrics.jsonl` from there on belong to steps that
+        will be made again and are removed.
+      total_steps: where training ends.
+      batch_size: images of a step.
+      active: whether this host writes.
+    """
+
+    def __init__(
+        self, workdir: Path, *, first_step: int, total_steps: int, batch_size: int, active: bool
+    ):
+        self._workdir, self._batch_size, self._active = workdir, batch_size, active
+        self._last = (time.perf_counter(), first_step)
+        self._waited = 0.0
+        if not active:
+            return
+        self._path = workdir / "metrics.jsonl"
+        if self._path.exists():
+            lines = self._path.read_text().splitlines(keepends=True)
+            kept = [line for line in lines if _step_of(line) < first_step]
+            self._path.write_text("".join(kept))
+        self._events = tf.summary.create_file_writer(str(workdir / "tensorboard"))
+        self._bar = tqdm(
+            total=total_steps,
+            initial=first_step,
+            unit="step",
+            dynamic_ncols=True,
+            disable=not sys.stderr.isatty(),
+        )
+
+    def waited(self, seconds: float) -> None:
+        """Adds to the time that training waited for data since the last line."""
+        self._waited += seconds
+
+    def advance(self, step: int) -> None:
+        """Moves the progress bar to a finished step."""
+        if self._active:
+            self._bar.update(step + 1 - self._bar.n)
+
+    def speed(self, step: int) -> dict[str, float]:
+        """Throughput and share of time spent waiting for data since the last call."""
+        now, (then, last) = time.perf_counter(), self._last
+        elapsed = max(now - then, 1e-9)
+        done = max(step + 1 - last, 0)
+        speed = {
+            "images_per_second": done * self._batch_size / elapsed,
+            "data_wait_share": min(self._waited / elapsed, 1.0),
+        }
+        self._last, self._waited = (now, step + 1), 0.0
+        return speed
+
+    def skip_time(self) -> None:
+        """Leaves the time since the last line, spent on something else, out of the next one."""
+        self._last, self._waited = (time.perf_counter(), self._last[1]), 0.0
+
+    def write(self, step: int, epoch: float, metrics: Mapping[str, float]) -> None:
+        """Records metrics after a step, in the files and on the terminal."""
+        if not self._active:
+            return
+        line = {"step": step, "epoch": round(epoch, 4)} | {k: float(v) for k, v in metrics.items()}
+        with self._path.open("a") as file:
+            file.write(json.dumps(line) + "\n")
+        with self._events.as_default(step=step):
+            for name, value in metrics.items():
+                tf.summary.scalar(name, float(value))
+        self._events.flush()
+        text = "  ".join(f"{name} {value:.4g}" for name, value in metrics.items())
+        if self._bar.disable:
+            logging.info("step %d/%d  epoch %.2f  %s", step + 1, self._bar.total, epoch, text)
+        elif "loss" in metrics:
+            rate = metrics.get("images_per_second", 0.0)
+            self._bar.set_postfix_str(f"loss {metrics['loss']:.3f}, {rate:.0f} img/s")
+        else:
+            self._bar.write(f"epoch {epoch:.4g}: {text}")
+
+    def close(self) -> None:
+        """Ends the progress bar and flushes the events."""
+        if self._active:
+            self._bar.close()
+            self._events.close()
+
+
+def update_results(workdir: Path, task: str, results: Mapping[str, Any]) -> dict[str, Any]:
+    """Merges a task's results into `results.json` and returns that task's."""
+    path = workdir / "results.json"
+    everything = read_results(workdir)
+    everything[task] = everything.get(task, {}) | dict(results)
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(everything, indent=2) + "\n")
+    partial.replace(path)
+    return everything[task]
+
+
+def read_results(workdir: Path) -> dict[str, Any]:
+    """The contents of `results.json`; empty if there is none."""
+    path = workdir / "results.json"
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
+def _step_of(line: str) -> float:
+    """The step of a line; infinity for one that a kill cut short."""
+    try:
+        return json.loads(line)["step"]
+    except (json.JSONDecodeError, KeyError):
+        return float("inf")

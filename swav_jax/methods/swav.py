@@ -1,0 +1,220 @@
+"""SwAV: predict a crop's cluster code from another crop of the same image.
+
+Caron et al., 2020, "Unsupervised Learning of Visual Features by Contrasting Cluster Assignments":
+embeddings z of unit length, prototypes C of unit length, scores s = C z, codes q of the assignment
+crops by Sinkhorn-Knopp over the batch (and a queue of earlier embeddings), and the loss
+-sum_k q_k log softmax_k(s / tau) between each code and every other crop of the image.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Bool, Float
+
+from swav_jax import sharding
+from swav_jax.methods import contract
+from swav_jax.models import Encoder, init_prototypes
+from swav_jax.ops import diagnostics, losses, queue
+from swav_jax.ops.similarity import similarity, unit
+from swav_jax.ops.sinkhorn import harden, sinkhorn
+
+
+@dataclass(frozen=True)
+class SwAV(contract.Method):
+    """Settings of SwAV; the defaults are the published ones for ImageNet at batch 4096."""
+
+    encoder: Encoder
+    prototypes: int  # K
+    heads: int  # sets of K prototypes
+    temperature: float = 0.1  # tau
+    epsilon: float = 0.05
+    sinkhorn_iterations: int = 3
+    hard_codes: bool = False
+    assignment_crops: tuple[int, ...] = (0, 1)
+    freeze_prototypes_steps: int = 313
+    queue_length: int = 0  # embeddings remembered of each assignment crop; 0 for no queue
+    queue_start_epoch: int = 15
+
+    def check(self, run: contract.Run) -> list[str]:
+        """Refuses impossible settings; warns of those that are known to get stuck at ln K."""
+        if self.queue_length % run.batch_size:
+            raise ValueError(
+                f"method.queue_length {self.queue_length} is not a multiple of data.batch_size "
+                f"{run.batch_size}: whole batches enter and leave the queue. Try "
+                f"{round(self.queue_length / run.batch_size) * run.batch_size or run.batch_size}."
+            )
+        outside = [a for a in self.assignment_crops if not 0 <= a < run.views]
+        if outside or not self.assignment_crops:
+            raise ValueError(
+                f"method.assignment_crops {self.assignment_crops} must name crops from 0 to "
+                f"{run.views - 1}: data.crops cuts {run.views} of each image."
+            )
+        if run.views < 2:
+            raise ValueError("SwAV compares crops of an image: data.crops must cut at least two.")
+        if self.freeze_prototypes_steps > run.total_steps:
+            raise ValueError(
+                f"method.freeze_prototypes_steps {self.freeze_prototypes_steps} exceeds the "
+                f"{run.total_steps} steps of the training: the prototypes would never move."
+            )
+        warnings = []
+        seen = run.batch_size + self.queue_length
+        if seen * 4 < self.prototypes:
+            warnings.append(
+                f"Each code is computed from {seen} samples for {self.prototypes} prototypes: "
+                "most get none, and the loss tends to stay at ln K. Set method.queue_length to a few "
+                f"thousand, or model.prototypes to at most {4 * seen}."
+            )
+        if self.prototypes > run.size:
+            warnings.append(
+                f"model.prototypes {self.prototypes} exceeds the {run.size} images: some prototypes can never "
+                f"be used. Something like {max(run.size // 20, 2)} is a start."
+            )
+        if self.epsilon < 0.0114:
+            warnings.append(
+                f"method.epsilon {self.epsilon} overflows exp(1/epsilon) in float32 in other "
+                "implementations; here it is safe, but codes are close to one-hot."
+            )
+        return warnings
+
+    def init(
+        self, key: jax.Array, crops: contract.Crops, size: int
+    ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+        """Encoder and prototypes as PyTorch draws them; an empty queue if there is one."""
+        key, *head_keys = jax.random.split(key, 1 + self.heads)
+        variables = self.encoder.init(key, crops, train=True)
+        head = self.encoder.head
+        prototypes = {
+            f"prototypes{i}": init_prototypes(k, self.prototypes, head.dim, head.param_dtype)
+            for i, k in enumerate(head_keys)
+        }
+        extra = {}
+        if self.queue_length:
+            shape = (len(self.assignment_crops), self.queue_length, head.dim)
+            extra = {
+                "queue": jnp.zeros(shape, head.param_dtype),
+                "queue_filled": jnp.zeros((), jnp.int32),
+            }
+        return variables["params"] | {"prototypes": prototypes}, variables["batch_stats"], extra
+
+    def frozen(self, clock: contract.Clock) -> dict[str, Bool[Array, ""] | bool]:
+        """Prototypes stand still while the embedding takes shape."""
+        return {"prototypes": clock.step < self.freeze_prototypes_steps}
+
+    def before_step(
+        self, params: dict[str, Any], extra: dict[str, Any]
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Prototypes go back to the unit sphere; the step is taken from there."""
+        return params | {"prototypes": jax.tree.map(unit, params["prototypes"])}, extra
+
+    def forward(
+        self,
+        params: dict[str, Any],
+        batch_stats: dict[str, Any],
+        extra: dict[str, Any],
+        crops: contract.Crops,
+    ) -> tuple[Float[Array, "B V D"], dict[str, Any]]:
+        """Unit-length embeddings of all crops."""
+        variables = {"params": params, "batch_stats": batch_stats}
+        embedding, updates = self.encoder.apply(
+            variables, crops, train=True, mutable=["batch_stats"]
+        )
+        return embedding, updates["batch_stats"]
+
+    def loss(
+        self,
+        params: dict[str, Any],
+        extra: dict[str, Any],
+        outputs: Float[Array, "B V D"],
+        index: Array,
+        clock: contract.Clock,
+    ) -> tuple[Float[Array, ""], tuple[dict[str, Any], contract.Metrics]]:
+        """Swapped prediction, averaged over the prototype heads."""
+        embedding = outputs
+        heads = [
+            self._head_loss(prototypes, embedding, extra)
+            for prototypes in params["prototypes"].values()
+        ]
+        loss, metrics = jax.tree.map(lambda *x: jnp.mean(jnp.stack(x)), *heads)
+        assigned = lax.stop_gradient(embedding)[:, self.assignment_crops, :]
+        metrics["embedding_std"] = diagnostics.embedding_std(assigned[:, 0])
+        if self.queue_length:
+            metrics["queue_used"] = self._queue_full(extra).astype(loss.dtype)
+            extra = self._remember(extra, jnp.swapaxes(assigned, 0, 1), clock)
+        return loss, (extra, metrics)
+
+    def _head_loss(
+        self,
+        prototypes: Float[Array, "K D"],
+        embedding: Float[Array, "B V D"],
+        extra: dict[str, Any],
+    ) -> tuple[Float[Array, ""], contract.Metrics]:
+        scores = similarity(embedding, prototypes)
+        fixed = lax.stop_gradient(scores)
+        codes, residuals = zip(
+            *(
+                self._codes(fixed[:, crop], lax.stop_gradient(prototypes), extra, i)
+                for i, crop in enumerate(self.assignment_crops)
+            ),
+            strict=True,
+        )
+        codes = jnp.stack(codes)
+        loss = losses.swapped_prediction(scores, codes, self.assignment_crops, self.temperature)
+        residual = jnp.mean(jnp.stack(residuals))
+        return loss, diagnostics.code_statistics(codes) | {"marginal_residual": residual}
+
+    def _codes(
+        self,
+        scores: Float[Array, "B K"],
+        prototypes: Float[Array, "K D"],
+        extra: dict[str, Any],
+        crop: int,
+    ) -> tuple[Float[Array, "B K"], Float[Array, ""]]:
+        """Codes of the batch, balanced together with the queue once that is full."""
+        if self.queue_length:
+            remembered = similarity(extra["queue"][crop], prototypes)
+            full = self._queue_full(extra)
+        else:
+            remembered, full = scores[:0], jnp.zeros((), bool)
+
+        def balance(
+            scores: Float[Array, "b k"],
+            remembered: Float[Array, "l k"],
+            full: Bool[Array, ""],
+            **axes: tuple[str, ...],
+        ) -> tuple[Float[Array, "b k"], Float[Array, ""]]:
+            own = len(scores)
+            both = jnp.concatenate([scores, remembered])
+            valid = (jnp.arange(len(both)) < own) | full
+            codes, residual = sinkhorn(
+                both,
+                epsilon=self.epsilon,
+                iterations=self.sinkhorn_iterations,
+                valid=valid,
+                **axes,
+            )
+            return codes[:own], residual
+
+        codes, residual = sharding.on_blocks(
+            balance,
+            (scores, remembered, full),
+            in_specs=(sharding.SCORES, sharding.SCORES, sharding.WHOLE),
+            out_specs=(sharding.SCORES, sharding.WHOLE),
+        )
+        return (harden(codes) if self.hard_codes else codes), residual
+
+    def _queue_full(self, extra: dict[str, Any]) -> Bool[Array, ""]:
+        return extra["queue_filled"] >= self.queue_length
+
+    def _remember(
+        self, extra: dict[str, Any], assigned: Float[Array, "A B D"], clock: contract.Clock
+    ) -> dict[str, Any]:
+        """The batch enters the queue from its start epoch on, after the codes were made."""
+        started = clock.epoch >= self.queue_start_epoch
+        grown = jnp.minimum(extra["queue_filled"] + assigned.shape[1], self.queue_length)
+        return extra | {
+            "queue": jnp.where(started, queue.push(extra["queue"], assigned), extra["queue"]),
+            "queue_filled": jnp.where(started, grown, extra["queue_filled"]),
+        }

@@ -1,0 +1,47 @@
+"""Convolution without bias in NHWC, padded by half its kernel as ResNets are."""
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jax import lax
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float
+
+
+def conv(
+    x: Float[Array, "B H W I"], kernel: Float[Array, "k k I O"], stride: int
+) -> Float[Array, "B h w O"]:
+    """Cross-correlates `x` with an odd square kernel; h = ceil(H / stride)."""
+    half = kernel.shape[0] // 2
+    return lax.conv_general_dilated(
+        x,
+        kernel,
+        window_strides=(stride, stride),
+        padding=((half, half), (half, half)),
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )
+
+
+class Conv(nn.Module):
+    """Convolution with He initialisation over the fan-out (He et al. 2015).
+
+    Attributes:
+        features: output channels O.
+        size: side of the kernel, odd.
+        stride: in both directions.
+        dtype: of the computation and the output.
+        param_dtype: of the kernel.
+    """
+
+    features: int
+    size: int
+    stride: int = 1
+    dtype: DTypeLike = jnp.float32
+    param_dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "B H W I"]) -> Float[Array, "B h w O"]:
+        """Convolves `x` in the compute dtype."""
+        shape = (self.size, self.size, x.shape[-1], self.features)
+        init = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
+        kernel = self.param("kernel", init, shape, self.param_dtype)
+        return conv(x.astype(self.dtype), kernel.astype(self.dtype), self.stride)

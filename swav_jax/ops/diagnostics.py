@@ -1,0 +1,31 @@
+"""Numbers that show whether clusters and embeddings are healthy."""
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+
+def code_statistics(codes: Float[Array, "A B K"]) -> dict[str, Float[Array, ""]]:
+    """How sharp the codes are and how many prototypes they use.
+
+    Returns:
+      code_entropy: mean entropy of a sample's code in nats; 0 is one-hot, ln K says nothing.
+      largest_code: mean weight of a sample's first prototype.
+      prototypes_used: share of the K prototypes that are some sample's first choice.
+    """
+    prototypes = codes.shape[-1]
+    log_codes = jnp.log(jnp.maximum(codes, jnp.finfo(codes.dtype).tiny))
+    first = jnp.argmax(codes, axis=-1).reshape(-1)
+    used = jnp.zeros(prototypes, bool).at[first].set(True)
+    return {
+        "code_entropy": -jnp.mean(jnp.sum(codes * log_codes, axis=-1)),
+        "largest_code": jnp.mean(jnp.max(codes, axis=-1)),
+        "prototypes_used": jnp.mean(used, dtype=codes.dtype),
+    }
+
+
+def embedding_std(embedding: Float[Array, "B D"]) -> Float[Array, ""]:
+    """Spread of unit-length embeddings over a batch: 0 is one point, 1 an even spread.
+
+    The standard deviation over the batch, averaged over dimensions, times sqrt(D).
+    """
+    return jnp.mean(jnp.std(embedding, axis=0)) * embedding.shape[-1] ** 0.5

@@ -1,0 +1,147 @@
+"""Optimisers and learning-rate schedules.
+
+An optimiser here turns gradients into a direction; the train step then moves by -lr(step) times
+that direction. With the learning rate outside, the momentum is what PyTorch's SGD keeps, and the
+optimiser's state has no step count of its own that could disagree with the train state's.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.tree_util import DictKey
+from jaxtyping import Array, Bool, Float, Int, PyTree
+
+Schedule = Callable[[Int[Array, ""]], Float[Array, ""]]
+
+
+def larc(
+    weight_decay: float, trust: float = 0.001, eps: float = 1e-8
+) -> optax.GradientTransformation:
+    """Scales each tensor's gradient to its weights, as NVIDIA apex's LARC without clipping.
+
+    g <- (g + wd p) trust |p| / (|g| + wd |p| + eps), for every tensor, biases and batch norm too;
+    a tensor with |p| = 0 or |g| = 0 keeps its plain gradient, without decay (You et al., 2017;
+    `optax.lars` differs in denominator, zero norms and the place of the learning rate).
+    """
+
+    def scaled(g: Array, p: Array) -> Array:
+        p_norm, g_norm = jnp.linalg.norm(p.reshape(-1)), jnp.linalg.norm(g.reshape(-1))
+        ratio = trust * p_norm / (g_norm + weight_decay * p_norm + eps)
+        return jnp.where((p_norm > 0) & (g_norm > 0), (g + weight_decay * p) * ratio, g)
+
+    return optax.stateless(lambda grads, params: jax.tree.map(scaled, grads, params))
+
+
+def sgd(weight_decay: float) -> optax.GradientTransformation:
+    """Plain gradients with L2 decay of every tensor, as PyTorch's SGD."""
+    return optax.add_decayed_weights(weight_decay)
+
+
+def lars(weight_decay: float, trust: float = 0.001) -> optax.GradientTransformation:
+    """LARS as SimCLR uses it: biases and batch norm get neither decay nor ratio (vectors do not)."""
+
+    def matrices(params: PyTree) -> PyTree:
+        return jax.tree.map(lambda p: p.ndim > 1, params)
+
+    return optax.chain(
+        optax.add_decayed_weights(weight_decay, mask=matrices),
+        optax.masked(optax.scale_by_trust_ratio(trust_coefficient=trust), matrices),
+    )
+
+
+OPTIMIZERS = {"larc": larc, "sgd": sgd, "lars": lars}
+
+
+def optimizer(name: str, *, weight_decay: float, momentum: float) -> optax.GradientTransformation:
+    """One of OPTIMIZERS by name, followed by momentum."""
+    return optax.chain(OPTIMIZERS[name](weight_decay), optax.trace(momentum))
+
+
+def freeze(frozen: Mapping[str, Bool[Array, ""] | bool], new: PyTree, old: PyTree) -> PyTree:
+    """Keeps `old` below the frozen top-level names of the parameters, `new` elsewhere.
+
+    Frozen means untouched: neither update nor decay, and the momentum stays as it was.
+
+    Args:
+      frozen: for each top-level name of the parameters, whether it stands still in this step.
+      new: parameters after the step, or an optimiser state, which holds trees like them.
+      old: the same before the step.
+    """
+
+    def keep(path: tuple, after: Array, before: Array) -> Array:
+        name = next((key.key for key in path if isinstance(key, DictKey)), None)
+        return jnp.where(frozen[name], before, after) if name in frozen else after
+
+    return jax.tree_util.tree_map_with_path(keep, new, old)
+
+
+def warmup_cosine(
+    *, base: float, final: float, start: float, warmup_steps: int, total_steps: int, hold: int = 1
+) -> Schedule:
+    """Linear warm-up from start to base, end point included, then a cosine from base to final.
+
+    The base value therefore occurs twice: at the warm-up's last step and at the cosine's first.
+
+    Args:
+      base: the largest learning rate.
+      final: what the cosine ends at, one step after the last.
+      start: the first learning rate of the warm-up.
+      warmup_steps: length of the warm-up; 0 for none.
+      total_steps: length of the training.
+      hold: the cosine changes every `hold` steps; the steps of an epoch for MoCo and PCL v2.
+    """
+
+    def lr(step: Int[Array, ""]) -> Float[Array, ""]:
+        rise = start + (base - start) * (_real(step) / max(warmup_steps - 1, 1))
+        after = (step - warmup_steps) // hold * hold
+        phase = _real(after) / max(total_steps - warmup_steps, 1)
+        fall = final + 0.5 * (base - final) * (1 + jnp.cos(jnp.pi * phase))
+        return jnp.where(step < warmup_steps, rise, fall)
+
+    return lr
+
+
+def drops(*, base: float, at_steps: Sequence[int], factor: float = 0.1) -> Schedule:
+    """A constant learning rate, multiplied by `factor` at each of the given steps."""
+
+    def lr(step: Int[Array, ""]) -> Float[Array, ""]:
+        passed = jnp.sum(step >= jnp.asarray(at_steps, step.dtype))
+        return base * jnp.power(factor, _real(passed))
+
+    return lr
+
+
+def schedule(optim: Any, *, steps_per_epoch: int, total_steps: int) -> Schedule:
+    """The learning rate that `config.optim` describes, one of SCHEDULES."""
+    return SCHEDULES[optim.schedule](optim, steps_per_epoch, total_steps)
+
+
+def _cosine(optim: Any, steps_per_epoch: int, total_steps: int, hold: int = 1) -> Schedule:
+    return warmup_cosine(
+        base=optim.base_lr,
+        final=optim.final_lr,
+        start=optim.start_lr,
+        warmup_steps=min(round(optim.warmup_epochs * steps_per_epoch), total_steps),
+        total_steps=total_steps,
+        hold=hold,
+    )
+
+
+def _cosine_by_epoch(optim: Any, steps_per_epoch: int, total_steps: int) -> Schedule:
+    return _cosine(optim, steps_per_epoch, total_steps, hold=steps_per_epoch)
+
+
+def _drops(optim: Any, steps_per_epoch: int, total_steps: int) -> Schedule:
+    at_steps = [round(epoch * steps_per_epoch) for epoch in optim.drop_epochs]
+    return drops(base=optim.base_lr, at_steps=at_steps)
+
+
+# A constant learning rate is "drops" without any.
+SCHEDULES = {"cosine": _cosine, "cosine_by_epoch": _cosine_by_epoch, "drops": _drops}
+
+
+def _real(step: Int[Array, ""]) -> Float[Array, ""]:
+    return step.astype(jnp.result_type(float))

@@ -1,0 +1,96 @@
+"""From a configuration to the pieces of a run: data, devices, method, optimiser."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from absl import logging
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from swav_jax import config as config_lib
+from swav_jax import optim, sharding
+from swav_jax.data.augment import Augment, augment
+from swav_jax.data.sources import Source, open_source
+from swav_jax.methods import METHODS
+from swav_jax.methods.contract import Method, Run
+from swav_jax.models import Encoder, ProjectionHead, backbone
+
+
+@dataclass(frozen=True, eq=False)  # hashed by identity: a static argument of jitted functions
+class Setup:
+    """What a configuration means on these devices."""
+
+    config: ConfigDict
+    mesh: Mesh
+    source: Source  # the training images
+    run: Run
+    method: Method
+    optimizer: optax.GradientTransformation
+    schedule: optim.Schedule
+    augment: Callable[..., Any]  # (crops, index, epoch) to float crops
+
+
+def build(config: ConfigDict) -> Setup:
+    """Opens the data, makes the method and checks all settings, before anything is computed.
+
+    Raises:
+      ConfigError: the first setting that cannot work, with a remedy.
+    """
+    config_lib.check(config, jax.device_count())
+    data = config.data
+    source = open_source(data.name, data.data_dir, data.train, download=data.download)
+    run = config_lib.sizes(config, source.size)
+    method = make_method(config)
+    try:
+        warnings = method.check(run)
+    except ValueError as problem:
+        raise config_lib.ConfigError(str(problem)) from None
+    for warning in [*warnings, *config_lib.lr_warning(config)]:
+        logging.warning("%s", warning)
+    return Setup(
+        config=config,
+        mesh=sharding.make_mesh(config.mesh.model),
+        source=source,
+        run=run,
+        method=method,
+        optimizer=make_optimizer(config),
+        schedule=optim.schedule(
+            config.optim, steps_per_epoch=run.steps_per_epoch, total_steps=run.total_steps
+        ),
+        augment=make_augment(config),
+    )
+
+
+def make_encoder(config: ConfigDict) -> Encoder:
+    """The networks of `config.model`."""
+    model = config.model
+    dtype, param_dtype = jnp.dtype(model.dtype), jnp.promote_types(model.dtype, jnp.float32)
+    shared = {"dtype": dtype, "param_dtype": param_dtype, "bn_groups": model.bn_groups}
+    head = ProjectionHead(model.head_hidden, model.dim, model.head_layers, **shared)
+    return Encoder(backbone(model.arch, stem=model.stem, **shared), head)
+
+
+def make_method(config: ConfigDict) -> Method:
+    """The method of `config.method`, with its networks."""
+    settings = config.method.to_dict()
+    method: Any = METHODS[settings.pop("name")]
+    model = config.model
+    return method(make_encoder(config), model.prototypes, model.prototype_heads, **settings)
+
+
+def make_optimizer(config: ConfigDict) -> optax.GradientTransformation:
+    """The optimiser of `config.optim`."""
+    settings = config.optim
+    return optim.optimizer(
+        settings.name, weight_decay=settings.weight_decay, momentum=settings.momentum
+    )
+
+
+def make_augment(config: ConfigDict) -> Callable[..., Any]:
+    """The device augmentation of `config.augment`, as a function of (crops, index, epoch)."""
+    return partial(augment, seed=config.seed, settings=Augment(**config.augment.to_dict()))

@@ -1,0 +1,94 @@
+"""How arrays lie over devices and hosts: the only file that says "mesh".
+
+Two axes: `data` spreads images, `model` spreads prototypes and, if asked, other large parameters.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+from jaxtyping import PyTree
+
+SAMPLES = P("data")  # [B, ...]
+SCORES = P("data", "model")  # [B, K]
+WHOLE = P()
+
+# The first pattern found in a leaf's path decides; every other leaf is whole on every device.
+RULES: tuple[tuple[str, P], ...] = (
+    (r"(^|/)prototypes/", P("model")),  # [K, D], and their momentum
+    (r"^extra/(queue|bank)", P(None, "data")),  # [A, L, D] embeddings remembered
+)
+
+
+def make_mesh(model: int = 1, devices: Sequence[Any] | None = None) -> Mesh:
+    """A mesh over all devices, `model` of them along the prototypes.
+
+    Raises:
+      ValueError: if the devices cannot be divided into rows of `model`.
+    """
+    devices = jax.devices() if devices is None else devices
+    if len(devices) % model:
+        raise ValueError(f"mesh.model {model} does not divide the {len(devices)} devices.")
+    shape = (len(devices) // model, model)
+    return jax.make_mesh(shape, ("data", "model"), (AxisType.Auto,) * 2, devices=devices)
+
+
+def state_shardings(mesh: Mesh, shapes: PyTree, large: int = 0) -> PyTree:
+    """The sharding of each leaf of a train state.
+
+    Args:
+      mesh: from `make_mesh`.
+      shapes: the state's arrays or their shapes.
+      large: parameters of at least that many elements are spread over `model`; 0 for none.
+    """
+
+    def place(path: tuple, leaf: Any) -> NamedSharding:
+        name = jax.tree_util.keystr(path, simple=True, separator="/")
+        spec = next((spec for pattern, spec in RULES if re.search(pattern, name)), P())
+        if not spec and large and leaf.size >= large:
+            spec = P(*(None,) * (leaf.ndim - 1), "model")
+        return NamedSharding(mesh, _fitting(spec, leaf.shape, mesh))
+
+    return jax.tree_util.tree_map_with_path(place, shapes)
+
+
+def _fitting(spec: P, shape: tuple[int, ...], mesh: Mesh) -> P:
+    """The spec, without the axes that do not divide their dimension."""
+    if len(spec) > len(shape):
+        return P()
+    return P(*(a if a and n % mesh.shape[a] == 0 else None for a, n in zip(spec, shape)))
+
+
+def put_batch(mesh: Mesh, batch: PyTree) -> PyTree:
+    """Global arrays [B, ...] from this host's rows of a batch."""
+    samples = NamedSharding(mesh, SAMPLES)
+    return jax.tree.map(lambda x: jax.make_array_from_process_local_data(samples, x), batch)
+
+
+def put_whole(mesh: Mesh, tree: PyTree) -> PyTree:
+    """The same host arrays on every device."""
+    whole = NamedSharding(mesh, WHOLE)
+    return jax.tree.map(
+        lambda x: jax.make_array_from_process_local_data(whole, np.asarray(x)), tree
+    )
+
+
+def on_blocks(
+    function: Callable[..., Any], arrays: tuple, *, in_specs: tuple, out_specs: PyTree
+) -> Any:
+    """Calls a function on each device's blocks of the arrays, by `jax.shard_map`.
+
+    The function also gets the mesh axes to sum over, as `sample_axes` and `prototype_axes`. Without
+    a mesh it is called once, on the arrays as they are.
+    """
+    if jax.sharding.get_abstract_mesh().empty:
+        return function(*arrays, sample_axes=(), prototype_axes=())
+
+    def on_block(*blocks: jax.Array) -> Any:
+        return function(*blocks, sample_axes=("data",), prototype_axes=("model",))
+
+    return jax.shard_map(on_block, in_specs=in_specs, out_specs=out_specs)(*arrays)

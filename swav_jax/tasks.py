@@ -1,0 +1,20 @@
+"""What `main.py --task` chooses from."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from swav_jax.checkpoint import CheckpointError
+from swav_jax.config import ConfigError
+from swav_jax.data.sources import DataError
+from swav_jax.evals import knn_task
+from swav_jax.train import pretrain
+
+# Errors that say what the user can do; all others are ours and keep their traceback.
+UserError = (ConfigError, DataError, CheckpointError)
+
+TASKS: dict[str, Callable[[ConfigDict, Path], None]] = {
+    "pretrain": pretrain,
+    "knn": knn_task,
+}

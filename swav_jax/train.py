@@ -1,0 +1,240 @@
+"""Pretraining, top to bottom: set up, resume, epoch boundary, step. Read this file first."""
+
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from absl import logging
+from jaxtyping import PyTree
+from ml_collections import ConfigDict
+
+from swav_jax import config as config_lib
+from swav_jax import gradients, optim, sharding
+from swav_jax.checkpoint import Checkpoints
+from swav_jax.data.multicrop import Batches, train_batches
+from swav_jax.evals import knn
+from swav_jax.logbook import Logbook, read_results
+from swav_jax.methods.contract import Clock, Method, Metrics, TrainState
+from swav_jax.setup import Setup, build
+from swav_jax.visit import visit_all
+
+
+def pretrain(config: ConfigDict, workdir: Path) -> None:
+    """Trains from scratch, or goes on from the newest checkpoint in the workdir.
+
+    Raises:
+      ConfigError: settings that cannot work, or a workdir that belongs to another run.
+    """
+    setup = build(config)
+    config_lib.claim_workdir(config, workdir)
+    run = setup.run
+    with (
+        jax.set_mesh(setup.mesh),
+        Checkpoints(
+            workdir / "checkpoints",
+            keep_last=config.checkpoint.keep_last,
+            keep_every=config.checkpoint.keep_every_steps or None,
+        ) as checkpoints,
+    ):
+        shapes = jax.eval_shape(partial(_fresh_state, setup))
+        shardings = sharding.state_shardings(
+            setup.mesh, shapes, config.mesh.spread_parameters_above
+        )
+        state = jax.jit(partial(_fresh_state, setup), out_shardings=shardings)()
+        step_function = jax.jit(
+            partial(
+                train_step,
+                method=setup.method,
+                optimizer=setup.optimizer,
+                schedule=setup.schedule,
+                augment=setup.augment,
+                steps_per_epoch=run.steps_per_epoch,
+                seed=config.seed,
+                parts=config.train.accumulate,
+            ),
+            donate_argnums=0,
+            out_shardings=(shardings, None),
+        )
+
+        if "random_init_top1" not in read_results(workdir).get("knn", {}):
+            knn.record(setup, state, workdir, prefix="random_init_")
+        restored = checkpoints.restore(_targets(shapes, shardings))
+        if restored:
+            state, _ = restored
+            logging.info("going on from step %d of %d", int(state.step), run.total_steps)
+        first_step = int(state.step)
+
+        logbook = Logbook(
+            workdir,
+            first_step=first_step,
+            total_steps=run.total_steps,
+            batch_size=run.batch_size,
+            active=jax.process_index() == 0,
+        )
+        saved = time.monotonic()
+        batches = None
+        unread: tuple[int, Metrics] | None = None  # the host reads metrics one step late
+        for step in range(first_step, run.total_steps):
+            epoch, step_in_epoch = divmod(step, run.steps_per_epoch)
+            every = setup.method.cluster_every_epochs
+            if every and step_in_epoch == 0 and epoch % every == 0:
+                key = jax.random.fold_in(jax.random.key(config.seed), step)
+                state, metrics = setup.method.cluster(
+                    state, partial(visit_all, setup, epoch), epoch, key
+                )
+                logbook.write(step, epoch, jax.device_get(metrics))
+                batches = None
+            if batches is None:
+                batches = _batches(setup, state, step)
+
+            batch = sharding.put_batch(setup.mesh, next(batches))
+            logbook.waited(batches.wait_seconds)
+            state, metrics = step_function(state, batch)
+            if unread:
+                _log(logbook, setup, *unread)
+            unread = step, metrics
+
+            done = step + 1
+            last = done == run.total_steps
+            if last or _due(config, done, run.steps_per_epoch, saved):
+                checkpoints.save(done, state, {"config": config_lib.to_json(config)})
+                saved = time.monotonic()
+            knn_every = config.eval.knn_every_epochs * run.steps_per_epoch
+            if last or (knn_every and done % knn_every == 0):
+                _log(logbook, setup, *unread)
+                unread = None
+                scores = knn.record(setup, state, workdir)
+                logbook.write(step, done / run.steps_per_epoch, scores)
+                logbook.skip_time()
+        logbook.close()
+
+
+def _log(logbook: Logbook, setup: Setup, step: int, metrics: Metrics) -> None:
+    """Writes a step's metrics where a line is due."""
+    logbook.advance(step)
+    every = setup.config.train.log_every_steps
+    if step % every == 0 or step + 1 == setup.run.total_steps:
+        values = jax.device_get(metrics) | logbook.speed(step)
+        logbook.write(step, (step + 1) / setup.run.steps_per_epoch, values)
+
+
+def _due(config: ConfigDict, done: int, steps_per_epoch: int, saved: float) -> bool:
+    """Whether a checkpoint is due after `done` steps."""
+    settings = config.checkpoint
+    intervals = settings.every_epochs * steps_per_epoch, settings.every_steps
+    if any(interval and done % interval == 0 for interval in intervals):
+        return True
+    minutes = (time.monotonic() - saved) / 60
+    return bool(settings.every_minutes) and minutes >= settings.every_minutes
+
+
+def _batches(setup: Setup, state: TrainState, step: int) -> Batches:
+    """The training batches from a step on; up to the end of the epoch if the method orders it."""
+    run, data = setup.run, setup.config.data
+    epoch = step // run.steps_per_epoch
+    order = setup.method.epoch_order(state.extra, epoch, setup.config.seed)
+    return train_batches(
+        setup.source,
+        data.crops,
+        run.batch_size,
+        seed=setup.config.seed,
+        first_step=step,
+        last_step=None if order is None else (epoch + 1) * run.steps_per_epoch,
+        host=jax.process_index(),
+        hosts=jax.process_count(),
+        order=None if order is None else lambda _: order,
+        max_bad_fraction=data.max_bad_fraction,
+        threads=data.threads,
+    )
+
+
+def _fresh_state(setup: Setup) -> TrainState:
+    images = setup.config.model.bn_groups
+    crops = tuple(
+        jnp.zeros((images, count, size, size, 3), setup.method.encoder.head.param_dtype)
+        for count, size, *_ in setup.config.data.crops
+    )
+    return init_state(
+        setup.method, setup.optimizer, crops, size=setup.run.size, seed=setup.config.seed
+    )
+
+
+def _targets(shapes: PyTree, shardings: PyTree) -> PyTree:
+    """What a checkpoint is restored into."""
+    return jax.tree.map(
+        lambda s, at: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=at), shapes, shardings
+    )
+
+
+def init_state(
+    method: Method, optimizer: optax.GradientTransformation, crops: Any, *, size: int, seed: int
+) -> TrainState:
+    """The state before the first step, from example crops of one batch."""
+    params, batch_stats, extra = method.init(jax.random.key(seed), crops, size)
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=params,
+        batch_stats=batch_stats,
+        opt_state=optimizer.init(params),
+        extra=extra,
+    )
+
+
+def train_step(
+    state: TrainState,
+    batch: dict[str, Any],
+    *,
+    method: Method,
+    optimizer: optax.GradientTransformation,
+    schedule: optim.Schedule,
+    augment: Callable[..., Any],
+    steps_per_epoch: int,
+    seed: int,
+    parts: int = 1,
+) -> tuple[TrainState, Metrics]:
+    """One step of any method.
+
+    Args:
+      state: where training stands.
+      batch: `crops`, uint8 [B, n, S, S, 3] for each kind of crop, and `index`, int32 [B].
+      method: the hyper-parameters and functions of the method.
+      optimizer: from gradients to a direction, see `optim.optimizer`.
+      schedule: from the step to the learning rate.
+      augment: from (crops, index, epoch) to float crops.
+      steps_per_epoch: length of an epoch.
+      seed: of the step's own randomness.
+      parts: the batch is worked through in so many parts, to save memory.
+    """
+    clock = Clock(
+        step=state.step,
+        epoch=state.step // steps_per_epoch,
+        key=jax.random.fold_in(jax.random.key(seed), state.step),
+    )
+    crops = augment(batch["crops"], batch["index"], epoch=clock.epoch)
+    params, extra = method.before_step(state.params, state.extra)
+    state = state.replace(params=params, extra=extra)
+
+    take_gradients = (
+        partial(gradients.in_parts, parts=parts) if parts > 1 else gradients.whole_batch
+    )
+    grads, loss, batch_stats, extra, metrics = take_gradients(
+        method, state, crops, batch["index"], clock
+    )
+
+    direction, opt_state = optimizer.update(grads, state.opt_state, params)
+    lr = schedule(state.step)
+    moved = jax.tree.map(lambda p, d: p - lr.astype(p.dtype) * d, params, direction)
+    frozen = method.frozen(clock)
+    metrics = {"loss": loss, "lr": lr, "gradient_norm": optax.tree.norm(grads)} | metrics
+    return TrainState(
+        step=state.step + 1,
+        params=optim.freeze(frozen, moved, params),
+        batch_stats=batch_stats,
+        opt_state=optim.freeze(frozen, opt_state, state.opt_state),
+        extra=extra,
+    ), metrics

@@ -1,0 +1,21 @@
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from swav_jax.ops import diagnostics
+from swav_jax.ops.similarity import unit
+
+
+def test_uniform_and_one_hot_codes():
+    uniform = diagnostics.code_statistics(jnp.full((2, 6, 8), 1 / 8))
+    assert float(uniform["code_entropy"]) == pytest.approx(np.log(8), rel=1e-6)
+    assert float(uniform["largest_code"]) == pytest.approx(1 / 8)
+    one_hot = diagnostics.code_statistics(jnp.eye(8)[jnp.array([[0, 0, 3, 5]])])
+    assert float(one_hot["code_entropy"]) == 0
+    assert float(one_hot["prototypes_used"]) == 3 / 8
+
+
+def test_embedding_std_is_one_for_an_even_spread_and_zero_for_a_point():
+    spread = unit(jnp.asarray(np.random.default_rng(0).normal(size=(5000, 16)), jnp.float32))
+    assert float(diagnostics.embedding_std(spread)) == pytest.approx(1, abs=0.01)
+    assert float(diagnostics.embedding_std(jnp.ones((5, 16)) / 4)) == 0

@@ -1,0 +1,82 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from swav_jax import optim
+
+
+def steps(schedule, n):
+    return np.array([schedule(jnp.int32(i)) for i in range(n)])
+
+
+def test_warmup_reaches_the_base_twice_then_follows_the_cosine():
+    schedule = optim.warmup_cosine(base=4.8, final=0.0, start=0.3, warmup_steps=4, total_steps=8)
+    expected = [0.3, 1.8, 3.3, 4.8, 4.8, 2.4 * (1 + np.cos(np.pi / 4)), 2.4]
+    np.testing.assert_allclose(steps(schedule, 7), expected, rtol=1e-6)
+
+
+def test_no_warmup_starts_at_the_base():
+    schedule = optim.warmup_cosine(base=0.6, final=0.1, start=0.0, warmup_steps=0, total_steps=10)
+    np.testing.assert_allclose(steps(schedule, 1), [0.6], rtol=1e-6)
+
+
+def test_one_step_of_warmup_is_at_its_start():
+    schedule = optim.warmup_cosine(base=0.6, final=0.1, start=0.2, warmup_steps=1, total_steps=10)
+    np.testing.assert_allclose(steps(schedule, 2), [0.2, 0.6], rtol=1e-6)
+
+
+def test_cosine_by_epoch_changes_once_an_epoch():
+    settings = ConfigDict(
+        {"base_lr": 1.0, "final_lr": 0.0, "start_lr": 0.0, "warmup_epochs": 0.0}
+        | {"schedule": "cosine_by_epoch", "drop_epochs": ()}
+    )
+    schedule = optim.schedule(settings, steps_per_epoch=3, total_steps=12)
+    expected = np.repeat(0.5 * (1 + np.cos(np.pi * np.arange(4) / 4)), 3)
+    np.testing.assert_allclose(steps(schedule, 12), expected, rtol=1e-6)
+
+
+def test_drops():
+    schedule = optim.drops(base=0.03, at_steps=[2, 4])
+    np.testing.assert_allclose(
+        steps(schedule, 5), [0.03, 0.03, 0.003, 0.003, 0.0003], rtol=1e-6
+    )
+
+
+def test_constant():
+    np.testing.assert_allclose(steps(optim.drops(base=0.05, at_steps=[]), 3), 0.05, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", optim.OPTIMIZERS)
+def test_frozen_parameters_and_momentum_stand_still(name):
+    tx = optim.optimizer(name, weight_decay=0.1, momentum=0.9)
+    params = {"backbone": {"w": jnp.ones((2, 2))}, "prototypes": {"w": jnp.ones((3, 2))}}
+    grads = jax.tree.map(lambda p: 0.5 * p, params)
+    _, before = tx.update(grads, tx.init(params), params)
+    direction, after = tx.update(grads, before, params)
+    kept = optim.freeze({"prototypes": jnp.bool_(True)}, after, before)
+    moved = optim.freeze({"prototypes": True}, jax.tree.map(jnp.subtract, params, direction), params)
+    for tree, old in ((kept, before), (moved, params)):
+        flat = jax.tree_util.tree_leaves_with_path(tree)
+        for (path, new), previous in zip(flat, jax.tree.leaves(old), strict=True):
+            same = np.array_equal(new, previous)
+            assert same == ("prototypes" in jax.tree_util.keystr(path))
+
+
+def test_sgd_is_gradient_plus_decay_with_momentum():
+    tx = optim.optimizer("sgd", weight_decay=0.1, momentum=0.5)
+    params, state = {"w": jnp.array([2.0])}, tx.init({"w": jnp.array([2.0])})
+    first, state = tx.update({"w": jnp.array([1.0])}, state, params)
+    second, state = tx.update({"w": jnp.array([1.0])}, state, params)
+    np.testing.assert_allclose([first["w"], second["w"]], [[1.2], [1.8]], rtol=1e-6)
+
+
+def test_lars_leaves_vectors_alone():
+    tx = optim.optimizer("lars", weight_decay=0.1, momentum=0.0)
+    params = {"kernel": jnp.full((2, 2), 3.0), "bias": jnp.full((2,), 3.0)}
+    grads = jax.tree.map(jnp.ones_like, params)
+    direction, _ = tx.update(grads, tx.init(params), params)
+    np.testing.assert_allclose(direction["bias"], 1.0)
+    scaled = 0.001 * np.linalg.norm(np.full(4, 3.0)) / np.linalg.norm(np.full(4, 1.3)) * 1.3
+    np.testing.assert_allclose(direction["kernel"], scaled, rtol=1e-6)
