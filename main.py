@@ -18,13 +18,15 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"unexpected arguments {argv[1:]}; settings are --config.key=value")
     # JAX and TensorFlow load only now: --help and mistyped flags answer at once.
+    from swav_jax.startup import start
     from swav_jax.tasks import TASKS, UserError
 
     if _TASK.value not in TASKS:
         raise app.UsageError(f"unknown --task={_TASK.value}; known are {', '.join(TASKS)}")
     logging.set_verbosity(logging.INFO)
+    start()
     try:
-        TASKS[_TASK.value](_CONFIG.value, Path(_WORKDIR.value))
+        TASKS[_TASK.value](_CONFIG.value, Path(_WORKDIR.value or ""))
     except UserError as error:
         sys.exit(f"error: {error}")
 

@@ -1,6 +1,6 @@
 """SwAV on 10,000 CIFAR-10 images in folders, an hour on a laptop's CPU.
 
-`data.data_dir` holds `train/<class>/*.jpg` and `test/<class>/*.jpg`; any folder of small images does.
+`data.data_dir` holds `train/<class>/*.jpg` and `test/<class>/*.jpg`; any images of 32 pixels do.
 
   python main.py --config=configs/swav_cifar10_small.py --workdir=runs/cifar10_small \
     --config.data.data_dir=../shared/data/cifar10_small

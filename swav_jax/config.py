@@ -152,7 +152,7 @@ def _problems(config: ConfigDict, devices: int) -> Iterator[str]:
         yield "data.crops is empty; it lists (number, pixels, smallest scale, largest scale)"
     for crop in config.data.crops:
         if len(crop) != 4 or crop[0] < 1 or crop[1] < 1 or not 0 < crop[2] <= crop[3] <= 1:
-            yield f"data.crops has {crop}; each is (number, pixels, 0 < scale from <= scale to <= 1)"
+            yield f"data.crops has {crop}; each is (number, pixels, 0 < from <= to <= 1)"
     batch, parts, shards = config.data.batch_size, config.train.accumulate, config.mesh.model
     for path, value in (
         ("data.batch_size", batch),
@@ -209,7 +209,8 @@ def _differences(known: ConfigDict, config: ConfigDict, prefix: str = "") -> Ite
     """Keys that no code reads, keys that are missing, values of another type."""
     for key in config:
         if key not in known:
-            yield f"unknown setting {prefix}{key}; {prefix or 'the top level '}has {', '.join(known)}"
+            place = prefix or "the top level "
+            yield f"unknown setting {prefix}{key}; {place}has {', '.join(known)}"
     for key, default in known.items():
         if key not in config:
             yield f"missing setting {prefix}{key} (default {default!r})"
@@ -236,9 +237,9 @@ def _same_kind(default: Any, value: Any) -> bool:
     return isinstance(value, type(default))
 
 
-def to_json(config: ConfigDict) -> str:
-    """The configuration as text; equal for equal configurations."""
-    return json.dumps(json.loads(config.to_json()), indent=2, sort_keys=True) + "\n"
+def to_dict(config: ConfigDict) -> dict[str, Any]:
+    """The configuration as JSON has it: plain dicts and lists."""
+    return json.loads(config.to_json())
 
 
 def claim_workdir(config: ConfigDict, workdir: Path) -> None:
@@ -249,7 +250,7 @@ def claim_workdir(config: ConfigDict, workdir: Path) -> None:
     """
     path = workdir / "config.json"
     if path.exists():
-        old, new = json.loads(path.read_text()), json.loads(to_json(config))
+        old, new = json.loads(path.read_text()), to_dict(config)
         changed = sorted(_changed(old, new))
         if changed:
             raise ConfigError(
@@ -263,7 +264,7 @@ def claim_workdir(config: ConfigDict, workdir: Path) -> None:
             "Choose another --workdir."
         )
     workdir.mkdir(parents=True, exist_ok=True)
-    path.write_text(to_json(config))
+    path.write_text(json.dumps(to_dict(config), indent=2, sort_keys=True) + "\n")
 
 
 def _changed(old: dict, new: dict, prefix: str = "") -> Iterator[str]:

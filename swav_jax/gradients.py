@@ -3,8 +3,8 @@
 A loss that looks at the whole batch (codes are balanced over it, negatives come from it) is not the
 mean of its parts' losses. So with parts, the outputs of all parts are computed first, then the loss
 and its gradient with respect to the outputs, then each part is run again to carry that gradient
-into the parameters (the idea of Gao et al., 2021, "Scaling deep contrastive learning batch size under
-memory limited setup"). Only batch-norm statistics are those of the parts.
+into the parameters (the idea of Gao et al., 2021, "Scaling deep contrastive learning batch size
+under memory limited setup"). Only batch-norm statistics are those of the parts.
 """
 
 from typing import Any

@@ -1,4 +1,4 @@
-"""What a run writes down: metrics.jsonl, TensorBoard events, results.json, a line on the terminal."""
+"""What a run writes down: metrics.jsonl, TensorBoard events, results.json, the terminal."""
 
 import json
 import sys

@@ -41,7 +41,7 @@ def sgd(weight_decay: float) -> optax.GradientTransformation:
 
 
 def lars(weight_decay: float, trust: float = 0.001) -> optax.GradientTransformation:
-    """LARS as SimCLR uses it: biases and batch norm get neither decay nor ratio (vectors do not)."""
+    """LARS as SimCLR uses it: vectors (biases, batch norm) get neither decay nor ratio."""
 
     def matrices(params: PyTree) -> PyTree:
         return jax.tree.map(lambda p: p.ndim > 1, params)
@@ -72,7 +72,7 @@ def freeze(frozen: Mapping[str, Bool[Array, ""] | bool], new: PyTree, old: PyTre
     """
 
     def keep(path: tuple, after: Array, before: Array) -> Array:
-        name = next((key.key for key in path if isinstance(key, DictKey)), None)
+        name = next((key.key for key in path if isinstance(key, DictKey)), "")
         return jnp.where(frozen[name], before, after) if name in frozen else after
 
     return jax.tree_util.tree_map_with_path(keep, new, old)

@@ -60,13 +60,22 @@ def _fitting(spec: P, shape: tuple[int, ...], mesh: Mesh) -> P:
     """The spec, without the axes that do not divide their dimension."""
     if len(spec) > len(shape):
         return P()
-    return P(*(a if a and n % mesh.shape[a] == 0 else None for a, n in zip(spec, shape)))
+    return P(
+        *(a if a and n % mesh.shape[a] == 0 else None for a, n in zip(spec, shape, strict=False))
+    )
 
 
 def put_batch(mesh: Mesh, batch: PyTree) -> PyTree:
     """Global arrays [B, ...] from this host's rows of a batch."""
     samples = NamedSharding(mesh, SAMPLES)
     return jax.tree.map(lambda x: jax.make_array_from_process_local_data(samples, x), batch)
+
+
+def gather(x: PyTree) -> PyTree:
+    """Inside `jax.jit`: whole arrays on every device, so that every host can read them."""
+    if jax.sharding.get_abstract_mesh().empty:
+        return x
+    return jax.tree.map(lambda a: jax.lax.with_sharding_constraint(a, WHOLE), x)
 
 
 def put_whole(mesh: Mesh, tree: PyTree) -> PyTree:

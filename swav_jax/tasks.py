@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 from swav_jax.checkpoint import CheckpointError
 from swav_jax.config import ConfigError
 from swav_jax.data.sources import DataError
-from swav_jax.evals import knn_task
+from swav_jax.evals.evaluate import knn_task
 from swav_jax.train import pretrain
 
 # Errors that say what the user can do; all others are ours and keep their traceback.

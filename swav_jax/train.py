@@ -1,5 +1,6 @@
 """Pretraining, top to bottom: set up, resume, epoch boundary, step. Read this file first."""
 
+import dataclasses
 import time
 from collections.abc import Callable
 from functools import partial
@@ -16,9 +17,10 @@ from ml_collections import ConfigDict
 from swav_jax import config as config_lib
 from swav_jax import gradients, optim, sharding
 from swav_jax.checkpoint import Checkpoints
+from swav_jax.curves import draw_curves
 from swav_jax.data.multicrop import Batches, train_batches
-from swav_jax.evals import knn
-from swav_jax.logbook import Logbook, read_results
+from swav_jax.evals.evaluate import knn
+from swav_jax.logbook import Logbook, read_results, update_results
 from swav_jax.methods.contract import Clock, Method, Metrics, TrainState
 from swav_jax.setup import Setup, build
 from swav_jax.visit import visit_all
@@ -32,13 +34,13 @@ def pretrain(config: ConfigDict, workdir: Path) -> None:
     """
     setup = build(config)
     config_lib.claim_workdir(config, workdir)
-    run = setup.run
+    run, settings = setup.run, config_lib.to_dict(config)
     with (
         jax.set_mesh(setup.mesh),
         Checkpoints(
             workdir / "checkpoints",
             keep_last=config.checkpoint.keep_last,
-            keep_every=config.checkpoint.keep_every_steps or None,
+            keep_every=config.checkpoint.keep_every_steps,
         ) as checkpoints,
     ):
         shapes = jax.eval_shape(partial(_fresh_state, setup))
@@ -62,7 +64,7 @@ def pretrain(config: ConfigDict, workdir: Path) -> None:
         )
 
         if "random_init_top1" not in read_results(workdir).get("knn", {}):
-            knn.record(setup, state, workdir, prefix="random_init_")
+            _knn(setup, state, workdir, prefix="random_init_")
         restored = checkpoints.restore(_targets(shapes, shardings))
         if restored:
             state, _ = restored
@@ -102,16 +104,19 @@ def pretrain(config: ConfigDict, workdir: Path) -> None:
             done = step + 1
             last = done == run.total_steps
             if last or _due(config, done, run.steps_per_epoch, saved):
-                checkpoints.save(done, state, {"config": config_lib.to_json(config)})
+                checkpoints.save(done, state, {"config": settings})
                 saved = time.monotonic()
             knn_every = config.eval.knn_every_epochs * run.steps_per_epoch
             if last or (knn_every and done % knn_every == 0):
                 _log(logbook, setup, *unread)
                 unread = None
-                scores = knn.record(setup, state, workdir)
-                logbook.write(step, done / run.steps_per_epoch, scores)
+                scores = _knn(setup, state, workdir)
+                if scores:
+                    logbook.write(step, done / run.steps_per_epoch, {"knn_top1": scores["top1"]})
                 logbook.skip_time()
         logbook.close()
+    if jax.process_index() == 0:
+        draw_curves(workdir)
 
 
 def _log(logbook: Logbook, setup: Setup, step: int, metrics: Metrics) -> None:
@@ -121,6 +126,18 @@ def _log(logbook: Logbook, setup: Setup, step: int, metrics: Metrics) -> None:
     if step % every == 0 or step + 1 == setup.run.total_steps:
         values = jax.device_get(metrics) | logbook.speed(step)
         logbook.write(step, (step + 1) / setup.run.steps_per_epoch, values)
+
+
+def _knn(setup: Setup, state: TrainState, workdir: Path, prefix: str = "") -> dict[str, float]:
+    """Evaluates the backbone, if there are labels, and notes it in `results.json`."""
+    variables = {"params": state.params, "batch_stats": state.batch_stats}
+    scores = knn(setup.config, variables, setup.source)
+    if scores is None:
+        return {}
+    noted = {f"{prefix}top1": scores["top1"]} if prefix else scores
+    if jax.process_index() == 0:
+        update_results(workdir, "knn", noted)
+    return scores
 
 
 def _due(config: ConfigDict, done: int, steps_per_epoch: int, saved: float) -> bool:
@@ -217,7 +234,7 @@ def train_step(
     )
     crops = augment(batch["crops"], batch["index"], epoch=clock.epoch)
     params, extra = method.before_step(state.params, state.extra)
-    state = state.replace(params=params, extra=extra)
+    state = dataclasses.replace(state, params=params, extra=extra)
 
     take_gradients = (
         partial(gradients.in_parts, parts=parts) if parts > 1 else gradients.whole_batch

@@ -5,11 +5,12 @@ from functools import partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int, PyTree
 
 from swav_jax import sharding
-from swav_jax.data.augment import normalize
+from swav_jax.data.augment import normalise
 from swav_jax.data.multicrop import eval_batches, train_batches
 from swav_jax.setup import Setup
 
@@ -69,5 +70,5 @@ def _fold_crops(
 @partial(jax.jit, static_argnames=("fold", "setup"), donate_argnames="carry")
 def _fold_center(carry: PyTree, batch: dict[str, Any], fold: Fold, setup: Setup) -> PyTree:
     settings = setup.config.augment
-    images = normalize(batch["image"], settings.mean, settings.std)
+    images = normalise(batch["image"].astype(jnp.float32) / 255, settings.mean, settings.std)
     return fold(carry, {"crops": (images[:, None],), "index": batch["index"]})

@@ -39,9 +39,7 @@ def test_cosine_by_epoch_changes_once_an_epoch():
 
 def test_drops():
     schedule = optim.drops(base=0.03, at_steps=[2, 4])
-    np.testing.assert_allclose(
-        steps(schedule, 5), [0.03, 0.03, 0.003, 0.003, 0.0003], rtol=1e-6
-    )
+    np.testing.assert_allclose(steps(schedule, 5), [0.03, 0.03, 0.003, 0.003, 0.0003], rtol=1e-6)
 
 
 def test_constant():
@@ -56,7 +54,8 @@ def test_frozen_parameters_and_momentum_stand_still(name):
     _, before = tx.update(grads, tx.init(params), params)
     direction, after = tx.update(grads, before, params)
     kept = optim.freeze({"prototypes": jnp.bool_(True)}, after, before)
-    moved = optim.freeze({"prototypes": True}, jax.tree.map(jnp.subtract, params, direction), params)
+    stepped = jax.tree.map(jnp.subtract, params, direction)
+    moved = optim.freeze({"prototypes": True}, stepped, params)
     for tree, old in ((kept, before), (moved, params)):
         flat = jax.tree_util.tree_leaves_with_path(tree)
         for (path, new), previous in zip(flat, jax.tree.leaves(old), strict=True):

@@ -39,11 +39,13 @@ def test_backbone_matches_reference(name):
     for key in sorted(k for k in file if k.startswith(("eval", "train"))):
         mode, size = key[:-2].rstrip("0123456789"), int(key.lstrip("evaltrin"))
         images = W.images(seed, f"input{size}", (2, 3, size, size)).transpose(0, 2, 3, 1)
-        features, updates = jax.jit(
-            lambda v, x, train=mode.startswith("train"): encoder.apply(
-                v, x, train, method="features", mutable=["batch_stats"]
-            )
-        )(variables, images)
+        forward = partial(
+            encoder.apply,
+            train=mode.startswith("train"),
+            method="features",
+            mutable=["batch_stats"],
+        )
+        features, updates = jax.jit(forward)(variables, images)
         assert _relative(features, file[key]) < 1e-4, key
         if mode.startswith("train"):
             running = to_torch(updates)
@@ -106,7 +108,7 @@ def test_larc(x64):
         frozen = {"fc.weight": t < 2}
         direction, new_state = tx.update(grads, state, params)
         state = optim.freeze(frozen, new_state, state)
-        moved = jax.tree.map(lambda p, d: p - lr * d, params, direction)
+        moved = {n: params[n] - lr * direction[n] for n in names}
         params = optim.freeze(frozen, moved, params)
         for n in names:
             np.testing.assert_allclose(params[n], g[f"step{t}.{n}"], rtol=1e-6, atol=1e-12)
@@ -146,9 +148,7 @@ def test_swav_trajectory(name, x64):
 
     def crops(t):
         sizes = (64, 64, 32, 32)
-        images = [
-            W.images(seed, f"step{t}.crop{i}", (batch, 3, s, s)) for i, s in enumerate(sizes)
-        ]
+        images = [W.images(seed, f"step{t}.crop{i}", (batch, 3, s, s)) for i, s in enumerate(sizes)]
         return tuple(np.transpose(x, (0, 2, 3, 1)).astype(np.float64)[:, None] for x in images)
 
     state = init_state(method, optimizer, crops(0), size=batch, seed=0)

@@ -104,13 +104,13 @@ def draw(key: Key[Array, ""], settings: Augment) -> Draw:
     """Takes one image's chances, all at once: each call of the generator costs compilation."""
     # Float32 whatever the default, so that a key always draws the same.
     uniform = random.uniform(key, (13,), jnp.float32)
-    chances, factors, ranks, (hue, hue_after, sigma) = jnp.split(uniform, (4, 7, 10))
+    chances, between, ranks, (hue, hue_after, sigma) = jnp.split(uniform, (4, 7, 10))
 
     probabilities = settings.flip, settings.jitter, settings.grey, settings.blur
     flipped, jittered, greyed, blurred = chances < np.asarray(probabilities, np.float32)
     strength = np.asarray([settings.brightness, settings.contrast, settings.saturation], np.float32)
     least = np.maximum(1 - strength, 0)
-    factors = least + (1 + strength - least) * factors
+    factors = least + (1 + strength - least) * between
     low, high = settings.blur_radius
     return Draw(
         flip=flipped,

@@ -6,9 +6,11 @@ restart at any step. All work on pixels is TensorFlow's, outside Python's lock, 
 the host's cores.
 """
 
+import atexit
 import math
 import os
 import time
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -43,10 +45,16 @@ class Batches:
         self.wait_seconds = 0.0
         self.stage_seconds = {"read": 0.0, "crop": 0.0}
         self.unreadable: set[int] = set()
-        self._batches = dataset.as_numpy_iterator()
+        self._batches: Iterator[dict[str, Any]] = dataset.as_numpy_iterator()
         self._source = source
         self._max_bad = max_bad_fraction * source.size
         self._replaced = replaced
+
+        _open.add(self)
+
+    def close(self) -> None:
+        """Stops reading ahead; an iterator still open when Python ends is closed by itself."""
+        self._batches = iter(())
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         return self
@@ -56,7 +64,7 @@ class Batches:
         try:
             batch = next(self._batches)
         except tf.errors.InvalidArgumentError as error:
-            if "Cannot batch tensors with different shapes" not in str(error):
+            if "to the batch" not in str(error):
                 raise
             raise DataError(
                 "the images differ in size: set a resize and a crop for evaluation"
@@ -77,10 +85,9 @@ class Batches:
             if bad not in self.unreadable:
                 self.unreadable.add(bad)
                 logging.warning(
-                    "cannot read %s (%s); %s",
+                    "%s is no readable image; %s",
                     self._source.describe(bad),
-                    _why_unreadable(self._source, bad),
-                    "another image takes its place" if self._replaced else "it is left out",
+                    "another takes its place" if self._replaced else "it is left out",
                 )
         if len(self.unreadable) > self._max_bad or (
             self._replaced and tried == min(REPLACEMENTS, size)
@@ -90,8 +97,18 @@ class Batches:
                 f"{len(self.unreadable)} of {size} images cannot be read and "
                 f"data.max_bad_fraction allows {self._max_bad:g}: {', '.join(some)}"
                 f"{' ...' if len(self.unreadable) > len(some) else ''}. Repair or remove them (the "
-                "log names each with its reason), or raise data.max_bad_fraction"
+                "log names each), or raise data.max_bad_fraction"
             )
+
+
+_open: weakref.WeakSet[Batches] = weakref.WeakSet()
+
+
+@atexit.register
+def _close_all() -> None:
+    """TensorFlow's threads that call Python would wait for an interpreter that is gone."""
+    for batches in list(_open):
+        batches.close()
 
 
 def train_batches(
@@ -143,7 +160,7 @@ def train_batches(
     indices = index.batch_indices(order or permutation, source.size, batch_size, host, hosts)
 
     def seeds_and_indices(step: np.int64) -> np.ndarray:
-        epoch, images = indices(step)
+        epoch, images = indices(int(step))
         return np.stack([np.full_like(images, (seed << 32) + epoch), images], axis=-1)
 
     def rows(step: tf.Tensor) -> tf.data.Dataset:
@@ -386,7 +403,7 @@ def _read_or_replace(
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """Reads an image or, if that fails, the next of its fixed line of replacements.
 
-    TensorFlow has no try; a data set of candidates that leaves out those with errors is one.
+    TensorFlow has no `try`; a data set of candidates that leaves out those with errors is one.
 
     Returns:
         uint8 [H, W, 3] image, its int64 [] number (-1 and a black pixel if all failed), and how
@@ -401,6 +418,7 @@ def _read_or_replace(
 
     candidates = min(candidates, source.size)
     readable = tf.data.Dataset.range(candidates).map(read).ignore_errors()
+    readable = readable.filter(lambda image, *_: tf.size(image) > 0)
     none = tf.data.Dataset.from_tensors(
         (tf.zeros([1, 1, 3], tf.uint8), np.int64(-1), np.int64(candidates))
     )
@@ -416,12 +434,3 @@ def _replacement_step(size: int) -> int:
     while math.gcd(step, size) != 1:
         step += 1
     return step
-
-
-def _why_unreadable(source: Source, number: int) -> str:
-    """The first line of the error, by reading the image once more."""
-    try:
-        source.read(tf.constant(number, tf.int64))
-    except tf.errors.OpError as error:
-        return error.message.splitlines()[0]
-    return "it was unreadable a moment ago"

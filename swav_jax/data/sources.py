@@ -42,7 +42,8 @@ class Source:
         class_names: names of the labels, empty without labels.
         describe: image number -> its file or record, for messages.
         read: int64 [] image number -> uint8 [H, W, 3]; TensorFlow ops, for use inside tf.data.
-        may_fail: whether `read` can fail on a damaged image; False if all is decoded in memory.
+        may_fail: whether `read` can fail on a damaged image, by an error or an empty image; False if
+            all is decoded in memory.
         find_labels: gives `labels`; called once, when somebody asks for them.
     """
 
@@ -92,7 +93,10 @@ def decode(data: tf.Tensor) -> tf.Tensor:
         data: string [].
 
     Returns:
-        uint8 [H, W, 3].
+        uint8 [H, W, 3]; [0, 0, 3] if Pillow cannot read it.
+
+    Raises:
+        tf.errors.InvalidArgumentError: a damaged JPEG or PNG.
     """
 
     def jpeg() -> tf.Tensor:
@@ -110,8 +114,11 @@ def decode(data: tf.Tensor) -> tf.Tensor:
 
 
 def _decode_by_pillow(data: bytes) -> np.ndarray:
-    with Image.open(io.BytesIO(data)) as image:
-        return np.asarray(image.convert("RGB"))
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            return np.asarray(image.convert("RGB"))
+    except Exception:  # Pillow's decoders raise nearly anything on damaged files
+        return np.empty((0, 0, 3), np.uint8)
 
 
 # ---- scikit-learn's digits ----------------------------------------------------------------------
@@ -284,7 +291,8 @@ def _feature_keys(tfds: Any, info: Any) -> tuple[str, str | None]:
 
 
 def _array_records(shards: Shards) -> RandomAccess:
-    from array_record.python import array_record_data_source
+    # Without type information, as tfds is.
+    from array_record.python import array_record_data_source  # type: ignore[import-untyped]
 
     records = array_record_data_source.ArrayRecordDataSource(shards)
     return lambda i: records[int(i)], lambda i: f"record {i} of {shards[0].filename} ..."

@@ -1,8 +1,8 @@
 """The contract between the train loop and a method.
 
-Systems that learn features by clustering differ in four things: what the crops have to predict, what
-state they carry along, what happens at an epoch boundary, and in which order images are drawn. A
-method is one frozen dataclass of hyper-parameters that says these four; the loop knows no more.
+Systems that learn features by clustering differ in four things: what the crops have to predict,
+what state they carry along, what happens at an epoch boundary, and in which order images are drawn.
+A method is one frozen dataclass of hyper-parameters that says these four; the loop knows no more.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,6 +12,8 @@ import flax.struct
 import numpy as np
 import optax
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
+
+from swav_jax.models import Encoder
 
 Crops = Sequence[Float[Array, "B n S S 3"]]
 Metrics = dict[str, Float[Array, ""]]
@@ -46,9 +48,9 @@ class Run(NamedTuple):
     total_steps: int
 
 
-# visit(fold, carry, view): carry = fold(carry, batch) over the whole training set, jitted; `view` is
-# "crops" (augmented as in training) or "center" (one centre crop an image). A batch holds float
-# `crops`, `index` and, for rows that only fill up the last batch, an index beyond the data set.
+# visit(fold, carry, view): carry = fold(carry, batch) over the whole training set, jitted; `view`
+# is "crops" (augmented as in training) or "center" (one centre crop an image). A batch holds float
+# `crops` and `index`; rows that only fill up the last batch have an index beyond the data set.
 Visit = Callable[[Callable[[PyTree, dict[str, Any]], PyTree], PyTree, str], PyTree]
 
 
@@ -56,9 +58,14 @@ class Method:
     """What a method may say. Only `init`, `forward` and `loss` have no default.
 
     A method is a frozen dataclass whose first fields are `encoder`, `prototypes` (K) and `heads`
-    (sets of K prototypes); the others are the hyper-parameters that `config.method` sets. Everything
-    it remembers between steps is in `extra`. The functions are pure and run inside `jax.jit`, except where noted.
+    (sets of K prototypes); the others are the hyper-parameters that `config.method` sets.
+    Everything it remembers between steps is in `extra`. The functions are pure and run inside
+    `jax.jit`, except where noted.
     """
+
+    encoder: Encoder
+    prototypes: int
+    heads: int
 
     # Epochs between calls of `cluster`; 0 for never.
     cluster_every_epochs: ClassVar[int] = 0

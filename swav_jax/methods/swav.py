@@ -63,14 +63,14 @@ class SwAV(contract.Method):
         seen = run.batch_size + self.queue_length
         if seen * 4 < self.prototypes:
             warnings.append(
-                f"Each code is computed from {seen} samples for {self.prototypes} prototypes: "
-                "most get none, and the loss tends to stay at ln K. Set method.queue_length to a few "
+                f"Each code is computed from {seen} samples for {self.prototypes} prototypes: most "
+                "get none, and the loss tends to stay at ln K. Set method.queue_length to a few "
                 f"thousand, or model.prototypes to at most {4 * seen}."
             )
         if self.prototypes > run.size:
             warnings.append(
-                f"model.prototypes {self.prototypes} exceeds the {run.size} images: some prototypes can never "
-                f"be used. Something like {max(run.size // 20, 2)} is a start."
+                f"model.prototypes {self.prototypes} exceeds the {run.size} images: some "
+                f"prototypes can never be used. Something like {max(run.size // 20, 2)} is a start."
             )
         if self.epsilon < 0.0114:
             warnings.append(
@@ -153,17 +153,14 @@ class SwAV(contract.Method):
     ) -> tuple[Float[Array, ""], contract.Metrics]:
         scores = similarity(embedding, prototypes)
         fixed = lax.stop_gradient(scores)
-        codes, residuals = zip(
-            *(
-                self._codes(fixed[:, crop], lax.stop_gradient(prototypes), extra, i)
-                for i, crop in enumerate(self.assignment_crops)
-            ),
-            strict=True,
-        )
-        codes = jnp.stack(codes)
+        targets = [
+            self._codes(fixed[:, crop], lax.stop_gradient(prototypes), extra, i)
+            for i, crop in enumerate(self.assignment_crops)
+        ]
+        codes, residual = jax.tree.map(lambda *x: jnp.stack(x), *targets)
         loss = losses.swapped_prediction(scores, codes, self.assignment_crops, self.temperature)
-        residual = jnp.mean(jnp.stack(residuals))
-        return loss, diagnostics.code_statistics(codes) | {"marginal_residual": residual}
+        metrics = diagnostics.code_statistics(codes) | {"marginal_residual": jnp.mean(residual)}
+        return loss, metrics
 
     def _codes(
         self,

@@ -80,7 +80,7 @@ def harden(codes: Float[Array, "*B K"]) -> Float[Array, "*B K"]:
 
 
 def _logsumexp(x: Array, axis: int, mesh_axes: Axes) -> Array:
-    """log sum exp over one array axis and the mesh axes that it is spread over."""
+    """Log sum exp over one array axis and the mesh axes that it is spread over."""
     largest = lax.pmax(jnp.max(x, axis=axis, keepdims=True), mesh_axes)
     total = lax.psum(jnp.sum(jnp.exp(x - largest), axis=axis), mesh_axes)
     return jnp.log(total) + jnp.squeeze(largest, axis)

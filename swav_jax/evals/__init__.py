@@ -1,0 +1,1 @@
+"""What the features are worth: extraction and the evaluations that start from it."""

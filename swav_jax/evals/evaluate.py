@@ -1,0 +1,129 @@
+"""Evaluations of a run: from its networks to lines of `results.json`."""
+
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from absl import logging
+from jaxtyping import Array, Float, Float32, PyTree
+from ml_collections import ConfigDict
+
+from swav_jax import sharding
+from swav_jax.checkpoint import load_variables
+from swav_jax.data.multicrop import eval_batches
+from swav_jax.data.sources import DataError, MissingSplit, Source, open_source
+from swav_jax.evals.features import Apply, extract
+from swav_jax.evals.knn import knn_accuracy
+from swav_jax.logbook import update_results
+from swav_jax.models import Encoder
+from swav_jax.setup import make_encoder
+
+BACKBONE = ("params/backbone", "batch_stats/backbone")
+
+
+def knn(config: ConfigDict, variables: PyTree, train: Source) -> dict[str, float] | None:
+    """Weighted k-NN of the backbone's pooled features on the test images.
+
+    Args:
+      config: of the run; `config.eval` has the settings.
+      variables: params and batch_stats with at least the backbone.
+      train: the labelled images to vote.
+
+    Returns:
+      `top1` and `top5` in percent and `k` for the first k of `eval.knn_k`, `k<k>_top1` for each
+      further one, and the numbers of images; None without labels or test images.
+    """
+    test = held_out(config)
+    if test is None or train.labels is None or test.labels is None:
+        return None
+    features = [pooled_features(config, variables, source) for source in (train, test)]
+    settings = config.eval
+    accuracies = knn_accuracy(
+        features[0],
+        train.labels,
+        features[1],
+        test.labels,
+        ks=settings.knn_k,
+        temperature=settings.knn_temperature,
+    )
+    first, *_ = accuracies.values()
+    return (
+        first
+        | {f"k{k}_top1": scores["top1"] for k, scores in [*accuracies.items()][1:]}
+        | {"train_images": train.size, "test_images": test.size}
+    )
+
+
+def held_out(config: ConfigDict) -> Source | None:
+    """The test images of `config.data`, or None if there are none."""
+    data = config.data
+    if not data.test:
+        return None
+    try:
+        return open_source(data.name, data.data_dir, data.test, download=data.download)
+    except MissingSplit as missing:
+        logging.info("no k-NN evaluation: %s", missing)
+        return None
+
+
+def pooled_features(
+    config: ConfigDict, variables: PyTree, source: Source
+) -> Float32[np.ndarray, "N F"]:
+    """The backbone's pooled features of every centre crop, on the current mesh.
+
+    Unreadable images have zeros.
+    """
+    mesh = jax.sharding.get_mesh()
+    rows = mesh.shape["data"]
+    batches = eval_batches(
+        source,
+        -(-config.eval.batch_size // rows) * rows,
+        resize=config.data.eval_resize,
+        crop=config.data.eval_crop,
+        host=jax.process_index(),
+        hosts=jax.process_count(),
+        max_bad_fraction=config.data.max_bad_fraction,
+        threads=config.data.threads,
+    )
+    return extract(
+        _features(make_encoder(config)),
+        variables,
+        batches,
+        source.size,
+        place=partial(sharding.put_batch, mesh),
+        mean=config.augment.mean,
+        std=config.augment.std,
+    )
+
+
+@cache
+def _features(encoder: Encoder) -> Apply:
+    """One function for each encoder, so that it is compiled once."""
+
+    def apply(variables: PyTree, images: Float[Array, "B S S 3"]) -> Any:
+        return encoder.apply(variables, images, method="features")
+
+    return apply
+
+
+def knn_task(config: ConfigDict, workdir: Path) -> None:
+    """Evaluates the newest checkpoint of a workdir by k-NN and adds the result to `results.json`.
+
+    Raises:
+      CheckpointError: there is no intact checkpoint.
+      DataError: there are no labelled test images.
+    """
+    variables, _ = load_variables(workdir, BACKBONE)
+    data = config.data
+    train = open_source(data.name, data.data_dir, data.train, download=data.download)
+    with jax.set_mesh(sharding.make_mesh(config.mesh.model)):
+        scores = knn(config, variables, train)
+    if scores is None:
+        raise DataError(
+            "k-NN needs labelled training and test images: name them by data.train and data.test"
+        )
+    update_results(workdir, "knn", scores)
+    for name, value in scores.items():
+        logging.info("knn %s: %.4g", name, value)
