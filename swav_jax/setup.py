@@ -19,6 +19,7 @@ from swav_jax.data.sources import Source, open_source
 from swav_jax.methods import METHODS
 from swav_jax.methods.contract import Method, Run
 from swav_jax.models import Encoder, ProjectionHead, backbone
+from swav_jax.ops.precision import at_least_float32
 
 
 @dataclass(frozen=True, eq=False)  # hashed by identity: a static argument of jitted functions
@@ -69,7 +70,7 @@ def build(config: ConfigDict) -> Setup:
 def make_encoder(config: ConfigDict) -> Encoder:
     """The networks of `config.model`."""
     model = config.model
-    dtype, param_dtype = jnp.dtype(model.dtype), jnp.promote_types(model.dtype, jnp.float32)
+    dtype, param_dtype = jnp.dtype(model.dtype), at_least_float32(model.dtype)
     shared = {"dtype": dtype, "param_dtype": param_dtype, "bn_groups": model.bn_groups}
     head = ProjectionHead(model.head_hidden, model.dim, model.head_layers, **shared)
     return Encoder(backbone(model.arch, stem=model.stem, **shared), head)

@@ -8,19 +8,22 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
+from jax.typing import DTypeLike
 from jaxtyping import PyTree
 
 SAMPLES = P("data")  # [B, ...]
 SCORES = P("data", "model")  # [B, K]
+MEMORY = P(None, "data")  # [A, N, ...], rows of all images
 WHOLE = P()
 
 # The first pattern found in a leaf's path decides; every other leaf is whole on every device.
 RULES: tuple[tuple[str, P], ...] = (
     (r"(^|/)prototypes/", P("model")),  # [K, D], and their momentum
-    (r"^extra/(queue|bank)", P(None, "data")),  # [A, L, D] embeddings remembered
+    (r"^extra/(queue|bank|assignments)", MEMORY),  # embeddings remembered, clusters of images
 )
 
 
@@ -76,6 +79,18 @@ def gather(x: PyTree) -> PyTree:
     if jax.sharding.get_abstract_mesh().empty:
         return x
     return jax.tree.map(lambda a: jax.lax.with_sharding_constraint(a, WHOLE), x)
+
+
+def zeros(shape: tuple[int, ...], dtype: DTypeLike, spec: P) -> jax.Array:
+    """A global array of zeros, laid over the current mesh; no device ever holds all of it."""
+    mesh = jax.sharding.get_mesh()
+    place = None if mesh.empty else NamedSharding(mesh, _fitting(spec, shape, mesh))
+    return jnp.zeros(shape, dtype, device=place)
+
+
+def fetch(x: PyTree) -> PyTree:
+    """Host copies of global arrays, whole on every host."""
+    return jax.device_get(jax.jit(gather)(x))
 
 
 def put_whole(mesh: Mesh, tree: PyTree) -> PyTree:

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from absl import logging
-from jaxtyping import PyTree
+from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from swav_jax import config as config_lib
@@ -22,6 +22,7 @@ from swav_jax.data.multicrop import Batches, train_batches
 from swav_jax.evals.evaluate import knn
 from swav_jax.logbook import Logbook, read_results, update_results
 from swav_jax.methods.contract import Clock, Method, Metrics, TrainState
+from swav_jax.ops.agreement import compare
 from swav_jax.setup import Setup, build
 from swav_jax.visit import visit_all
 
@@ -43,29 +44,10 @@ def pretrain(config: ConfigDict, workdir: Path) -> None:
             keep_every=config.checkpoint.keep_every_steps,
         ) as checkpoints,
     ):
-        shapes = jax.eval_shape(partial(_fresh_state, setup))
-        shardings = sharding.state_shardings(
-            setup.mesh, shapes, config.mesh.spread_parameters_above
-        )
-        state = jax.jit(partial(_fresh_state, setup), out_shardings=shardings)()
-        step_function = jax.jit(
-            partial(
-                train_step,
-                method=setup.method,
-                optimizer=setup.optimizer,
-                schedule=setup.schedule,
-                augment=setup.augment,
-                steps_per_epoch=run.steps_per_epoch,
-                seed=config.seed,
-                parts=config.train.accumulate,
-            ),
-            donate_argnums=0,
-            out_shardings=(shardings, None),
-        )
-
+        state, step_function = start(setup, setup.mesh)
         if "random_init_top1" not in read_results(workdir).get("knn", {}):
             _knn(setup, state, workdir, prefix="random_init_")
-        restored = checkpoints.restore(_targets(shapes, shardings))
+        restored = checkpoints.restore(state)
         if restored:
             state, _ = restored
             logging.info("going on from step %d of %d", int(state.step), run.total_steps)
@@ -85,14 +67,11 @@ def pretrain(config: ConfigDict, workdir: Path) -> None:
             epoch, step_in_epoch = divmod(step, run.steps_per_epoch)
             every = setup.method.cluster_every_epochs
             if every and step_in_epoch == 0 and epoch % every == 0:
-                key = jax.random.fold_in(jax.random.key(config.seed), step)
-                state, metrics = setup.method.cluster(
-                    state, partial(visit_all, setup, epoch), epoch, key
-                )
-                logbook.write(step, epoch, jax.device_get(metrics))
+                state, clusters = cluster(setup, state, step)
+                logbook.write(step, epoch, clusters)
                 batches = None
             if batches is None:
-                batches = _batches(setup, state, step)
+                batches = batches_from(setup, state, step)
 
             batch = sharding.put_batch(setup.mesh, next(batches))
             logbook.waited(batches.wait_seconds)
@@ -117,6 +96,42 @@ def pretrain(config: ConfigDict, workdir: Path) -> None:
         logbook.close()
     if jax.process_index() == 0:
         draw_curves(workdir)
+
+
+def start(setup: Setup, mesh: Mesh) -> tuple[TrainState, Callable[..., Any]]:
+    """The state before the first step, laid over the mesh, and the compiled step.
+
+    The step takes (state, batch) and returns (state, metrics); it reuses the state's memory.
+    """
+    config = setup.config
+    shapes = jax.eval_shape(partial(_fresh_state, setup))
+    shardings = sharding.state_shardings(mesh, shapes, config.mesh.spread_parameters_above)
+    state = jax.jit(partial(_fresh_state, setup), out_shardings=shardings)()
+    step = partial(
+        train_step,
+        method=setup.method,
+        optimizer=setup.optimizer,
+        schedule=setup.schedule,
+        augment=setup.augment,
+        steps_per_epoch=setup.run.steps_per_epoch,
+        seed=config.seed,
+        parts=config.train.accumulate,
+    )
+    return state, jax.jit(step, donate_argnums=0, out_shardings=(shardings, None))
+
+
+def cluster(setup: Setup, state: TrainState, step: int) -> tuple[TrainState, dict[str, float]]:
+    """The method's clusters re-made at an epoch boundary, and how they differ from the old ones."""
+    method, epoch = setup.method, step // setup.run.steps_per_epoch
+    places = jax.tree.map(lambda leaf: leaf.sharding, state)
+    before = sharding.fetch(method.assignments(state.extra))
+    key = jax.random.fold_in(jax.random.key(setup.config.seed), step)
+    state, metrics = method.cluster(state, partial(visit_all, setup, epoch), epoch, key)
+    state, scores = jax.device_put(state, places), jax.device_get(metrics)
+    after = sharding.fetch(method.assignments(state.extra))
+    if after is not None:
+        scores |= compare(before, after, setup.source.labels)
+    return state, scores
 
 
 def _log(logbook: Logbook, setup: Setup, step: int, metrics: Metrics) -> None:
@@ -150,11 +165,11 @@ def _due(config: ConfigDict, done: int, steps_per_epoch: int, saved: float) -> b
     return bool(settings.every_minutes) and minutes >= settings.every_minutes
 
 
-def _batches(setup: Setup, state: TrainState, step: int) -> Batches:
+def batches_from(setup: Setup, state: TrainState, step: int) -> Batches:
     """The training batches from a step on; up to the end of the epoch if the method orders it."""
     run, data = setup.run, setup.config.data
     epoch = step // run.steps_per_epoch
-    order = setup.method.epoch_order(state.extra, epoch, setup.config.seed)
+    order = setup.method.epoch_order(state.extra, epoch, setup.config.seed, run.size)
     return train_batches(
         setup.source,
         data.crops,
@@ -178,13 +193,6 @@ def _fresh_state(setup: Setup) -> TrainState:
     )
     return init_state(
         setup.method, setup.optimizer, crops, size=setup.run.size, seed=setup.config.seed
-    )
-
-
-def _targets(shapes: PyTree, shardings: PyTree) -> PyTree:
-    """What a checkpoint is restored into."""
-    return jax.tree.map(
-        lambda s, at: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=at), shapes, shardings
     )
 
 

@@ -2,19 +2,26 @@
 
 import re
 from functools import partial
+from math import ceil
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from golden_files import W, golden, golden_names
+import tensorflow as tf
+from golden_files import GOLDEN_DIR, W, golden, golden_names
 
 from swav_jax import optim
+from swav_jax.data import augment, multicrop, sources
 from swav_jax.methods.swav import SwAV
 from swav_jax.models import Encoder, ProjectionHead, backbone
+from swav_jax.ops.concentration import concentration
+from swav_jax.ops.kmeans import kmeans
 from swav_jax.ops.sinkhorn import sinkhorn
 from swav_jax.torch_names import from_torch, to_torch
 from swav_jax.train import init_state, train_step
+
+# ---- networks --------------------------------------------------------------------------
 
 
 def _relative(ours, theirs):
@@ -167,3 +174,128 @@ def test_swav_trajectory(name, x64):
         np.testing.assert_allclose(final[key.removeprefix("final.")], g[key], rtol=1e-6, atol=1e-9)
     norms = [np.linalg.norm(final[n]) for n in g["final.names"]]
     np.testing.assert_allclose(norms, g["final.norms"], rtol=1e-6)
+
+
+# ---- crops and augmentation ------------------------------------------------------------
+
+
+def _photograph(arrays):
+    return sources.decode(tf.io.read_file(str(GOLDEN_DIR / arrays["image_file"])))
+
+
+def _grey_levels_apart(ours, theirs):
+    return np.abs(ours.numpy().astype(np.float64) - theirs).mean()
+
+
+def test_crops_are_resized_as_by_pillow():
+    arrays = golden("augment.npz")
+    photograph = _photograph(arrays)
+    names = [name for name in arrays if name.startswith("resized")]
+    assert names
+    for name in names:
+        number, size = map(int, name.removeprefix("resized").split("_"))
+        crop = multicrop.cut(photograph, arrays["boxes_ijhw"][number : number + 1], size)[0]
+        assert _grey_levels_apart(crop, arrays[name]) < 1.5, name
+    crop = multicrop.cut(photograph, arrays["crop_box_ijhw"][None], len(arrays["crop96"]))[0]
+    assert _grey_levels_apart(crop, arrays["crop96"]) < 1.5
+
+
+def test_central_crop_is_as_by_torchvision():
+    arrays = golden("augment.npz")
+    crop = multicrop.central_crop(_photograph(arrays), 256, 224)
+    assert _grey_levels_apart(crop, arrays["center_crop224"]) < 1.5
+
+
+@pytest.mark.parametrize(("kind", "scale"), [("global", (0.14, 1.0)), ("local", (0.05, 0.14))])
+def test_crop_parameters_have_the_reference_quantiles(kind, scale):
+    arrays = golden("random_resized_crop_quantiles.npz")
+    height, width, draws, repeats = 375, 500, 40_000, 9
+    ours = {"area": [], "log_aspect": [], "cy": [], "cx": []}
+    for repeat in range(repeats):  # the median of repeats steadies the smallest and the largest
+        uniform = tf.random.stateless_uniform(
+            [draws, multicrop.TRIES, 4], [repeat, 0], dtype=tf.float64
+        )
+        low, high = np.full((2, draws, 1), np.array(scale)[:, None, None])
+        boxes = multicrop.random_boxes(uniform, tf.constant([height, width]), low, high).numpy()
+        top, left, h, w = boxes.astype(np.float64).T
+        quantiles = np.linspace(0, 1, len(arrays[f"{kind}_area"]))
+        ours["area"].append(np.quantile(h * w / (height * width), quantiles))
+        ours["log_aspect"].append(np.quantile(np.log(w / h), quantiles))
+        ours["cy"].append(np.quantile((top + h / 2) / height, quantiles))
+        ours["cx"].append(np.quantile((left + w / 2) / width, quantiles))
+    for name, values in ours.items():
+        apart = np.abs(np.median(values, axis=0) - arrays[f"{kind}_{name}"]).max()
+        assert apart < 0.01, (name, apart)
+
+
+PHOTOMETRIC = golden("augment.npz")
+OPERATIONS = {
+    "brightness": augment.brightness,
+    "contrast": augment.contrast,
+    "saturation": augment.saturation,
+    "hue": augment.hue,
+    "pil_blur": lambda planes, sigma: augment.gaussian_blur(planes, sigma, ceil(3 * sigma)),
+}
+WITH_NUMBER = re.compile(rf"({'|'.join(OPERATIONS)})(-?[\d.]+)")
+
+
+def photometric_cases():
+    cases = [name for name in PHOTOMETRIC if WITH_NUMBER.fullmatch(name)]
+    kinds = {WITH_NUMBER.fullmatch(name)[1] for name in cases}
+    assert kinds == set(OPERATIONS), f"augment.npz lacks {set(OPERATIONS) - kinds}"
+    return [*cases, "grayscale", "hflip"]
+
+
+@pytest.mark.parametrize("name", photometric_cases())
+def test_photometric_operations(name):
+    planes = augment.to_planes(jnp.asarray(PHOTOMETRIC["crop96"]))
+    if name == "grayscale":
+        planes = augment.saturation(planes, jnp.float32(0))
+    elif name == "hflip":
+        planes = augment.flip(planes, jnp.bool_(True))
+    else:
+        operation, number = WITH_NUMBER.fullmatch(name).groups()
+        planes = OPERATIONS[operation](planes, jnp.float32(number))
+    ours = 255 * np.asarray(augment.from_planes(planes))
+    tolerance = 0 if name == "hflip" else 2 if name.startswith("pil_blur") else 1.5
+    assert np.mean(np.abs(ours - PHOTOMETRIC[name])) <= tolerance + 1e-4
+
+
+def test_normalised():
+    image = jnp.asarray(PHOTOMETRIC["crop96"], jnp.float32) / 255
+    expected = np.moveaxis(PHOTOMETRIC["normalized"], 0, -1)
+    np.testing.assert_allclose(augment.normalise(image), expected, atol=1e-5)
+
+
+# ---- k-means ---------------------------------------------------------------------------
+
+
+def test_deepcluster_v2_kmeans(x64):
+    file = golden("deepclusterv2_kmeans.npz")
+    banks = file["memory"]
+    for head, expected in enumerate(file["assignments"]):
+        bank = jnp.asarray(banks[head % len(banks)])
+        init = bank[file[f"init{head}"]]
+        result = kmeans(bank, init, iterations=10, spherical=True)
+        by_index = np.full_like(expected, -1)
+        by_index[file["index"]] = result.assignments
+        np.testing.assert_array_equal(by_index, expected)
+        np.testing.assert_allclose(result.centroids, file[f"centroids{head}"], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "clustering", range(sum(name.startswith("density") for name in golden("pcl.npz")))
+)
+def test_pcl_concentration(clustering):
+    file = golden("pcl.npz")
+    features, members = file["features"], file[f"im2cluster{clustering}"]
+    expected = file[f"density{clustering}"]
+    clusters = len(expected)
+    centroids = np.stack([features[members == k].mean(0) for k in range(clusters)])
+    # No update and one assignment: distances to the raw centroids.
+    result = kmeans(jnp.asarray(features), jnp.asarray(centroids), iterations=0)
+    np.testing.assert_array_equal(result.assignments, members)
+    phi = jax.jit(concentration, static_argnums=2, static_argnames="temperature")(
+        result.distances, result.assignments, clusters, temperature=0.2
+    )
+    np.testing.assert_allclose(phi, expected, rtol=1e-4)

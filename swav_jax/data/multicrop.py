@@ -2,8 +2,8 @@
 
 Every random number is a function of (seed, epoch, image, crop) and every batch one of its global
 step, so the same seed gives the same bytes with any number of threads or hosts, and after a
-restart at any step. All work on pixels is TensorFlow's, outside Python's lock, so it scales with
-the host's cores.
+restart at any step. Crops, and JPEG and PNG decoding, are TensorFlow ops outside Python's lock;
+Python runs only where a source needs it (other formats, and the records of TFDS).
 """
 
 import atexit

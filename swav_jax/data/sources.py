@@ -42,8 +42,8 @@ class Source:
         class_names: names of the labels, empty without labels.
         describe: image number -> its file or record, for messages.
         read: int64 [] image number -> uint8 [H, W, 3]; TensorFlow ops, for use inside tf.data.
-        may_fail: whether `read` can fail on a damaged image, by an error or an empty image; False if
-            all is decoded in memory.
+        may_fail: whether `read` can fail on a damaged image, by an error or by giving an empty one;
+            False if all is decoded in memory.
         find_labels: gives `labels`; called once, when somebody asks for them.
     """
 
@@ -259,17 +259,21 @@ def _tfds(name: str, data_dir: str, split: str, download: bool) -> Source:
         )
         return decode(example[image_key])
 
-    def read_labels() -> np.ndarray:
-        examples = builder.as_dataset(
-            split=split,
-            decoders=tfds.decode.PartialDecoding({label_key: True}),
-            read_config=tfds.ReadConfig(interleave_cycle_length=1),  # in the records' order
+    size = sum(shard.take for shard in shards)
+
+    def labels_of(numbers: tf.Tensor) -> tf.Tensor:
+        examples = tf.numpy_function(
+            lambda some: np.array([record(i) for i in some], object), [numbers], tf.string
         )
-        batches = examples.batch(1000).as_numpy_iterator()
-        return np.concatenate([batch[label_key] for batch in batches]).astype(np.int32)
+        feature = {label_key: tf.io.FixedLenFeature([], tf.int64)}
+        return tf.io.parse_example(tf.ensure_shape(examples, [None]), feature)[label_key]
+
+    def read_labels() -> np.ndarray:
+        parts = tf.data.Dataset.range(size).batch(1000).map(labels_of, num_parallel_calls=16)
+        return np.concatenate(list(parts.as_numpy_iterator())).astype(np.int32)
 
     return Source(
-        size=sum(shard.take for shard in shards),
+        size=size,
         class_names=tuple(builder.info.features[label_key].names) if label_key else (),
         describe=describe,
         read=read,

@@ -48,6 +48,26 @@ class Run(NamedTuple):
     total_steps: int
 
 
+def check_assignment_crops(crops: Sequence[int], run: Run) -> None:
+    """Refuses (ValueError) assignment crops that are not among an image's crops."""
+    if not crops or not all(0 <= crop < run.views for crop in crops):
+        raise ValueError(
+            f"method.assignment_crops {tuple(crops)} must name crops from 0 to {run.views - 1}: "
+            f"data.crops cuts {run.views} of each image."
+        )
+
+
+def check_clusters(clusters: int, run: Run) -> None:
+    """Refuses (ValueError) more clusters than an epoch draws images."""
+    images = run.steps_per_epoch * run.batch_size
+    if clusters > images:
+        raise ValueError(
+            f"model.prototypes {clusters} exceeds the {images} images that an epoch draws: that "
+            f"many clusters cannot be made of them. Something like {max(images // 20, 2)} is a "
+            "start."
+        )
+
+
 # visit(fold, carry, view): carry = fold(carry, batch) over the whole training set, jitted; `view`
 # is "crops" (augmented as in training) or "center" (one centre crop an image). A batch holds float
 # `crops` and `index`; rows that only fill up the last batch have an index beyond the data set.
@@ -124,8 +144,18 @@ class Method:
         """Re-makes the clusters at the start of an epoch. Runs on the host."""
         return state, {}
 
-    def epoch_order(self, extra: dict[str, Any], epoch: int, seed: int) -> np.ndarray | None:
-        """The order in which an epoch draws images, or None for a plain permutation.
+    def assignments(self, extra: dict[str, Any]) -> Int[Array, "H N"] | None:
+        """The cluster of each image in each of H clusterings, -1 for none; None without clusters.
+
+        Columns beyond the data set are ignored. The loop compares them from one clustering to the
+        next, and with the labels where the data set has any, which methods never see.
+        """
+        return None
+
+    def epoch_order(
+        self, extra: dict[str, Any], epoch: int, seed: int, size: int
+    ) -> np.ndarray | None:
+        """The order in which an epoch draws from `size` images, or None for a plain permutation.
 
         Runs on the host. It must depend on nothing but its arguments, which a restart restores.
         """

@@ -125,6 +125,7 @@ class ResNet(nn.Module):
 
 # The wide networks of the SwAV paper widen every stage and the stem.
 ARCHS: dict[str, dict[str, Any]] = {
+    "resnet10_thin": {"block": BasicBlock, "stage_sizes": (1, 1, 1, 1), "width": 8},
     "resnet14": {"block": Bottleneck, "stage_sizes": (1, 1, 1, 1), "width": 64},
     "resnet18": {"block": BasicBlock, "stage_sizes": (2, 2, 2, 2), "width": 64},
     "resnet18_thin": {"block": BasicBlock, "stage_sizes": (2, 2, 2, 2), "width": 16},

@@ -1,7 +1,18 @@
 """A first-in first-out memory of embeddings, newest first, in one array of fixed shape."""
 
+import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float, Key
+
+from swav_jax.ops.similarity import unit
+
+
+def random_unit(
+    key: Key[Array, ""], length: int, dim: int, dtype: DTypeLike = jnp.float32
+) -> Float[Array, "L D"]:
+    """L rows of unit length in random directions, for a queue that is full from the start."""
+    return unit(jax.random.normal(key, (length, dim), dtype))
 
 
 def push(queue: Float[Array, "*A L D"], rows: Float[Array, "*A B D"]) -> Float[Array, "*A L D"]:

@@ -1,0 +1,171 @@
+"""DeepCluster: predict the k-means cluster of an image's features, and cluster anew each epoch.
+
+Caron et al., 2018, "Deep clustering for unsupervised learning of visual features". At the start of
+an epoch the pooled backbone features of all images' centre crops, in evaluation mode, are reduced
+to 256 whitened principal components of unit length, x_n, and k-means solves
+
+  min over C, a of sum_n |x_n - c_a(n)|^2;
+
+an empty cluster gets a place beside the centroid of a large one. The pseudo-labels a(n) say nothing
+about those of the last epoch, so the classifier on the backbone starts anew, with its momentum. The
+loss is the cross-entropy of softmax(W max(f, 0) + b) with a(n), over all crops; an epoch draws
+images uniformly over clusters, so that large ones do not take over.
+
+As in the published code, features f are clustered as they are before the last ReLU where the
+backbone gives them so (AlexNet, VGG16), and the classifier sees them after it; the features of a
+ResNet end with a ReLU. It differs from that code in that there is no dropout in AlexNet and VGG16,
+the classifier has the optimiser's momentum (there: none), a small cluster's images are repeated
+equally often (there: drawn with replacement), and a repeated image has the same crop within an
+epoch.
+
+The features need N F numbers while images are clustered, 10 GB for ImageNet with ResNet-50, spread
+over all devices; only the clusters stay in the training state.
+"""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from swav_jax import optim, sharding
+from swav_jax.methods import contract
+from swav_jax.models import Encoder
+from swav_jax.ops import bank, diagnostics
+from swav_jax.ops.kmeans import kmeans, random_rows
+from swav_jax.ops.precision import at_least_float32
+from swav_jax.ops.similarity import unit
+from swav_jax.ops.whitening import pca_whiten
+
+
+@dataclass(frozen=True)
+class DeepCluster(contract.Method):
+    """Settings of DeepCluster; the defaults are those of the published code."""
+
+    encoder: Encoder  # its projection head is not used
+    prototypes: int  # K, the clusters
+    heads: int  # 1: there is one classifier
+    components: int = 256  # principal components kept, at most the features' width
+    kmeans_iterations: int = 20
+
+    cluster_every_epochs: ClassVar[int] = 1
+
+    def check(self, run: contract.Run) -> list[str]:
+        """Refuses more clusters than there are images, and more than one classifier."""
+        if self.heads != 1:
+            raise ValueError(
+                f"DeepCluster has one classifier: set model.prototype_heads to 1, not {self.heads}."
+            )
+        contract.check_clusters(self.prototypes, run)
+        bank.check_devices(jax.device_count())
+        return []
+
+    def init(
+        self, key: jax.Array, crops: contract.Crops, size: int
+    ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+        """The backbone, a classifier that the first clustering replaces, and no clusters."""
+        encoder_key, classifier_key = jax.random.split(key)
+        images = crops[0][:, 0]
+        features, variables = self.encoder.init_with_output(
+            encoder_key, images, train=True, method="features"
+        )
+        kernel = jnp.zeros((features.shape[-1], self.prototypes), self.encoder.head.param_dtype)
+        classifier = self._fresh(classifier_key, {"kernel": kernel, "bias": kernel[0]})
+        extra = {"assignments": jnp.full((1, bank.padded(size)), -1, jnp.int32)}
+        return variables["params"] | {"classifier": classifier}, variables["batch_stats"], extra
+
+    def forward(
+        self,
+        params: dict[str, Any],
+        batch_stats: dict[str, Any],
+        extra: dict[str, Any],
+        crops: contract.Crops,
+    ) -> tuple[Float[Array, "B V F"], dict[str, Any]]:
+        """Backbone features of all crops, one pass for each entry of `crops`."""
+        features = []
+        for images in crops:
+            merged, updates = self.encoder.apply(
+                {"params": params, "batch_stats": batch_stats},
+                images.reshape(-1, *images.shape[2:]),
+                train=True,
+                method="features",
+                mutable=["batch_stats"],
+            )
+            features.append(merged.reshape(*images.shape[:2], -1))
+            batch_stats = updates["batch_stats"]
+        return jnp.concatenate(features, axis=1), batch_stats
+
+    def loss(
+        self,
+        params: dict[str, Any],
+        extra: dict[str, Any],
+        outputs: Float[Array, "B V F"],
+        index: Int[Array, "B"],
+        clock: contract.Clock,
+    ) -> tuple[Float[Array, ""], tuple[dict[str, Any], contract.Metrics]]:
+        """Cross-entropy of all crops with the pseudo-labels."""
+        classifier = params["classifier"]
+        features = jax.nn.relu(outputs)
+        logits = jnp.einsum("bvf,fk->bvk", features, classifier["kernel"])
+        logits += classifier["bias"][None, None, :]
+        labels = bank.lookup(extra["assignments"], index)[0]
+        loss, accuracy = bank.cross_entropy(logits, labels)
+        spread = diagnostics.embedding_std(jax.lax.stop_gradient(unit(features[:, 0])))
+        return loss, (extra, {"cluster_accuracy": accuracy, "embedding_std": spread})
+
+    def cluster(
+        self, state: contract.TrainState, visit: contract.Visit, epoch: int, key: jax.Array
+    ) -> tuple[contract.TrainState, contract.Metrics]:
+        """New pseudo-labels, a fresh classifier, and no momentum for it."""
+        start_key, classifier_key = jax.random.split(key)
+        classifier = state.params["classifier"]
+        rows, width = state.extra["assignments"].shape[1], len(classifier["kernel"])
+        dtype = at_least_float32(self.encoder.head.dtype)
+        features = sharding.zeros((1, rows, width), dtype, sharding.MEMORY)
+        state, features = visit(self._collect, (state, features), "center")
+        seen = bank.written(features[0])
+        x = unit(pca_whiten(features[0], min(self.components, width), valid=seen))
+        found = kmeans(
+            x,
+            random_rows(start_key, x, self.prototypes, valid=seen),
+            iterations=self.kmeans_iterations,
+            empty="split",
+            valid=seen,
+        )
+        extra = state.extra | {"assignments": found.assignments[None]}
+        fresh = state.params | {"classifier": self._fresh(classifier_key, classifier)}
+        nothing = jax.tree.map(jnp.zeros_like, state.opt_state)
+        state = state.replace(
+            params=fresh,
+            opt_state=optim.freeze({"classifier": True}, state.opt_state, nothing),
+            extra=extra,
+        )
+        return state, bank.usage(extra["assignments"], self.prototypes)
+
+    def assignments(self, extra: dict[str, Any]) -> Int[Array, "1 N"]:
+        """The pseudo-labels."""
+        return extra["assignments"]
+
+    def epoch_order(
+        self, extra: dict[str, Any], epoch: int, seed: int, size: int
+    ) -> np.ndarray | None:
+        """Uniform over clusters."""
+        labels = sharding.fetch(extra["assignments"])[0]
+        return bank.balanced_order(labels, size, np.random.RandomState([seed, epoch]))
+
+    def _collect(
+        self, carry: tuple[contract.TrainState, Array], batch: dict[str, Any]
+    ) -> tuple[contract.TrainState, Array]:
+        """Puts the features of a batch of centre crops at the images' places."""
+        state, features = carry
+        variables = {"params": state.params, "batch_stats": state.batch_stats}
+        found = self.encoder.apply(variables, batch["crops"][0][:, 0], method="features")
+        return state, bank.write(features, batch["index"], found[:, None])
+
+    def _fresh(self, key: jax.Array, classifier: dict[str, Array]) -> dict[str, Array]:
+        """Weights from N(0, 0.01^2), biases zero, in the shapes of `classifier`."""
+        kernel, bias = classifier["kernel"], classifier["bias"]
+        weights = 0.01 * jax.random.normal(key, kernel.shape, kernel.dtype)
+        return {"kernel": weights, "bias": jnp.zeros_like(bias)}

@@ -1,0 +1,38 @@
+"""How far partitions of the same images agree: numpy on the host, between epochs."""
+
+import numpy as np
+from jaxtyping import Int
+from sklearn.metrics import normalized_mutual_info_score
+
+
+def nmi(a: Int[np.ndarray, "N"], b: Int[np.ndarray, "N"]) -> float:
+    """Normalised mutual information I(A; B) / ((H(A) + H(B)) / 2): 0 for independent, 1 for equal.
+
+    It is taken over the images that both partitions assign (not -1); NaN if there are none.
+    """
+    both = (a >= 0) & (b >= 0)
+    return float(normalized_mutual_info_score(a[both], b[both])) if both.any() else float("nan")
+
+
+def compare(
+    before: Int[np.ndarray, "H N"],
+    after: Int[np.ndarray, "H N"],
+    labels: Int[np.ndarray, "n"] | None,
+) -> dict[str, float]:
+    """What DeepCluster watches (Caron et al., 2018, section 4.2), as means over H clusterings.
+
+    Args:
+      before: the clusters of one clustering ago, all -1 if there was none.
+      after: those of now.
+      labels: the classes of the first n images, if they are known.
+
+    Returns:
+      nmi_previous: with the clusters of before, if there were any; it rises as clusters settle.
+      nmi_labels: with the classes, if they are known.
+    """
+    scores = {}
+    if (before >= 0).any():
+        scores["nmi_previous"] = [nmi(*pair) for pair in zip(before, after, strict=True)]
+    if labels is not None:
+        scores["nmi_labels"] = [nmi(labels, clusters[: len(labels)]) for clusters in after]
+    return {name: float(np.mean(values)) for name, values in scores.items()}

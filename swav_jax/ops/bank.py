@@ -1,0 +1,179 @@
+"""A memory of one row for each image of the data set, and of the clusters those rows are in.
+
+Rows lie at the images' numbers, so what a batch brings is scattered by `index`, in whatever order
+images are drawn. A row that was never written is zero. Under `jax.set_mesh` the images are spread
+over devices and each device scatters and looks up in its own block; only batches travel.
+"""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.typing import DTypeLike
+from jaxtyping import Array, Bool, Float, Int
+
+from swav_jax.ops.similarity import similarity
+from swav_jax.sharding import MEMORY, SAMPLES, WHOLE, on_blocks
+
+Axes = Sequence[str]
+
+# Divisible by every number of devices up to 6 and by 8, 10, 12, 15, 16, 20, 24, 30, 32, 40, 48, 60,
+# 64, 80, 96, 120, 128, 160, 192, 240, 256, so that a bank's shape does not depend on the devices.
+MULTIPLE = 3840
+
+
+def empty(
+    crops: int, clusterings: int, size: int, dim: int, dtype: DTypeLike
+) -> dict[str, Array]:
+    """What is remembered of `size` images before there is anything.
+
+    Returns:
+      bank: zeros [crops, N_pad, dim], one bank for each crop that is remembered.
+      assignments: int32 [clusterings, N_pad], all -1.
+    """
+    rows = padded(size)
+    return {
+        "bank": jnp.zeros((crops, rows, dim), dtype),
+        "assignments": jnp.full((clusterings, rows), -1, jnp.int32),
+    }
+
+
+def padded(size: int) -> int:
+    """The rows N_pad of a bank for `size` images: the next multiple of `MULTIPLE`."""
+    return -(-size // MULTIPLE) * MULTIPLE
+
+
+def check_devices(devices: int) -> None:
+    """Refuses a number of devices that a bank cannot be spread over.
+
+    Raises:
+      ValueError: `devices` does not divide `MULTIPLE`.
+    """
+    if MULTIPLE % devices:
+        fitting = [n for n in range(1, devices) if MULTIPLE % n == 0]
+        raise ValueError(
+            f"A memory of the data set cannot be spread over {devices} devices, only over a "
+            f"divisor of {MULTIPLE}: use {fitting[-1]} of them."
+        )
+
+
+def write(
+    bank: Float[Array, "A N D"], index: Int[Array, "B"], rows: Float[Array, "B A D"]
+) -> Float[Array, "A N D"]:
+    """The bank with a batch's rows at the places of its images; places beyond N are dropped."""
+
+    def place(bank: Array, index: Array, rows: Array, sample_axes: Axes, **_: Axes) -> Array:
+        index, rows = (lax.all_gather(x, sample_axes, tiled=True) for x in (index, rows))
+        rows = jnp.swapaxes(rows, 0, 1).astype(bank.dtype)
+        return bank.at[:, _here(index, bank.shape[1], sample_axes)].set(rows, mode="drop")
+
+    return on_blocks(
+        place, (bank, index, rows), in_specs=(MEMORY, SAMPLES, SAMPLES), out_specs=MEMORY
+    )
+
+
+def lookup(assignments: Int[Array, "H N"], index: Int[Array, "B"]) -> Int[Array, "H B"]:
+    """The assignments of a batch of images, on every device."""
+
+    def find(assignments: Array, index: Array, sample_axes: Axes, **_: Axes) -> Array:
+        index = lax.all_gather(index, sample_axes, tiled=True)
+        places = _here(index, assignments.shape[1], sample_axes)
+        found = assignments.at[:, places].get(mode="fill", fill_value=0)
+        return lax.psum(found, sample_axes)  # one device has it, the others say 0
+
+    return on_blocks(find, (assignments, index), in_specs=(MEMORY, SAMPLES), out_specs=WHOLE)
+
+
+def written(bank: Float[Array, "*A N D"]) -> Bool[Array, "*A N"]:
+    """Which rows were ever written: unit-length embeddings are never zero."""
+    return jnp.any(bank != 0, axis=-1)
+
+
+def cluster_prediction(
+    embedding: Float[Array, "B V D"],
+    prototypes: Sequence[Float[Array, "K D"]],
+    assignments: Int[Array, "H B"],
+    temperature: float,
+) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
+    """`cross_entropy` of softmax_k(z . c_k / tau) for H sets of prototypes, and its average.
+
+    Returns:
+      the loss, and the metrics cluster_accuracy and seen, the share of images that have a cluster.
+    """
+    each = [
+        cross_entropy(similarity(embedding, centroids) / temperature, clusters)
+        for centroids, clusters in zip(prototypes, assignments, strict=True)
+    ]
+    loss, accuracy = (jnp.mean(jnp.stack(values)) for values in zip(*each, strict=True))
+    seen = jnp.mean(assignments >= 0, dtype=loss.dtype)
+    return loss, {"cluster_accuracy": accuracy, "seen": seen}
+
+
+def cross_entropy(
+    logits: Float[Array, "B V K"], assignments: Int[Array, "B"]
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """Cross-entropy of every crop's prediction with the cluster of its image.
+
+    L = mean over seen b and over v of -log softmax_k(logits_bvk) at k = assignment of b.
+
+    Args:
+      logits: of all crops of a batch.
+      assignments: the images' clusters; -1 for an image without one, which is left out.
+
+    Returns:
+      the loss and the share of crops for which the largest logit is the right one; 0 and 0 if no
+      image has a cluster.
+    """
+    seen = (assignments >= 0)[:, None]
+    right = jnp.arange(logits.shape[-1])[None, None, :] == assignments[:, None, None]
+    # A sum over the one right cluster instead of a gather: clusters may be spread over devices.
+    log_p = jnp.sum(jax.nn.log_softmax(logits, axis=-1), axis=-1, where=right)
+    hit = jnp.argmax(logits, axis=-1) == assignments[:, None]
+    crops = jnp.maximum(jnp.sum(seen) * logits.shape[1], 1).astype(log_p.dtype)
+    return -jnp.sum(log_p, where=seen) / crops, jnp.sum(hit & seen, dtype=log_p.dtype) / crops
+
+
+def usage(assignments: Int[Array, "H N"], clusters: int) -> dict[str, Float[Array, ""]]:
+    """How evenly the clusters are used, as means over H clusterings.
+
+    Returns:
+      prototypes_used: share of the K clusters that have an image.
+      largest_cluster: share of the assigned images that are in the largest one.
+    """
+
+    def sizes(assignments: Int[Array, "N"]) -> Int[Array, "K"]:
+        members = jnp.where(assignments < 0, clusters, assignments)  # the sums leave out cluster K
+        return jax.ops.segment_sum(jnp.ones_like(members), members, clusters)
+
+    counts = jax.vmap(sizes)(assignments)
+    total = jnp.maximum(jnp.sum(counts, axis=1), 1)
+    return {
+        "prototypes_used": jnp.mean(counts > 0),
+        "largest_cluster": jnp.mean(jnp.max(counts, axis=1) / total),
+    }
+
+
+def balanced_order(
+    assignments: Int[np.ndarray, "N"], samples: int, random: np.random.RandomState
+) -> Int[np.ndarray, "samples"]:
+    """Images drawn uniformly over clusters, in random order, on the host.
+
+    Every cluster that has images is drawn equally often, to within one. Within a cluster every
+    image is drawn equally often, to within one: a small cluster's images come repeatedly, a large
+    one's not all. Images without a cluster (-1) are not drawn.
+    """
+    order = random.permutation(np.flatnonzero(assignments >= 0))
+    order = order[np.argsort(assignments[order], kind="stable")]
+    _, starts, counts = np.unique(assignments[order], return_index=True, return_counts=True)
+    rounds = np.arange(-(-samples // len(counts)))[:, None]
+    drawn = order[starts + rounds % counts]  # [rounds, clusters]
+    drawn[-1] = random.permutation(drawn[-1])  # the last round may not be drawn to its end
+    return random.permutation(drawn.reshape(-1)[:samples])
+
+
+def _here(index: Array, block: int, axes: Axes) -> Array:
+    """Places within this device's block; `block`, which is none, for the images of others."""
+    local = index - lax.axis_index(axes) * block
+    return jnp.where((local >= 0) & (local < block), local, block)

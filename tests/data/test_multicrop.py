@@ -1,0 +1,290 @@
+import dataclasses
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from absl import logging
+from PIL import Image
+
+from swav_jax.data import index, multicrop
+from swav_jax.data.multicrop import eval_batches, train_batches
+from swav_jax.data.sources import DataError, open_source
+
+CROPS = ((2, 24, 0.3, 1.0), (3, 16, 0.1, 0.3))
+
+
+def _smooth(number, height, width):
+    small = np.random.RandomState(number).randint(0, 256, (5, 6, 3)).astype(np.uint8)
+    return Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC)
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    """Twenty-three readable images of several sizes."""
+    folder = tmp_path_factory.mktemp("photos")
+    for n in range(23):
+        _smooth(n, 30 + n, 60 - n).save(folder / f"{n:02}.{'jpg' if n % 2 else 'png'}")
+    return open_source("folder", str(folder), "train")
+
+
+def _take(batches, count):
+    return [next(batches) for _ in range(count)]
+
+
+def _assert_same(some, others):
+    assert len(some) == len(others)
+    for a, b in zip(some, others, strict=True):
+        np.testing.assert_array_equal(a["index"], b["index"])
+        for x, y in zip(a["crops"], b["crops"], strict=True):
+            np.testing.assert_array_equal(x, y)
+
+
+def test_batches_are_sample_major_uint8(photos):
+    batch = next(train_batches(photos, CROPS, 4, seed=0))
+    assert set(batch) == {"crops", "index"}
+    assert [x.shape for x in batch["crops"]] == [(4, 2, 24, 24, 3), (4, 3, 16, 16, 3)]
+    assert all(x.dtype == np.uint8 for x in batch["crops"]) and batch["index"].dtype == np.int32
+    for views in batch["crops"]:
+        for sample in views:
+            assert np.std(sample) > 0 and not np.array_equal(sample[0], sample[1])
+
+
+def test_an_epoch_shows_every_image_in_the_order_of_its_permutation(photos):
+    batches = train_batches(photos, CROPS, 23, seed=5, last_step=2)
+    for epoch, batch in enumerate(batches):
+        np.testing.assert_array_equal(batch["index"], index.epoch_order(5, epoch, 23))
+    assert epoch == 1
+
+
+def test_same_batches_whatever_the_threads(photos):
+    one = _take(train_batches(photos, CROPS, 6, seed=1, threads=1), 5)
+    _assert_same(one, _take(train_batches(photos, CROPS, 6, seed=1, threads=4), 5))
+    other = next(train_batches(photos, CROPS, 6, seed=2))
+    assert not np.array_equal(one[0]["crops"][0], other["crops"][0])
+
+
+@pytest.mark.parametrize("step", [1, 3, 4, 7])  # 3 steps an epoch
+def test_same_batches_after_a_restart_at_any_step(photos, step):
+    whole = _take(train_batches(photos, CROPS, 6, seed=1), step + 2)
+    _assert_same(whole[step:], _take(train_batches(photos, CROPS, 6, seed=1, first_step=step), 2))
+
+
+def test_two_hosts_read_one_hosts_batches(photos):
+    whole = _take(train_batches(photos, CROPS, 6, seed=1), 4)
+    parts = [_take(train_batches(photos, CROPS, 6, seed=1, host=h, hosts=2), 4) for h in (0, 1)]
+    joined = [
+        {
+            "index": np.concatenate([a["index"], b["index"]]),
+            "crops": [np.concatenate(x) for x in zip(a["crops"], b["crops"], strict=True)],
+        }
+        for a, b in zip(*parts, strict=True)
+    ]
+    _assert_same(whole, joined)
+
+
+def test_an_epoch_has_crops_of_its_own(photos):
+    def same_order(_):
+        return np.arange(23)
+
+    first, second = _take(train_batches(photos, CROPS, 23, seed=1, order=same_order), 2)
+    np.testing.assert_array_equal(first["index"], second["index"])
+    for row in range(23):
+        assert not np.array_equal(first["crops"][0][row], second["crops"][0][row])
+
+
+def test_crops_are_those_of_pillow(photos):
+    """The boxes are drawn again, and cut by Pillow from the file."""
+    batch = next(train_batches(photos, CROPS, 6, seed=3))
+    for row, number in enumerate(batch["index"]):
+        image = Image.open(photos.describe(number)).convert("RGB")
+        uniform = tf.random.stateless_uniform(
+            [5, 10, 4], [3 << 32, number], dtype=tf.float64, alg="philox"
+        )
+        low, high = np.array([[0.3]] * 2 + [[0.1]] * 3), np.array([[1.0]] * 2 + [[0.3]] * 3)
+        boxes = multicrop.random_boxes(uniform, tf.constant(image.size[::-1]), low, high).numpy()
+        views = [*batch["crops"][0][row], *batch["crops"][1][row]]
+        for (top, left, height, width), view in zip(boxes, views, strict=True):
+            box = image.crop((left, top, left + width, top + height))
+            pillows = box.resize(view.shape[:2], Image.Resampling.BILINEAR)
+            apart = np.abs(view.astype(int) - np.asarray(pillows))
+            assert apart.mean() < 0.5 and apart.max() <= 2
+
+
+def _boxes(height, width, low, high, count=20_000, seed=0):
+    uniform = tf.random.stateless_uniform([count, 10, 4], [seed, 0], dtype=tf.float64)
+    low, high = np.full((count, 1), low), np.full((count, 1), high)
+    return multicrop.random_boxes(uniform, tf.constant([height, width]), low, high).numpy()
+
+
+def test_boxes_lie_in_the_image_and_in_the_scales():
+    top, left, height, width = _boxes(300, 400, 0.1, 0.5).T
+    assert top.min() == 0 and (top + height).max() == 300
+    assert left.min() == 0 and (left + width).max() == 400
+    area = height * width / (300 * 400)
+    assert 0.095 < area.min() < 0.105 and 0.49 < area.max() < 0.51
+    aspect = np.log(width / height)
+    assert abs(np.median(aspect)) < 0.01
+    assert np.all(np.abs(aspect) < np.log(4 / 3) + 0.02) and np.abs(aspect).max() > 0.28
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "box"),
+    [
+        (10, 20_000, (0, 9993, 10, 13)),  # the central 4:3
+        (20_000, 10, (9993, 0, 13, 10)),  # the central 3:4
+        (1, 1, (0, 0, 1, 1)),
+    ],
+)
+def test_where_no_try_fits_the_box_is_central(height, width, box):
+    assert np.all(_boxes(height, width, 0.14, 1.0, count=50) == box)
+
+
+@pytest.mark.parametrize(("height", "width"), [(60, 91), (91, 60), (33, 33), (35, 200)])
+def test_central_crop_is_pillows_resize_and_crop(height, width):
+    image = _smooth(0, height, width)
+    scale = 40 / min(height, width)
+    resized = image.resize((int(width * scale), int(height * scale)), Image.Resampling.BILINEAR)
+    left, top = round((resized.width - 32) / 2), round((resized.height - 32) / 2)
+    pillows = np.asarray(resized.crop((left, top, left + 32, top + 32))).astype(int)
+    ours = multicrop.central_crop(tf.constant(np.asarray(image)), 40, 32).numpy()
+    assert np.abs(ours - pillows).mean() < 0.5 and np.abs(ours - pillows).max() <= 2
+
+
+@pytest.mark.parametrize("hosts", [1, 2])
+def test_evaluation_shows_every_image_once_in_order(photos, hosts):
+    parts = [
+        list(eval_batches(photos, 6, resize=28, crop=24, host=h, hosts=hosts)) for h in range(hosts)
+    ]
+    assert {len(part) for part in parts} == {4}
+    whole = next(eval_batches(photos, 23, resize=28, crop=24))
+    for n, batches in enumerate(zip(*parts, strict=True)):
+        joined = {k: np.concatenate([b[k] for b in batches]) for k in ("image", "index", "valid")}
+        rows = min(6, 23 - 6 * n)
+        assert joined["image"].shape == (6, 24, 24, 3) and joined["index"].dtype == np.int32
+        assert joined["valid"].tolist() == [True] * rows + [False] * (6 - rows)
+        assert joined["index"].tolist() == [min(6 * n + r, 22) for r in range(6)]
+        np.testing.assert_array_equal(joined["image"][:rows], whole["image"][6 * n :][:rows])
+
+
+def test_evaluation_takes_images_as_they_are(photos):
+    digits = open_source("digits", "", "test")
+    batch = next(eval_batches(digits, 10, resize=0, crop=0))
+    np.testing.assert_array_equal(batch["image"][3], digits.read(tf.constant(3, tf.int64)))
+    with pytest.raises(DataError, match="differ in size"):
+        next(eval_batches(photos, 10, resize=0, crop=0))
+    with pytest.raises(ValueError, match="does not fit"):
+        eval_batches(digits, 10, resize=24, crop=32)
+
+
+@pytest.fixture
+def damaged(tmp_path):
+    """Sixteen good images, four that cannot be read, and a folder named like an image."""
+    for n in range(12):
+        _smooth(n, 40, 50).save(tmp_path / f"good{n:02}.png")
+    _smooth(12, 40, 50).convert("CMYK").save(tmp_path / "cmyk.jpg")
+    _smooth(13, 40, 50).quantize(16).save(tmp_path / "palette.png")
+    Image.fromarray(np.full((40, 50), 40_000, np.uint16)).save(tmp_path / "deep.png")
+    Image.new("RGB", (20_000, 10), "red").save(tmp_path / "wide.png")
+    whole = tmp_path / "whole.jpg"
+    _smooth(14, 40, 50).save(whole)
+    (tmp_path / "bad_truncated.jpg").write_bytes(whole.read_bytes()[:400])
+    whole.unlink()
+    (tmp_path / "bad_truncated.png").write_bytes((tmp_path / "good00.png").read_bytes()[:400])
+    (tmp_path / "bad_empty.jpg").write_bytes(b"")
+    (tmp_path / "bad_text.jpg").write_text("not an image")
+    (tmp_path / "x.jpg").mkdir()
+    return tmp_path
+
+
+@pytest.fixture
+def warnings(monkeypatch):
+    found = []
+    monkeypatch.setattr(logging, "warning", lambda message, *args: found.append(message % args))
+    return found
+
+
+def test_unreadable_images_are_replaced_and_named_once(damaged, warnings):
+    source = open_source("folder", str(damaged), "train")
+    assert source.size == 20
+    assert [w for w in warnings if "x.jpg is a folder" in w]
+    bad = {i for i in range(20) if "bad_" in source.describe(i)}
+    options = {"seed": 0, "max_bad_fraction": 0.2}
+
+    batches = train_batches(source, CROPS, 5, **options)
+    taken = _take(batches, 12)  # 3 epochs
+    assert batches.unreadable == bad
+    for epoch in range(3):
+        shown = np.concatenate([b["index"] for b in taken[4 * epoch : 4 * epoch + 4]])
+        order = index.epoch_order(0, epoch, 20)
+        assert not bad & set(shown) and set(range(20)) - bad <= set(shown)
+        assert all(a == b for a, b in zip(shown, order, strict=True) if b not in bad)
+    for i in bad:
+        assert len([w for w in warnings if source.describe(i) in w]) == 1
+
+    resumed = train_batches(source, CROPS, 5, first_step=5, threads=3, **options)
+    _assert_same(taken[5:8], _take(resumed, 3))
+
+    valid = np.concatenate(
+        [b["valid"] for b in eval_batches(source, 5, resize=24, crop=24, max_bad_fraction=0.2)]
+    )
+    assert set(np.flatnonzero(~valid)) == bad
+
+
+def test_too_many_unreadable_images_stop_training(damaged):
+    source = open_source("folder", str(damaged), "train")
+    with pytest.raises(DataError, match=r"4 of 20 .*bad_.*data\.max_bad_fraction"):
+        _take(train_batches(source, CROPS, 20, seed=0, max_bad_fraction=0.19), 1)
+    for path in damaged.glob("*.*g"):
+        if path.is_file():
+            path.write_bytes(b"")
+    with pytest.raises(DataError, match="20 of 20"):
+        next(train_batches(source, CROPS, 5, seed=0, max_bad_fraction=1.0))
+
+
+def test_the_wait_and_the_slow_stage_are_known():
+    def slowly(image):
+        time.sleep(0.05)
+        return image
+
+    def read(i):
+        image = tf.numpy_function(slowly, [digits.read(i)], tf.uint8)
+        return tf.ensure_shape(image, [32, 32, 3])
+
+    digits = open_source("digits", "", "train")
+    batches = train_batches(dataclasses.replace(digits, read=read), CROPS, 4, seed=0, threads=1)
+    next(batches)
+    assert batches.wait_seconds > 4 * 0.05
+    assert batches.stage_seconds["read"] > 0.05
+    assert batches.stage_seconds["read"] > batches.stage_seconds["crop"] > 0
+
+
+@pytest.mark.slow  # it starts Python and TensorFlow anew
+def test_an_open_iterator_does_not_hang_the_end_of_python():
+    program = """
+import dataclasses
+from swav_jax.data import multicrop, sources
+import tensorflow as tf
+
+digits = sources.open_source("digits", "", "train")
+def read(i):
+    return tf.ensure_shape(tf.numpy_function(lambda x: x, [digits.read(i)], tf.uint8), [32, 32, 3])
+source = dataclasses.replace(digits, read=read)
+other = multicrop.train_batches(source, ((2, 16, 0.3, 1.0),), 256, seed=0)
+next(other)
+def train():
+    batches = multicrop.train_batches(source, ((2, 16, 0.3, 1.0),), 256, seed=0, threads=4)
+    next(batches)
+    raise ValueError("the error that ends training")
+train()
+"""
+    ended = subprocess.run([sys.executable, "-c", program], timeout=120, capture_output=True)
+    assert ended.returncode == 1 and b"the error that ends training" in ended.stderr
+
+
+def test_replacements_visit_every_image():
+    for size in (1, 2, 3, 5, 10, 64, 1797):
+        step = multicrop._replacement_step(size)
+        assert len({k * step % size for k in range(size)}) == size

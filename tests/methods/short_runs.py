@@ -1,0 +1,94 @@
+"""Short runs of whole methods, on a network that compiles in a second."""
+
+import dataclasses
+
+import flax.linen as nn
+import jax
+import numpy as np
+import pytest
+from tiny import tiny_config
+
+from swav_jax import setup, sharding, train
+from swav_jax.checkpoint import load_variables
+from swav_jax.models import Encoder, ProjectionHead
+from swav_jax.models.batch_norm import BatchNorm
+
+
+class TinyBackbone(nn.Module):
+    """A linear layer on 4x4 blurred pixels, with batch norm."""
+
+    @nn.compact
+    def __call__(self, x, train):
+        batch, size = x.shape[:2]
+        pixels = x.reshape(batch, 4, size // 4, 4, size // 4, 3).mean((2, 4))
+        x = nn.Dense(16, name="linear", param_dtype=x.dtype)(pixels.reshape(batch, -1))
+        return nn.relu(BatchNorm(dtype=x.dtype, param_dtype=x.dtype, name="bn1")(x, not train))
+
+
+def encoder(dim=8):
+    return Encoder(TinyBackbone(), ProjectionHead(hidden=16, dim=dim))
+
+
+@pytest.fixture
+def short_run(monkeypatch):
+    """Makes configurations of the given method, with 11 steps an epoch and the tiny network."""
+    monkeypatch.setattr(setup, "make_encoder", lambda config: encoder())
+
+    def config(method):
+        config = tiny_config(method)
+        config.data.batch_size = 128
+        config.optim.name = "sgd"
+        config.optim.base_lr = 0.1
+        config.optim.weight_decay = 1e-4
+        return config
+
+    return config
+
+
+def losses(config, devices, steps):
+    """Losses of a few steps, with clusterings where they are due, on some of the devices."""
+    run = setup.build(config)
+    mesh = sharding.make_mesh(1, jax.devices()[:devices])
+    run = dataclasses.replace(run, mesh=mesh)
+    found = []
+    with jax.set_mesh(mesh):
+        state, step_function = train.start(run, mesh)
+        batches = train.batches_from(run, state, 0)
+        for step in range(steps):
+            every = run.method.cluster_every_epochs * run.run.steps_per_epoch
+            if every and step % every == 0:
+                state, _ = train.cluster(run, state, step)
+            state, values = step_function(state, sharding.put_batch(mesh, next(batches)))
+            found.append(float(values["loss"]))
+    return found
+
+
+def saved(workdir):
+    """Every leaf of the newest checkpoint, by name."""
+    tree, _ = load_variables(workdir, ("",))
+    return {
+        jax.tree_util.keystr(path): np.asarray(leaf)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+    }
+
+
+class Killed(Exception):
+    """The process ends here."""
+
+
+def resumed_and_whole(config, tmp_path, monkeypatch, *, kill_after):
+    """Last states of a run that was killed and resumed, and of one that was not."""
+    log = train._log
+
+    def die(logbook, setup, step, values):
+        log(logbook, setup, step, values)
+        if step == kill_after:
+            raise Killed
+
+    config.checkpoint.every_steps = kill_after
+    train.pretrain(config, tmp_path / "whole")
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(train, "_log", die)
+        train.pretrain(config, tmp_path / "parts")
+    train.pretrain(config, tmp_path / "parts")
+    return saved(tmp_path / "parts"), saved(tmp_path / "whole")

@@ -1,0 +1,123 @@
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+from methods.short_runs import encoder, losses, resumed_and_whole, short_run  # noqa: F401 fixture
+
+from swav_jax import setup, sharding, train
+from swav_jax.methods.contract import Run
+from swav_jax.methods.pcl import PCL
+from swav_jax.models import key_encoder
+from swav_jax.visit import visit_all
+
+RUN = Run(size=1500, batch_size=128, views=2, steps_per_epoch=11, total_steps=110)
+POSSIBLE = {"queue_length": 512, "negative_prototypes": 32, "granularity": (1, 2)}
+
+
+@pytest.fixture
+def config(short_run):  # noqa: F811 fixture
+    config = short_run("pcl")
+    config.model.prototypes = 160
+    config.method.update(POSSIBLE)
+    config.method.momentum = 0.9
+    config.method.kmeans_restarts = 2
+    config.method.warmup_epochs = 1
+    return config
+
+
+@pytest.mark.parametrize(
+    ("settings", "prototypes", "message"),
+    [
+        ({}, 800, r"cannot make 1600 clusters .* of 1500 images.* at most 750"),
+        ({"negative_prototypes": 33}, 160, r"between 1 and the 32 prototypes .* left of 160"),
+        ({"negative_prototypes": 1}, 100, "between 1 and the 0 prototypes"),
+        ({"negative_prototypes": 0}, 160, "between 1 and the 32"),
+        ({"queue_length": 500}, 160, r"queue_length 500 is not a multiple .* Try 512"),
+        ({"granularity": ()}, 160, r"method\.granularity is empty"),
+    ],
+)
+def test_impossible_settings_are_refused(settings, prototypes, message):
+    with pytest.raises(ValueError, match=message):
+        PCL(encoder(), prototypes, 1, **(POSSIBLE | settings)).check(RUN)
+
+
+def test_small_clusters_are_warned_of():
+    method = PCL(encoder(), 160, 1, **POSSIBLE)
+    (warning,) = method.check(RUN)
+    assert "4.7 images a cluster" in warning
+    assert method.check(RUN._replace(size=15000)) == []
+
+
+def test_clusters_are_those_of_the_key_encoders_centre_crops(config):
+    config.method.warmup_epochs = 0
+    run = setup.build(config)
+    run = dataclasses.replace(run, mesh=sharding.make_mesh())
+    with jax.set_mesh(run.mesh):
+        state, _ = train.start(run, run.mesh)
+        # The trained encoder must not matter.
+        state = state.replace(params=jax.tree.map(lambda x: 0 * x, state.params))
+        host = jax.device_get(state)
+        assert (host.extra["assignments"] == -1).all()
+        state, metrics = train.cluster(run, state, 0)
+        extra = jax.device_get(state.extra)
+
+        def collect(rows, batch):
+            z = key_encoder.embed_evaluated(
+                run.method.encoder, host.extra["key_encoder"], host.batch_stats, batch["crops"]
+            )
+            return rows.at[batch["index"]].set(z[:, 0], mode="drop")
+
+        zeros = jax.numpy.zeros((1500, 8))
+        with jax.set_mesh(sharding.make_mesh(1, jax.devices()[:1])):
+            one = dataclasses.replace(run, mesh=jax.sharding.get_mesh())
+            rows = np.asarray(visit_all(one, 0, collect, zeros, "center"), np.float64)
+
+    assert extra["assignments"].shape[1] >= 1500
+    assert (extra["assignments"][:, 1500:] == -1).all()
+    for level, clusters in enumerate((160, 320)):
+        assignments = extra["assignments"][level, :1500]
+        members = np.eye(clusters)[assignments]
+        counts = members.sum(0)
+        assert counts.min() >= 1
+        means = members.T @ rows / counts[:, None]
+        # At a fixed point of Lloyd's the centroids are the means of their members; after 20
+        # iterations a few rows still move.
+        ours = extra["centroids"][level]
+        np.testing.assert_allclose(np.linalg.norm(ours, axis=1), 1, rtol=1e-5)
+        directions = means / np.linalg.norm(means, axis=1, keepdims=True)
+        assert np.median(np.abs(ours - directions).max(1)) < 1e-4
+        np.testing.assert_allclose(extra["densities"][level].mean(), 0.2, rtol=1e-5)
+        inertia = ((rows - means[assignments]) ** 2).sum()
+        np.testing.assert_allclose(metrics[f"inertia_{clusters}"], inertia, rtol=1e-2)
+        # Any other partition is worse: rows are in the nearest cluster but for a few.
+        nearest = ((rows[:, None] - means[None]) ** 2).sum(-1).argmin(1)
+        assert (nearest == assignments).mean() > 0.97
+
+
+def test_prototypes_join_the_loss_after_the_warm_up(config):
+    run = setup.build(config)
+    with jax.set_mesh(run.mesh):
+        state, step_function = train.start(run, run.mesh)
+        batches = train.batches_from(run, state, 0)
+        for step in range(13):
+            if step in (0, 11):
+                state, _ = train.cluster(run, state, step)
+            state, metrics = step_function(state, sharding.put_batch(run.mesh, next(batches)))
+            total = float(metrics["info_nce"]) + float(metrics["proto_nce"])
+            np.testing.assert_allclose(metrics["loss"], total, rtol=1e-6)
+            assert (float(metrics["proto_nce"]) > 0) == (step >= 11)
+        assert step_function._cache_size() == 1  # nothing is compiled anew when clusters change
+
+
+def test_eight_devices_equal_one(config):
+    np.testing.assert_allclose(losses(config, 8, 15), losses(config, 1, 15), rtol=1e-4)
+
+
+def test_resumes_exactly_in_the_middle_of_an_epoch_with_clusters(config, tmp_path, monkeypatch):
+    config.train.steps = 24  # clusterings after 11 and 22 steps
+    resumed, whole = resumed_and_whole(config, tmp_path, monkeypatch, kill_after=15)
+    assert resumed.keys() == whole.keys()
+    for name in whole:
+        np.testing.assert_array_equal(resumed[name], whole[name], err_msg=name)
+    assert (whole["['extra']['assignments']"][:, :1500] >= 0).all()

@@ -1,0 +1,33 @@
+import numpy as np
+import pytest
+from methods.short_runs import encoder, losses, resumed_and_whole, short_run  # noqa: F401 fixture
+
+from swav_jax.methods.contract import Run
+from swav_jax.methods.simclr import SimCLR
+
+RUN = Run(size=1500, batch_size=128, views=2, steps_per_epoch=11, total_steps=110)
+
+
+def test_impossible_settings_are_refused():
+    method = SimCLR(encoder(), 1, 1)
+    assert method.check(RUN) == []
+    with pytest.raises(ValueError, match=r"data\.crops"):
+        method.check(RUN._replace(views=1))
+    with pytest.raises(ValueError, match=r"data\.batch_size"):
+        method.check(RUN._replace(batch_size=1))
+
+
+def test_eight_devices_equal_one_and_the_loss_falls(short_run):  # noqa: F811 fixture
+    config = short_run("simclr")
+    alone = losses(config, 1, 12)
+    np.testing.assert_allclose(losses(config, 8, 12), alone, rtol=1e-4)
+    assert alone[-1] < alone[0] < np.log(128 * 4) + 1
+
+
+def test_resumes_exactly(short_run, tmp_path, monkeypatch):  # noqa: F811 fixture
+    config = short_run("simclr")
+    config.train.steps = 6
+    resumed, whole = resumed_and_whole(config, tmp_path, monkeypatch, kill_after=4)
+    assert resumed.keys() == whole.keys()
+    for name in whole:
+        np.testing.assert_array_equal(resumed[name], whole[name], err_msg=name)

@@ -1,0 +1,148 @@
+import importlib.util
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+from swav_jax import config as config_lib
+from swav_jax import optim, setup
+from swav_jax.config import ConfigError, check, claim_workdir, defaults, sizes
+
+CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.py"))
+
+
+def load(path):
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
+def test_every_config_is_sound_and_says_how_to_run_it(path):
+    module = load(path)
+    config = module.get_config()
+    check(config, devices=8)
+    assert f"python main.py --config=configs/{path.name}" in module.__doc__
+    assert "TODO" not in module.__doc__
+    images = {"digits": 1500, "folder": 10_000, "tfds:cifar10": 50_000}
+    run = sizes(config, images.get(config.data.name, 1_281_167))
+    setup.make_method(config).check(run)
+    optim.schedule(config.optim, steps_per_epoch=run.steps_per_epoch, total_steps=run.total_steps)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "complaint"),
+    [
+        ("method.name", "swaw", "unknown method.name 'swaw'; known are swav"),
+        ("model.arch", "resnet51", "unknown model.arch"),
+        ("model.stem", "cifar100", "unknown model.stem"),
+        ("model.dtype", "float16", "unknown model.dtype"),
+        ("optim.name", "adam", "unknown optim.name"),
+        ("optim.schedule", "line", "unknown optim.schedule"),
+        ("data.name", "cifar10", "use digits, folder or tfds:<name>"),
+        ("data.name", "folder", "data.data_dir must name"),
+        ("data.crops", (), "data.crops is empty"),
+        ("data.crops", ((2, 32, 0.5, 0.1),), "data.crops has"),
+        ("data.batch_size", 102, "not a multiple of 4 .*; try 104"),
+        ("data.batch_size", 0, "data.batch_size is 0"),
+        ("data.max_bad_fraction", 2.0, "not a share"),
+        ("model.bn_groups", 7, "model.bn_groups 7 does not divide"),
+        ("model.prototypes", 3001, "mesh.model 2 does not divide model.prototypes"),
+        ("mesh.model", 3, "does not divide the 8 devices"),
+        ("train.accumulate", 0, "train.accumulate is 0"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused_by_name(key, value, complaint):
+    config = defaults()
+    config.mesh.model = 2
+    config.update_from_flattened_dict({key: value})
+    with pytest.raises(ConfigError, match=complaint):
+        check(config, devices=8)
+
+
+def test_unknown_and_mistyped_settings_are_refused():
+    config = defaults()
+    with config.unlocked():
+        config.data.bach_size = 3
+    with pytest.raises(ConfigError, match=r"unknown setting data\.bach_size; data\.has batch_size"):
+        check(config, devices=1)
+    config = defaults()
+    with config.ignore_type():
+        config.optim.base_lr = "big"
+    with pytest.raises(ConfigError, match=r"optim\.base_lr is 'big'.*expected float"):
+        check(config, devices=1)
+    with pytest.raises(AttributeError, match="batch_size"):
+        defaults().data.bach_size = 3
+
+
+def swav(**changes):
+    config = defaults()
+    config.data.batch_size = 64
+    config.method.update(changes)
+    return setup.make_method(config), sizes(config, 10_000)
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"queue_length": 100}, "queue_length 100 is not a multiple of data.batch_size 64.* 128"),
+        ({"assignment_crops": (0, 8)}, "must name crops from 0 to 7"),
+        ({"assignment_crops": ()}, "must name crops"),
+        ({"freeze_prototypes_steps": 10**6}, "would never move"),
+    ],
+)
+def test_swav_refuses_what_cannot_work(changes, complaint):
+    method, run = swav(**changes)
+    with pytest.raises(ValueError, match=complaint):
+        method.check(run)
+
+
+def test_swav_warns_of_what_gets_stuck():
+    method, run = swav()
+    assert any("ln K" in warning for warning in method.check(run))
+    method, run = swav(queue_length=1024)
+    assert not method.check(run)
+    method, run = swav(queue_length=1024, epsilon=0.01)
+    assert any("float32" in warning for warning in method.check(run))
+    method, run = swav(queue_length=1024)
+    assert any("exceeds the 100 images" in w for w in method.check(run._replace(size=100)))
+
+
+@pytest.mark.parametrize(("batch", "lr", "warned"), [(256, 0.6, 0), (4096, 4.8, 0), (64, 100.0, 1)])
+def test_unusual_learning_rates_warn(batch, lr, warned):
+    config = defaults()
+    config.data.batch_size, config.optim.base_lr = batch, lr
+    assert len(config_lib.lr_warning(config)) == warned
+
+
+def test_sizes_follow_from_data_and_config():
+    config = defaults()
+    config.data.batch_size, config.train.epochs = 64, 3
+    assert sizes(config, 1000)._asdict() == {
+        "size": 1000,
+        "batch_size": 64,
+        "views": 8,
+        "steps_per_epoch": 15,
+        "total_steps": 45,
+    }
+    config.train.steps = 7
+    assert sizes(config, 1000).total_steps == 7
+    with pytest.raises(ConfigError, match="exceeds the 63 training images"):
+        sizes(config, 63)
+
+
+def test_a_workdir_belongs_to_one_configuration(tmp_path):
+    config = defaults()
+    claim_workdir(config, tmp_path / "run")
+    claim_workdir(config, tmp_path / "run")  # the same run goes on
+    saved = (tmp_path / "run" / "config.json").read_text()
+    assert math.isclose(json.loads(saved)["optim"]["base_lr"], 4.8)
+    config.optim.base_lr = 1.0
+    with pytest.raises(ConfigError, match=r"optim\.base_lr: 4\.8 there, 1\.0 here"):
+        claim_workdir(config, tmp_path / "run")
+    assert (tmp_path / "run" / "config.json").read_text() == saved
+    (tmp_path / "other" / "checkpoints").mkdir(parents=True)
+    with pytest.raises(ConfigError, match=r"no config\.json"):
+        claim_workdir(config, tmp_path / "other")

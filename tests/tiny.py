@@ -1,0 +1,38 @@
+"""The smallest run that is still a run: digits, a network of 8 to 64 channels, two crop sizes."""
+
+from ml_collections import ConfigDict
+
+from swav_jax.config import defaults
+
+
+def tiny_config(method: str = "swav") -> ConfigDict:
+    """Six steps an epoch, two epochs."""
+    config = defaults(method)
+    config.data.name = "digits"
+    config.data.test = ""
+    config.data.batch_size = 16
+    config.data.crops = ((2, 16, 0.4, 1.0), (2, 8, 0.1, 0.4))
+    config.data.eval_resize = config.data.eval_crop = 16
+    config.augment.blur = config.augment.jitter = config.augment.grey = 0.0
+    config.model.arch = "resnet10_thin"
+    config.model.stem = "cifar"
+    config.model.dtype = "float32"
+    config.model.head_hidden = 16
+    config.model.dim = 8
+    config.model.prototypes = 12
+    config.optim.base_lr = 1.0
+    config.optim.final_lr = 0.001
+    config.optim.warmup_epochs = 0.0
+    config.train.epochs = 1
+    config.train.log_every_steps = 1
+    config.checkpoint.every_epochs = 0
+    return config
+
+
+def tiny_swav() -> ConfigDict:
+    """SwAV with a queue that fills and is used within a few steps."""
+    config = tiny_config("swav")
+    config.method.freeze_prototypes_steps = 2
+    config.method.queue_length = 32
+    config.method.queue_start_epoch = 0
+    return config
