@@ -1,34 +1,45 @@
 """The command line: python main.py --config=configs/X.py --workdir=DIR [--task=pretrain]."""
 
 import sys
+import traceback
 from pathlib import Path
 
 from absl import app, flags, logging
 from ml_collections import config_flags
 
+from swav_jax import hosts
+from swav_jax.startup import start
+from swav_jax.tasks import TASKS, UserError
+
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "A file of configs/; single settings by --config.section.key=value."
 )
 _WORKDIR = flags.DEFINE_string("workdir", None, "Where the run lives: results and checkpoints.")
-_TASK = flags.DEFINE_string("task", "pretrain", "What to do: pretrain, knn.")
+_TASK = flags.DEFINE_string("task", "pretrain", f"What to do: {', '.join(TASKS)}.")
+_COORDINATOR = flags.DEFINE_string(
+    "coordinator", "", "address:port of process 0, to train with several processes."
+)
+_PROCESSES = flags.DEFINE_integer("processes", 0, "With --coordinator: how many processes.")
+_PROCESS = flags.DEFINE_integer("process", -1, "With --coordinator: the number of this one.")
 
 
 def main(argv: list[str]) -> None:
     """Runs one task."""
     if len(argv) > 1:
         raise app.UsageError(f"unexpected arguments {argv[1:]}; settings are --config.key=value")
-    # JAX and TensorFlow load only now: --help and mistyped flags answer at once.
-    from swav_jax.startup import start
-    from swav_jax.tasks import TASKS, UserError
-
     if _TASK.value not in TASKS:
         raise app.UsageError(f"unknown --task={_TASK.value}; known are {', '.join(TASKS)}")
     logging.set_verbosity(logging.INFO)
     start()
+    hosts.join(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
     try:
         TASKS[_TASK.value](_CONFIG.value, Path(_WORKDIR.value or ""))
     except UserError as error:
-        sys.exit(f"error: {error}")
+        hosts.fail(f"error: {error}")
+        sys.exit(1)
+    except Exception:
+        hosts.fail(traceback.format_exc())
+        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from swav_jax.evals.evaluate import knn_task
 from swav_jax.train import pretrain
 
 # Errors that say what the user can do; all others are ours and keep their traceback.
-UserError = (ConfigError, DataError, CheckpointError)
+UserError = (ConfigError, DataError, CheckpointError, FileNotFoundError)
 
 TASKS: dict[str, Callable[[ConfigDict, Path], None]] = {
     "pretrain": pretrain,

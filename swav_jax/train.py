@@ -1,6 +1,7 @@
 """Pretraining, top to bottom: set up, resume, epoch boundary, step. Read this file first."""
 
 import dataclasses
+import sys
 import time
 from collections.abc import Callable
 from functools import partial
@@ -9,8 +10,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from absl import logging
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
@@ -20,6 +23,7 @@ from swav_jax.checkpoint import Checkpoints
 from swav_jax.curves import draw_curves
 from swav_jax.data.multicrop import Batches, train_batches
 from swav_jax.evals.evaluate import knn
+from swav_jax.hosts import INTERRUPTED, Interruption
 from swav_jax.logbook import Logbook, read_results, update_results
 from swav_jax.methods.contract import Clock, Method, Metrics, TrainState
 from swav_jax.ops.agreement import compare
@@ -43,6 +47,7 @@ def pretrain(config: ConfigDict, workdir: Path) -> None:
             keep_last=config.checkpoint.keep_last,
             keep_every=config.checkpoint.keep_every_steps,
         ) as checkpoints,
+        Interruption() as interruption,
     ):
         state, step_function = start(setup, setup.mesh)
         if "random_init_top1" not in read_results(workdir).get("knn", {}):
@@ -60,8 +65,7 @@ def pretrain(config: ConfigDict, workdir: Path) -> None:
             batch_size=run.batch_size,
             active=jax.process_index() == 0,
         )
-        saved = time.monotonic()
-        batches = None
+        saved, batches, interrupted, last = time.monotonic(), None, False, True
         unread: tuple[int, Metrics] | None = None  # the host reads metrics one step late
         for step in range(first_step, run.total_steps):
             epoch, step_in_epoch = divmod(step, run.steps_per_epoch)
@@ -81,21 +85,29 @@ def pretrain(config: ConfigDict, workdir: Path) -> None:
             unread = step, metrics
 
             done = step + 1
-            last = done == run.total_steps
-            if last or _due(config, done, run.steps_per_epoch, saved):
-                checkpoints.save(done, state, {"config": settings})
-                saved = time.monotonic()
-            knn_every = config.eval.knn_every_epochs * run.steps_per_epoch
-            if last or (knn_every and done % knn_every == 0):
+            last, interrupted = done == run.total_steps, interruption.due(step)
+            evaluate = last or _every(config.eval.knn_every_epochs * run.steps_per_epoch, done)
+            save = last or interrupted or _due(config, done, run.steps_per_epoch, saved)
+            if save or evaluate:
+                # All lines up to here are written before a checkpoint says that they are.
                 _log(logbook, setup, *unread)
                 unread = None
+            if evaluate:
                 scores = _knn(setup, state, workdir)
                 if scores:
                     logbook.write(step, done / run.steps_per_epoch, {"knn_top1": scores["top1"]})
                 logbook.skip_time()
+            if save:
+                checkpoints.save(done, state, {"config": settings})
+                saved = time.monotonic()
+            if interrupted:
+                break
         logbook.close()
     if jax.process_index() == 0:
         draw_curves(workdir)
+    if interrupted and not last:
+        logging.info("interrupted after step %d: the same command goes on from there", done)
+        sys.exit(INTERRUPTED)
 
 
 def start(setup: Setup, mesh: Mesh) -> tuple[TrainState, Callable[..., Any]]:
@@ -156,13 +168,18 @@ def _knn(setup: Setup, state: TrainState, workdir: Path, prefix: str = "") -> di
 
 
 def _due(config: ConfigDict, done: int, steps_per_epoch: int, saved: float) -> bool:
-    """Whether a checkpoint is due after `done` steps."""
+    """Whether a checkpoint is due after `done` steps; the same answer on every host."""
     settings = config.checkpoint
-    intervals = settings.every_epochs * steps_per_epoch, settings.every_steps
-    if any(interval and done % interval == 0 for interval in intervals):
+    if _every(settings.every_epochs * steps_per_epoch, done) or _every(settings.every_steps, done):
         return True
-    minutes = (time.monotonic() - saved) / 60
-    return bool(settings.every_minutes) and minutes >= settings.every_minutes
+    if not settings.every_minutes or done % config.train.log_every_steps:
+        return False
+    overdue = time.monotonic() - saved >= 60 * settings.every_minutes
+    return bool(multihost_utils.broadcast_one_to_all(np.asarray(overdue)))
+
+
+def _every(interval: int, done: int) -> bool:
+    return interval > 0 and done % interval == 0
 
 
 def batches_from(setup: Setup, state: TrainState, step: int) -> Batches:

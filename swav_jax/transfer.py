@@ -4,10 +4,10 @@ from pathlib import Path
 from typing import Any
 
 from swav_jax.checkpoint import load_variables
-from swav_jax.models import ResNet, backbone
+from swav_jax.models import Backbone, backbone
 
 
-def load_backbone(path: str | Path) -> tuple[ResNet, dict[str, Any]]:
+def load_backbone(path: str | Path) -> tuple[Backbone, dict[str, Any]]:
     """The backbone of a training run, with what it has learnt.
 
     ```python

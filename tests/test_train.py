@@ -19,7 +19,7 @@ def metrics(workdir):
 
 def saved(workdir):
     """Every leaf of the newest checkpoint, by name."""
-    tree, _ = load_variables(workdir, ("",))
+    tree, _ = load_variables(workdir, ("step", "params", "batch_stats", "opt_state", "extra"))
     return {
         jax.tree_util.keystr(path): np.asarray(leaf)
         for path, leaf in jax.tree_util.tree_leaves_with_path(tree)

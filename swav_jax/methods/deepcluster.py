@@ -22,6 +22,7 @@ The features need N F numbers while images are clustered, 10 GB for ImageNet wit
 over all devices; only the clusters stay in the training state.
 """
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -137,7 +138,8 @@ class DeepCluster(contract.Method):
         extra = state.extra | {"assignments": found.assignments[None]}
         fresh = state.params | {"classifier": self._fresh(classifier_key, classifier)}
         nothing = jax.tree.map(jnp.zeros_like, state.opt_state)
-        state = state.replace(
+        state = dataclasses.replace(
+            state,
             params=fresh,
             opt_state=optim.freeze({"classifier": True}, state.opt_state, nothing),
             extra=extra,
@@ -161,7 +163,7 @@ class DeepCluster(contract.Method):
         """Puts the features of a batch of centre crops at the images' places."""
         state, features = carry
         variables = {"params": state.params, "batch_stats": state.batch_stats}
-        found = self.encoder.apply(variables, batch["crops"][0][:, 0], method="features")
+        found: Any = self.encoder.apply(variables, batch["crops"][0][:, 0], method="features")
         return state, bank.write(features, batch["index"], found[:, None])
 
     def _fresh(self, key: jax.Array, classifier: dict[str, Array]) -> dict[str, Array]:

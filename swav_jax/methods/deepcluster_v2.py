@@ -13,12 +13,13 @@ embeddings that training computes anyway.
 
 Before the first clustering, one pass in train mode without an optimiser fills the bank. It runs the
 network on all crops as training does, so that batch norm sees what it will see. Images left over
-from an epoch's last batch have no cluster until they are drawn, and no part in the loss until then.
+from an epoch's last batch have no cluster before they are drawn, and no part in the loss.
 
 The bank holds A N D numbers: 1.3 GB for ImageNet's 1.28 million images with the defaults, 1 TB for
 a billion, in float32 and spread over all devices; k-means adds the scores of a chunk at a time.
 """
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -130,20 +131,22 @@ class DeepClusterV2(contract.Method):
             prototypes[f"prototypes{h}"] = found.centroids
             assignments.append(found.assignments)
         extra = state.extra | {"assignments": jnp.stack(assignments)}
-        state = state.replace(params=state.params | {"prototypes": prototypes}, extra=extra)
+        state = dataclasses.replace(
+            state, params=state.params | {"prototypes": prototypes}, extra=extra
+        )
         return state, bank.usage(extra["assignments"], self.prototypes)
 
     def assignments(self, extra: dict[str, Any]) -> Int[Array, "H N"]:
         """The clusters of each head."""
         return extra["assignments"]
 
-    def _remember(
-        self, state: contract.TrainState, batch: dict[str, Any]
-    ) -> contract.TrainState:
+    def _remember(self, state: contract.TrainState, batch: dict[str, Any]) -> contract.TrainState:
         """Embeds a batch in train mode and puts its assignment crops into the bank."""
         embedding, batch_stats = self.forward(
             state.params, state.batch_stats, state.extra, batch["crops"]
         )
         assigned = embedding[:, self.assignment_crops, :]
         filled = bank.write(state.extra["bank"], batch["index"], assigned)
-        return state.replace(batch_stats=batch_stats, extra=state.extra | {"bank": filled})
+        return dataclasses.replace(
+            state, batch_stats=batch_stats, extra=state.extra | {"bank": filled}
+        )

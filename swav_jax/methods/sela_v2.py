@@ -22,6 +22,7 @@ The scores are [N, K], 15 GB in float32 for ImageNet and K = 3000, spread over a
 keeps two to three arrays of that size while it runs, for one head at a time.
 """
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -136,23 +137,23 @@ class SeLaV2(contract.Method):
         ]
         assignments, residual = jax.tree.map(lambda *x: jnp.stack(x), *found)
         metrics = bank.usage(assignments, self.prototypes)
-        state = state.replace(extra=state.extra | {"assignments": assignments})
+        state = dataclasses.replace(state, extra=state.extra | {"assignments": assignments})
         return state, metrics | {"marginal_residual": jnp.mean(residual)}
 
     def assignments(self, extra: dict[str, Any]) -> Int[Array, "H N"]:
         """The clusters of each head."""
         return extra["assignments"]
 
-    def _remember(
-        self, state: contract.TrainState, batch: dict[str, Any]
-    ) -> contract.TrainState:
+    def _remember(self, state: contract.TrainState, batch: dict[str, Any]) -> contract.TrainState:
         """Embeds a batch in train mode and puts its assignment crops into the bank."""
         embedding, batch_stats = self.forward(
             state.params, state.batch_stats, state.extra, batch["crops"]
         )
         assigned = embedding[:, self.assignment_crops, :]
         filled = bank.write(state.extra["bank"], batch["index"], assigned)
-        return state.replace(batch_stats=batch_stats, extra=state.extra | {"bank": filled})
+        return dataclasses.replace(
+            state, batch_stats=batch_stats, extra=state.extra | {"bank": filled}
+        )
 
 
 @partial(jax.jit, static_argnames=("epsilon", "iterations"))
@@ -177,6 +178,6 @@ def balanced_assignments(
         balance,
         (similarity(rows, prototypes), seen),
         in_specs=(sharding.SCORES, sharding.SAMPLES),
-        out_specs=Codes(sharding.SCORES, sharding.WHOLE),
+        out_specs=Codes._make((sharding.SCORES, sharding.WHOLE)),
     )
     return jnp.where(seen, jnp.argmax(codes, axis=1).astype(jnp.int32), -1), residual

@@ -1,18 +1,48 @@
-"""Networks: a ResNet backbone and a projection head, run over the crops of a batch."""
+"""Networks: a backbone and a projection head, run over the crops of a batch."""
 
 from collections.abc import Sequence
 from itertools import groupby
+from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
+from swav_jax.models import alexnet_vgg, resnet
+from swav_jax.models.alexnet_vgg import SobelNet
 from swav_jax.models.heads import ProjectionHead, init_prototypes
-from swav_jax.models.resnet import ARCHS, ResNet, backbone
+from swav_jax.models.resnet import ResNet
 from swav_jax.ops.precision import at_least_float32
 
-__all__ = ["ARCHS", "Encoder", "ProjectionHead", "ResNet", "backbone", "init_prototypes"]
+__all__ = [
+    "ARCHS",
+    "Backbone",
+    "Encoder",
+    "ProjectionHead",
+    "ResNet",
+    "backbone",
+    "init_prototypes",
+]
+
+Backbone = ResNet | SobelNet
+ARCHS = resnet.ARCHS | alexnet_vgg.ARCHS
+
+
+def backbone(arch: str, *, stem: str = "imagenet", **settings: Any) -> Backbone:
+    """The network `ARCHS` names.
+
+    Args:
+        arch: its name.
+        stem: of a ResNet, "imagenet" or "cifar"; the others have their own.
+        **settings: `dtype`, `param_dtype` and `bn_groups`, see `ResNet`.
+
+    Raises:
+        ValueError: unknown `arch` or `stem`.
+    """
+    if arch in alexnet_vgg.ARCHS:
+        return SobelNet(**alexnet_vgg.ARCHS[arch], **settings)
+    return resnet.backbone(arch, stem=stem, **settings)
 
 
 class Encoder(nn.Module):
@@ -22,7 +52,7 @@ class Encoder(nn.Module):
     decides over which crops the batch norms take their statistics.
     """
 
-    backbone: ResNet
+    backbone: Backbone
     head: ProjectionHead
 
     def __call__(

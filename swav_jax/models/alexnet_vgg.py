@@ -17,8 +17,8 @@ from swav_jax.models.batch_norm import BatchNorm
 from swav_jax.models.sobel import sobel
 from swav_jax.ops.precision import at_least_float32
 
-POOL = ()
-Layer = tuple[int, int, int, int] | tuple[()]  # channels, kernel, stride, padding; or a pooling
+Convolution = tuple[int, int, int, int]  # channels, kernel, stride, padding
+POOL = None
 
 
 class SobelNet(nn.Module):
@@ -33,7 +33,7 @@ class SobelNet(nn.Module):
         bn_groups: see `BatchNorm.groups`.
     """
 
-    layers: tuple[Layer, ...]
+    layers: tuple[Convolution | None, ...]
     pool: int
     units: int = 4096
     dtype: DTypeLike = jnp.float32
@@ -50,7 +50,7 @@ class SobelNet(nn.Module):
         size, number = x.shape[1], 0
         x = sobel(x.astype(at_least_float32(x.dtype)))
         for layer in self.layers:
-            if layer == POOL:
+            if layer is POOL:
                 x = nn.max_pool(x, (self.pool, self.pool), strides=(2, 2))
                 number += 1
             else:
@@ -62,7 +62,7 @@ class SobelNet(nn.Module):
         x = self._linear(x, "classifier_4")
         return x.astype(at_least_float32(x.dtype))
 
-    def _convolution(self, x: Array, layer: Layer, number: int, train: bool) -> Array:
+    def _convolution(self, x: Array, layer: Convolution, number: int, train: bool) -> Array:
         channels, kernel, stride, padding = layer
         x = nn.Conv(
             channels,
@@ -93,14 +93,14 @@ class SobelNet(nn.Module):
         )(x)
 
 
-def _vgg(*stages: tuple[int, int]) -> tuple[Layer, ...]:
+def _vgg(*stages: tuple[int, int]) -> tuple[Convolution | None, ...]:
     """Stages of so many 3x3 convolutions of so many channels, each with a pooling at its end."""
     return tuple(
         layer for count, channels in stages for layer in [(channels, 3, 1, 1)] * count + [POOL]
     )
 
 
-SOBEL_ARCHS: dict[str, dict[str, Any]] = {
+ARCHS: dict[str, dict[str, Any]] = {
     "alexnet_sobel": {
         "layers": (
             (96, 11, 4, 2),

@@ -24,9 +24,7 @@ Axes = Sequence[str]
 MULTIPLE = 3840
 
 
-def empty(
-    crops: int, clusterings: int, size: int, dim: int, dtype: DTypeLike
-) -> dict[str, Array]:
+def empty(crops: int, clusterings: int, size: int, dim: int, dtype: DTypeLike) -> dict[str, Array]:
     """What is remembered of `size` images before there is anything.
 
     Returns:

@@ -48,7 +48,7 @@ def short_run(monkeypatch):
 def losses(config, devices, steps):
     """Losses of a few steps, with clusterings where they are due, on some of the devices."""
     run = setup.build(config)
-    mesh = sharding.make_mesh(1, jax.devices()[:devices])
+    mesh = sharding.make_mesh(config.mesh.model, jax.devices()[:devices])
     run = dataclasses.replace(run, mesh=mesh)
     found = []
     with jax.set_mesh(mesh):
@@ -58,14 +58,15 @@ def losses(config, devices, steps):
             every = run.method.cluster_every_epochs * run.run.steps_per_epoch
             if every and step % every == 0:
                 state, _ = train.cluster(run, state, step)
+                batches = train.batches_from(run, state, step)
             state, values = step_function(state, sharding.put_batch(mesh, next(batches)))
             found.append(float(values["loss"]))
     return found
 
 
-def saved(workdir):
+def saved(workdir, branches):
     """Every leaf of the newest checkpoint, by name."""
-    tree, _ = load_variables(workdir, ("",))
+    tree, _ = load_variables(workdir, branches)
     return {
         jax.tree_util.keystr(path): np.asarray(leaf)
         for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
@@ -76,8 +77,9 @@ class Killed(Exception):
     """The process ends here."""
 
 
-def resumed_and_whole(config, tmp_path, monkeypatch, *, kill_after):
+def resumed_and_whole(config, tmp_path, monkeypatch, *, kill_after, extra=True):
     """Last states of a run that was killed and resumed, and of one that was not."""
+    branches = ["step", "params", "batch_stats", "opt_state", *(["extra"] if extra else [])]
     log = train._log
 
     def die(logbook, setup, step, values):
@@ -91,4 +93,4 @@ def resumed_and_whole(config, tmp_path, monkeypatch, *, kill_after):
         patch.setattr(train, "_log", die)
         train.pretrain(config, tmp_path / "parts")
     train.pretrain(config, tmp_path / "parts")
-    return saved(tmp_path / "parts"), saved(tmp_path / "whole")
+    return saved(tmp_path / "parts", branches), saved(tmp_path / "whole", branches)

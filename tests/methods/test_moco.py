@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from methods.short_runs import encoder, losses, resumed_and_whole, short_run  # noqa: F401 fixture
 
+from swav_jax import gradients
 from swav_jax.methods.contract import Clock, Run
 from swav_jax.methods.moco import MoCo
 from swav_jax.models import Encoder, ProjectionHead, key_encoder
@@ -92,12 +93,9 @@ def test_resumes_exactly(config, tmp_path, monkeypatch):
         np.testing.assert_array_equal(resumed[name], whole[name], err_msg=name)
 
 
-def test_parts_of_a_batch_have_the_whole_batchs_loss(config):
-    """With accumulation the queue still gets one key of each image."""
+def test_with_accumulation_the_queue_gets_one_key_of_each_image():
     method = MoCo(encoder(), 1, 1, queue_length=24)
     crops = (jnp.asarray(np.random.default_rng(0).normal(size=(12, 2, 8, 8, 3)), jnp.float32),)
-    from swav_jax import gradients
-
     state = init_state(
         method, optimizer("sgd", weight_decay=0.0, momentum=0.9), crops, size=12, seed=0
     )

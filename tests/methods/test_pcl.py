@@ -1,15 +1,17 @@
 import dataclasses
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from methods.short_runs import encoder, losses, resumed_and_whole, short_run  # noqa: F401 fixture
 
 from swav_jax import setup, sharding, train
+from swav_jax.data.augment import normalise
+from swav_jax.data.multicrop import eval_batches
 from swav_jax.methods.contract import Run
 from swav_jax.methods.pcl import PCL
 from swav_jax.models import key_encoder
-from swav_jax.visit import visit_all
 
 RUN = Run(size=1500, batch_size=128, views=2, steps_per_epoch=11, total_steps=110)
 POSSIBLE = {"queue_length": 512, "negative_prototypes": 32, "granularity": (1, 2)}
@@ -62,16 +64,13 @@ def test_clusters_are_those_of_the_key_encoders_centre_crops(config):
         state, metrics = train.cluster(run, state, 0)
         extra = jax.device_get(state.extra)
 
-        def collect(rows, batch):
-            z = key_encoder.embed_evaluated(
-                run.method.encoder, host.extra["key_encoder"], host.batch_stats, batch["crops"]
-            )
-            return rows.at[batch["index"]].set(z[:, 0], mode="drop")
-
-        zeros = jax.numpy.zeros((1500, 8))
-        with jax.set_mesh(sharding.make_mesh(1, jax.devices()[:1])):
-            one = dataclasses.replace(run, mesh=jax.sharding.get_mesh())
-            rows = np.asarray(visit_all(one, 0, collect, zeros, "center"), np.float64)
+    batches = eval_batches(run.source, 100, resize=16, crop=16)
+    images = np.concatenate([batch["image"] for batch in batches])[:1500]
+    crops = normalise(jnp.asarray(images, jnp.float32) / 255)[:, None]
+    rows = key_encoder.embed_evaluated(
+        run.method.encoder, host.extra["key_encoder"], host.batch_stats, [crops]
+    )
+    rows = np.asarray(rows[:, 0], np.float64)
 
     assert extra["assignments"].shape[1] >= 1500
     assert (extra["assignments"][:, 1500:] == -1).all()
@@ -110,10 +109,12 @@ def test_prototypes_join_the_loss_after_the_warm_up(config):
         assert step_function._cache_size() == 1  # nothing is compiled anew when clusters change
 
 
+@pytest.mark.slow
 def test_eight_devices_equal_one(config):
     np.testing.assert_allclose(losses(config, 8, 15), losses(config, 1, 15), rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_resumes_exactly_in_the_middle_of_an_epoch_with_clusters(config, tmp_path, monkeypatch):
     config.train.steps = 24  # clusterings after 11 and 22 steps
     resumed, whole = resumed_and_whole(config, tmp_path, monkeypatch, kill_after=15)

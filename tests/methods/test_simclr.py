@@ -21,13 +21,13 @@ def test_eight_devices_equal_one_and_the_loss_falls(short_run):  # noqa: F811 fi
     config = short_run("simclr")
     alone = losses(config, 1, 12)
     np.testing.assert_allclose(losses(config, 8, 12), alone, rtol=1e-4)
-    assert alone[-1] < alone[0] < np.log(128 * 4) + 1
+    assert np.mean(alone[-3:]) < np.mean(alone[:3])
 
 
 def test_resumes_exactly(short_run, tmp_path, monkeypatch):  # noqa: F811 fixture
     config = short_run("simclr")
     config.train.steps = 6
-    resumed, whole = resumed_and_whole(config, tmp_path, monkeypatch, kill_after=4)
+    resumed, whole = resumed_and_whole(config, tmp_path, monkeypatch, kill_after=4, extra=False)
     assert resumed.keys() == whole.keys()
     for name in whole:
         np.testing.assert_array_equal(resumed[name], whole[name], err_msg=name)

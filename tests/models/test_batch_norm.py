@@ -77,3 +77,28 @@ def test_init_leaves_the_running_statistics_at_their_start():
 def test_a_batch_that_does_not_divide_is_named():
     with pytest.raises(ValueError, match="a batch of 8 does not divide into 3 bn_groups"):
         BatchNorm(groups=3).apply(VARIABLES, X, False, mutable=["batch_stats"])
+
+
+@pytest.mark.parametrize("groups", [1, 4])
+def test_gradients_are_those_of_the_definition(groups, x64):
+    layer = BatchNorm(groups, dtype=jnp.float64, param_dtype=jnp.float64)
+    variables = jax.tree.map(lambda leaf: leaf.astype(np.float64), VARIABLES)
+    weight = np.random.default_rng(2).normal(size=X.shape)
+
+    def ours(params, x):
+        y, _ = layer.apply(variables | {"params": params}, x, False, mutable=["batch_stats"])
+        return (y * weight).sum()
+
+    def by_definition(params, x):
+        x = x.reshape(groups, -1, 4)
+        centred = x - x.mean(1, keepdims=True)
+        std = jnp.sqrt(jnp.square(centred).mean(1, keepdims=True) + 1e-5)
+        y = centred / std * params["scale"][None, None] + params["bias"][None, None]
+        return (y * weight.reshape(y.shape)).sum()
+
+    x = X.astype(np.float64)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, atol=1e-10),
+        jax.jit(jax.grad(ours, (0, 1)))(variables["params"], x),
+        jax.grad(by_definition, (0, 1))(variables["params"], x),
+    )

@@ -1,0 +1,117 @@
+"""Several processes as one: they start together, are interrupted together and fail together."""
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Mapping
+from types import FrameType, TracebackType
+from typing import Self
+
+import jax
+from absl import logging
+from jax._src import distributed  # the coordinator's messages have no public interface
+from jax.experimental import multihost_utils
+
+INTERRUPTED = 75  # exit code of a run that saved and can go on (sysexits' EX_TEMPFAIL)
+FAILURE = "swav_jax/failure"
+FOREVER_MS = 2**31 - 1
+
+
+def join(coordinator: str = "", processes: int = 0, process: int = -1) -> None:
+    """Connects this process to the others, if there are others.
+
+    On SLURM with several tasks and on TPU pods JAX finds them by itself; elsewhere the arguments or
+    the variables JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID name them.
+
+    Args:
+      coordinator: `address:port` of process 0.
+      processes: how many there are.
+      process: the number of this one.
+    """
+    coordinator = coordinator or os.environ.get("JAX_COORDINATOR_ADDRESS", "")
+    if coordinator:
+        processes = processes or int(os.environ["JAX_NUM_PROCESSES"])
+        process = process if process >= 0 else int(os.environ["JAX_PROCESS_ID"])
+        jax.distributed.initialize(coordinator, processes, process)
+    elif _in_a_cluster(os.environ):
+        jax.distributed.initialize()
+    else:
+        return
+    threading.Thread(target=_die_with_the_others, daemon=True).start()
+    logging.info(
+        "process %d of %d with %d of %d devices",
+        jax.process_index(),
+        jax.process_count(),
+        jax.local_device_count(),
+        jax.device_count(),
+    )
+
+
+def _in_a_cluster(environment: Mapping[str, str]) -> bool:
+    tasks = int(environment.get("SLURM_NTASKS", "1"))
+    workers = environment.get("TPU_WORKER_HOSTNAMES", "").split(",")
+    return (tasks > 1 and "SLURM_PROCID" in environment) or len(workers) > 1
+
+
+def fail(message: str) -> None:
+    """Ends all processes with this one's message.
+
+    The others may be waiting for this process inside a collective operation, which no exception of
+    theirs would end.
+    """
+    client = distributed.global_state.client
+    print(message, file=sys.stderr, flush=True)
+    if client is not None:
+        client.key_value_set(FAILURE, f"process {jax.process_index()}: {message}", True)
+        logging.flush()
+        os._exit(1)
+
+
+def _die_with_the_others() -> None:
+    client = distributed.global_state.client
+    assert client is not None  # `join` has just made it
+    try:
+        message = client.blocking_key_value_get(FAILURE, FOREVER_MS)
+    except Exception:  # The coordinator went at a normal end: there is nothing left to watch.
+        return
+    if not message.startswith(f"process {jax.process_index()}:"):
+        print(message, file=sys.stderr, flush=True)
+        os._exit(1)
+
+
+class Interruption:
+    """Notices SIGTERM, Ctrl-C and preemption, so that the run can save before it ends.
+
+    Used as a context manager around the training loop. A second signal ends the process at once.
+    """
+
+    def __init__(self) -> None:
+        self._noticed = False
+        self._before: dict[signal.Signals, object] = {}
+
+    def __enter__(self) -> Self:
+        # With several processes JAX itself listens to SIGTERM, and agrees on a common step.
+        signals = [signal.SIGINT] if jax.process_count() > 1 else [signal.SIGINT, signal.SIGTERM]
+        if threading.current_thread() is threading.main_thread():
+            self._before = {s: signal.signal(s, self._notice) for s in signals}
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
+    ) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]  # what signal() returned
+
+    def _notice(self, number: int, frame: FrameType | None) -> None:
+        self._noticed = True
+        signal.signal(number, signal.SIG_DFL)
+        logging.warning("%s: saving, then ending", signal.Signals(number).name)
+        if jax.process_count() > 1:
+            os.kill(os.getpid(), signal.SIGTERM)  # which JAX passes on to the other processes
+
+    def due(self, step: int) -> bool:
+        """Whether to end after this step; the same answer in every process."""
+        if jax.process_count() > 1:
+            return multihost_utils.reached_preemption_sync_point(step)
+        return self._noticed
