@@ -29,7 +29,7 @@ class Logbook:
     ):
         self._workdir, self._batch_size, self._active = workdir, batch_size, active
         self._last = (time.perf_counter(), first_step)
-        self._waited = 0.0
+        self._waited, self._stages = 0.0, dict[str, float]()
         if not active:
             return
         self._path = workdir / "metrics.jsonl"
@@ -46,9 +46,10 @@ class Logbook:
             disable=not sys.stderr.isatty(),
         )
 
-    def waited(self, seconds: float) -> None:
-        """Adds to the time that training waited for data since the last line."""
+    def waited(self, seconds: float, stages: Mapping[str, float]) -> None:
+        """Adds to the time that training waited for data, and keeps the time of each stage."""
         self._waited += seconds
+        self._stages = {f"{stage}_seconds": time for stage, time in stages.items()}
 
     def advance(self, step: int) -> None:
         """Moves the progress bar to a finished step."""
@@ -63,6 +64,7 @@ class Logbook:
         speed = {
             "images_per_second": done * self._batch_size / elapsed,
             "data_wait_share": min(self._waited / elapsed, 1.0),
+            **self._stages,
         }
         self._last, self._waited = (now, step + 1), 0.0
         return speed

@@ -8,11 +8,12 @@ from ml_collections import ConfigDict
 from swav_jax.checkpoint import CheckpointError
 from swav_jax.config import ConfigError
 from swav_jax.data.sources import DataError
+from swav_jax.doctor import Diverged
 from swav_jax.evals.evaluate import knn_task
 from swav_jax.train import pretrain
 
 # Errors that say what the user can do; all others are ours and keep their traceback.
-UserError = (ConfigError, DataError, CheckpointError, FileNotFoundError)
+UserError = (ConfigError, DataError, CheckpointError, Diverged, FileNotFoundError)
 
 TASKS: dict[str, Callable[[ConfigDict, Path], None]] = {
     "pretrain": pretrain,

@@ -22,6 +22,7 @@ from swav_jax import gradients, optim, sharding
 from swav_jax.checkpoint import Checkpoints
 from swav_jax.curves import draw_curves
 from swav_jax.data.multicrop import Batches, train_batches
+from swav_jax.doctor import Doctor
 from swav_jax.evals.evaluate import knn
 from swav_jax.hosts import INTERRUPTED, Interruption
 from swav_jax.logbook import Logbook, read_results, update_results
@@ -65,6 +66,7 @@ def pretrain(config: ConfigDict, workdir: Path) -> None:
             batch_size=run.batch_size,
             active=jax.process_index() == 0,
         )
+        doctor = Doctor(workdir, config, run, active=jax.process_index() == 0)
         saved, batches, interrupted, last = time.monotonic(), None, False, True
         unread: tuple[int, Metrics] | None = None  # the host reads metrics one step late
         for step in range(first_step, run.total_steps):
@@ -77,11 +79,12 @@ def pretrain(config: ConfigDict, workdir: Path) -> None:
             if batches is None:
                 batches = batches_from(setup, state, step)
 
-            batch = sharding.put_batch(setup.mesh, next(batches))
-            logbook.waited(batches.wait_seconds)
-            state, metrics = step_function(state, batch)
+            batch = next(batches)
+            doctor.look(batch["crops"])
+            logbook.waited(batches.wait_seconds, batches.stage_seconds)
+            state, metrics = step_function(state, sharding.put_batch(setup.mesh, batch))
             if unread:
-                _log(logbook, setup, *unread)
+                _log(logbook, doctor, setup, state, *unread)
             unread = step, metrics
 
             done = step + 1
@@ -90,7 +93,7 @@ def pretrain(config: ConfigDict, workdir: Path) -> None:
             save = last or interrupted or _due(config, done, run.steps_per_epoch, saved)
             if save or evaluate:
                 # All lines up to here are written before a checkpoint says that they are.
-                _log(logbook, setup, *unread)
+                _log(logbook, doctor, setup, state, *unread)
                 unread = None
             if evaluate:
                 scores = _knn(setup, state, workdir)
@@ -103,6 +106,7 @@ def pretrain(config: ConfigDict, workdir: Path) -> None:
             if interrupted:
                 break
         logbook.close()
+        doctor.close()
     if jax.process_index() == 0:
         draw_curves(workdir)
     if interrupted and not last:
@@ -146,13 +150,17 @@ def cluster(setup: Setup, state: TrainState, step: int) -> tuple[TrainState, dic
     return state, scores
 
 
-def _log(logbook: Logbook, setup: Setup, step: int, metrics: Metrics) -> None:
-    """Writes a step's metrics where a line is due."""
+def _log(
+    logbook: Logbook, doctor: Doctor, setup: Setup, state: TrainState, step: int, metrics: Metrics
+) -> None:
+    """Looks after a step's metrics, and writes them where a line is due."""
+    doctor.check(step, metrics, state)
     logbook.advance(step)
     every = setup.config.train.log_every_steps
     if step % every == 0 or step + 1 == setup.run.total_steps:
         values = jax.device_get(metrics) | logbook.speed(step)
         logbook.write(step, (step + 1) / setup.run.steps_per_epoch, values)
+        doctor.observe(step, values)
 
 
 def _knn(setup: Setup, state: TrainState, workdir: Path, prefix: str = "") -> dict[str, float]:

@@ -311,7 +311,7 @@ def test_first_nonfinite_names_leaves_in_order():
 
 @pytest.mark.parametrize("active", [True, False])
 def test_nan_stops_the_run_with_step_tensor_and_checkpoint(tmp_path, active):
-    for name in ("22", "33", "44", "33.damaged"):
+    for name in ("22", "33", "37", "44", "33.damaged"):
         (tmp_path / "checkpoints" / name).mkdir(parents=True)
     doctor = Doctor(tmp_path, quickstart(), Run(1500, 128, 6, 11, 220), active=active)
     fine = {"loss": jnp.float32(3.0), "gradient_norm": jnp.float32(1.0)}
@@ -323,7 +323,7 @@ def test_nan_stops_the_run_with_step_tensor_and_checkpoint(tmp_path, active):
         doctor.check(37, fine | {"gradient_norm": jnp.float32(jnp.nan)}, state)
     for text in (
         "gradient_norm became NaN or infinite in step 37.",
-        "The first tensors: params/backbone/conv1 (of 2 bad ones), extra/queue (of 1 bad ones).",
+        "The first tensors: extra/queue (of 1 bad ones), params/backbone/conv1 (of 2 bad ones).",
         f"The last good checkpoint: {tmp_path / 'checkpoints' / '33'}.",
         "`--config.optim.base_lr=0.36` (now 2.0)",
     ):

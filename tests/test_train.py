@@ -13,7 +13,7 @@ from swav_jax.config import ConfigError
 def metrics(workdir):
     """The lines of metrics.jsonl without what the clock decides."""
     lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
-    timing = ("images_per_second", "data_wait_share")
+    timing = ("images_per_second", "data_wait_share", "read_seconds", "crop_seconds")
     return [{k: v for k, v in line.items() if k not in timing} for line in lines]
 
 

@@ -23,16 +23,16 @@ def compare(
 
     Args:
       before: the clusters of one clustering ago, all -1 if there was none.
-      after: those of now.
+      after: those of now, all -1 if there still are none.
       labels: the classes of the first n images, if they are known.
 
     Returns:
       nmi_previous: with the clusters of before, if there were any; it rises as clusters settle.
-      nmi_labels: with the classes, if they are known.
+      nmi_labels: with the classes, if both are known.
     """
     scores = {}
     if (before >= 0).any():
         scores["nmi_previous"] = [nmi(*pair) for pair in zip(before, after, strict=True)]
-    if labels is not None:
+    if labels is not None and (after >= 0).any():
         scores["nmi_labels"] = [nmi(labels, clusters[: len(labels)]) for clusters in after]
     return {name: float(np.mean(values)) for name, values in scores.items()}

@@ -1,0 +1,39 @@
+"""DeepCluster-v2 on scikit-learn's bundled handwritten digits, minutes on a laptop's CPU.
+
+Data and network are those of `quickstart.py`.
+
+  python main.py --config=configs/quickstart_deepcluster_v2.py --workdir=runs/deepcluster_v2
+
+Expected: TODO
+"""
+
+from ml_collections import ConfigDict
+
+from swav_jax.config import defaults
+
+
+def get_config() -> ConfigDict:
+    config = defaults("deepcluster_v2")
+    config.data.name = "digits"
+    config.data.test = "test"
+    config.data.batch_size = 128
+    config.data.crops = ((2, 32, 0.4, 1.0), (4, 16, 0.1, 0.4))
+    config.data.eval_resize = config.data.eval_crop = 0
+    config.augment.flip = 0.0
+    config.augment.jitter = 0.0
+    config.augment.grey = 0.0
+    config.augment.blur = 0.0
+    config.model.arch = "resnet18_thin"
+    config.model.stem = "cifar"
+    config.model.dtype = "float32"
+    config.model.head_hidden = 128
+    config.model.dim = 32
+    config.model.prototypes = 60
+    config.model.prototype_heads = 3
+    config.optim.base_lr = 2.0
+    config.optim.final_lr = 0.002
+    config.optim.warmup_epochs = 1.0
+    config.train.epochs = 20
+    config.train.log_every_steps = 11
+    config.checkpoint.every_epochs = 5
+    return config

@@ -1,0 +1,25 @@
+import numpy as np
+import pytest
+
+from swav_jax.ops.agreement import compare, nmi
+
+
+def test_nmi_of_hand_values():
+    assert nmi(np.array([0, 0, 1, 1]), np.array([5, 5, 3, 3])) == pytest.approx(1)
+    assert nmi(np.array([0, 0, 1, 1]), np.array([0, 1, 0, 1])) == pytest.approx(0, abs=1e-12)
+    # Halves against quarters share ln 2; the entropies are ln 2 and ln 4.
+    assert nmi(np.array([0, 0, 1, 1]), np.arange(4)) == pytest.approx(2 / 3)
+
+
+def test_only_images_that_both_assign_count():
+    assert nmi(np.array([0, 0, 1, 1, -1]), np.array([5, 5, 3, 3, 3])) == pytest.approx(1)
+    assert np.isnan(nmi(np.array([-1, 0]), np.array([0, -1])))
+
+
+def test_first_clustering_has_no_previous_one_and_unlabelled_data_no_labels():
+    none, after = np.full((2, 6), -1), np.array([[0, 0, 1, 1, -1, -1], [0, 1, 0, 1, -1, -1]])
+    labels = np.array([7, 7, 8, 8])
+    assert compare(none, after, None) == {}
+    assert compare(none, none, labels) == {}
+    assert compare(none, after, labels) == {"nmi_labels": pytest.approx(0.5)}
+    assert compare(after, after[::-1], None) == {"nmi_previous": pytest.approx(0, abs=1e-12)}
