@@ -4,7 +4,7 @@ Data and network are those of `quickstart.py`.
 
   python main.py --config=configs/quickstart_deepcluster_v2.py --workdir=runs/deepcluster_v2
 
-Expected: TODO
+Not yet run to the end by us: no result to expect is known.
 """
 
 from ml_collections import ConfigDict
@@ -16,24 +16,27 @@ def get_config() -> ConfigDict:
     config = defaults("deepcluster_v2")
     config.data.name = "digits"
     config.data.test = "test"
-    config.data.batch_size = 128
-    config.data.crops = ((2, 32, 0.4, 1.0), (4, 16, 0.1, 0.4))
+    config.data.batch_size = 32
+    config.data.crops = ((2, 32, 0.6, 1.0), (2, 16, 0.3, 0.6))
     config.data.eval_resize = config.data.eval_crop = 0
     config.augment.flip = 0.0
     config.augment.jitter = 0.0
     config.augment.grey = 0.0
     config.augment.blur = 0.0
-    config.model.arch = "resnet18_thin"
+    config.model.arch = "resnet10_thin"
     config.model.stem = "cifar"
     config.model.dtype = "float32"
     config.model.head_hidden = 128
     config.model.dim = 32
-    config.model.prototypes = 60
+    config.model.prototypes = 30
     config.model.prototype_heads = 3
-    config.optim.base_lr = 2.0
-    config.optim.final_lr = 0.002
+    config.optim.name = "sgd"
+    config.optim.base_lr = 0.1
+    config.optim.final_lr = 0.0001
+    config.optim.start_lr = 0.01
+    config.optim.weight_decay = 1e-4
     config.optim.warmup_epochs = 1.0
-    config.train.epochs = 20
-    config.train.log_every_steps = 11
+    config.train.epochs = 14
+    config.train.log_every_steps = 46
     config.checkpoint.every_epochs = 5
     return config

@@ -4,7 +4,7 @@ Data and network are those of `quickstart.py`.
 
   python main.py --config=configs/quickstart_moco.py --workdir=runs/quickstart_moco
 
-Expected: TODO
+Not yet run to the end by us: no result to expect is known.
 """
 
 from ml_collections import ConfigDict
@@ -31,7 +31,7 @@ def get_config() -> ConfigDict:
     config.method.momentum = 0.99
     config.method.queue_length = 1024
     config.optim.name = "sgd"
-    config.optim.base_lr = 0.06
+    config.optim.base_lr = 0.3
     config.optim.final_lr = 0.0
     config.optim.warmup_epochs = 0.0
     config.optim.schedule = "cosine_by_epoch"

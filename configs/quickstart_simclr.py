@@ -4,7 +4,7 @@ Data and network are those of `quickstart.py`.
 
   python main.py --config=configs/quickstart_simclr.py --workdir=runs/quickstart_simclr
 
-Expected: TODO
+Not yet run to the end by us: no result to expect is known.
 """
 
 from ml_collections import ConfigDict

@@ -5,7 +5,7 @@
   python main.py --config=configs/swav_cifar10_small.py --workdir=runs/cifar10_small \
     --config.data.data_dir=../shared/data/cifar10_small
 
-Expected: TODO
+Not yet run to the end by us: no result to expect is known.
 """
 
 from ml_collections import ConfigDict
@@ -19,7 +19,7 @@ def get_config() -> ConfigDict:
     config.data.data_dir = "../shared/data/cifar10_small"
     config.data.test = "test"
     config.data.batch_size = 256
-    config.data.crops = ((2, 32, 0.3, 1.0), (2, 20, 0.1, 0.3))
+    config.data.crops = ((2, 24, 0.3, 1.0), (2, 16, 0.1, 0.3))
     config.data.eval_resize = config.data.eval_crop = 0
     for strength in ("brightness", "contrast", "saturation", "hue"):
         config.augment[strength] /= 2
@@ -27,8 +27,8 @@ def get_config() -> ConfigDict:
     config.model.arch = "resnet18_thin"
     config.model.stem = "cifar"
     config.model.dtype = "float32"
-    config.model.head_hidden = 128
-    config.model.dim = 32
+    config.model.head_hidden = 256
+    config.model.dim = 128
     config.model.prototypes = 100
     config.method.epsilon = 0.015
     config.method.freeze_prototypes_steps = 39

@@ -191,7 +191,7 @@ def lr_warning(config: ConfigDict) -> list[str]:
         return []
     batch, lr = config.data.batch_size, config.optim.base_lr
     usual = 0.6 * (batch / 256) ** 0.75  # through both published points
-    if usual / 8 <= lr <= usual * 8:
+    if usual / 10 <= lr <= usual * 10:
         return []
     return [
         f"optim.base_lr {lr:g} is far from {usual:.2g}, which the published 0.6 at batch 256 and "

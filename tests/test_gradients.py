@@ -1,3 +1,5 @@
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -33,10 +35,10 @@ def test_parts_equal_one_pass_with_the_parts_batch_norm(parts):
     # Part i is made of rows i, i + parts, ...; batch-norm groups are of neighbouring rows.
     grouped = np.arange(images).reshape(-1, parts).T.reshape(-1)
     index = jnp.arange(images, dtype=jnp.int32)
-    one = gradients.whole_batch(
-        whole, state, tuple(c[grouped] for c in crops), index[grouped], clock
+    one = jax.jit(partial(gradients.whole_batch, whole))(
+        state, tuple(c[grouped] for c in crops), index[grouped], clock
     )
-    many = gradients.in_parts(part, state, crops, index, clock, parts=parts)
+    many = jax.jit(partial(gradients.in_parts, part, parts=parts))(state, crops, index, clock)
     np.testing.assert_allclose(many[1], one[1], rtol=1e-5)
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=2e-5), many[0], one[0]

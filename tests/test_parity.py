@@ -14,9 +14,12 @@ from golden_files import GOLDEN_DIR, W, golden, golden_names
 from swav_jax import optim
 from swav_jax.data import augment, multicrop, sources
 from swav_jax.methods.swav import SwAV
-from swav_jax.models import Encoder, ProjectionHead, backbone
+from swav_jax.models import Encoder, ProjectionHead, backbone, key_encoder
+from swav_jax.ops import queue
 from swav_jax.ops.concentration import concentration
+from swav_jax.ops.contrastive import info_nce, proto_nce
 from swav_jax.ops.kmeans import kmeans
+from swav_jax.ops.similarity import unit
 from swav_jax.ops.sinkhorn import sinkhorn
 from swav_jax.torch_names import from_torch, to_torch
 from swav_jax.train import init_state, train_step
@@ -299,3 +302,45 @@ def test_pcl_concentration(clustering):
         result.distances, result.assignments, clusters, temperature=0.2
     )
     np.testing.assert_allclose(phi, expected, rtol=1e-4)
+
+
+def test_pcl_step():
+    g = golden("pcl.npz")
+    seed, index = g["seed"], g["index"]
+    batch, (width, length) = len(index), g["queue_after"].shape
+    inputs = g["key_weight_after"].shape[1]
+
+    def parameters(encoder):
+        return {
+            "kernel": jnp.asarray(W.weight(seed, f"{encoder}.weight", (width, inputs)).T),
+            "bias": jnp.asarray(W.weight(seed, f"{encoder}.bias", (width,))),
+        }
+
+    def embed(parameters, name):
+        x = jnp.asarray(W.images(seed, name, (batch, inputs)))
+        return unit(x @ parameters["kernel"] + parameters["bias"][None])
+
+    query_encoder = parameters("q")
+    slow = key_encoder.moving_average(parameters("k"), query_encoder, 0.99)
+    np.testing.assert_allclose(slow["kernel"].T, g["key_weight_after"], rtol=1e-6, atol=1e-7)
+    queries, keys = embed(query_encoder, "imq")[:, None], embed(slow, "imk")
+
+    columns = W.images(seed, "queue", (width, length))
+    # The reference overwrites its columns from the first one on; our oldest rows are the last.
+    remembered = jnp.asarray(np.roll(columns / np.linalg.norm(columns, axis=0), -batch, axis=1).T)
+    instances = info_nce(queries, keys, remembered, temperature=0.2)
+    np.testing.assert_allclose(instances.loss, g["info_nce"], atol=1e-5)
+    after = queue.push(remembered, keys)
+    np.testing.assert_allclose(after.T, g["queue_after"], rtol=1e-5, atol=1e-6)
+
+    losses = []
+    for i in range(sum(key.startswith("centroids") for key in g)):
+        positives = g[f"im2cluster{i}"][index]
+        others = np.setdiff1d(np.arange(len(g[f"centroids{i}"])), positives)
+        negatives = others[: g["negatives_per_clustering"]]
+        prototypes, densities = jnp.asarray(g[f"centroids{i}"]), jnp.asarray(g[f"density{i}"])
+        loss, _ = proto_nce(
+            queries, prototypes, densities, jnp.asarray(positives), jnp.asarray(negatives)
+        )
+        losses.append(loss)
+    np.testing.assert_allclose(np.mean(losses), g["proto_nce"], atol=1e-5)

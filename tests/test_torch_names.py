@@ -22,7 +22,6 @@ NAMES = [
     ("projection_head.1.running_mean", 1, "batch_stats/head/projection_head_1/mean"),
     ("projection_head.3.bias", 1, "params/head/projection_head_3/bias"),
     ("projection_head.weight", 2, "params/head/projection_head/kernel"),
-    ("prototypes.weight", 2, "params/prototypes"),
     ("prototypes.prototypes0.weight", 2, "params/prototypes/prototypes0"),
 ]
 
@@ -32,6 +31,10 @@ def test_names_both_ways(theirs, ndim, ours):
     path = tuple(ours.split("/"))
     assert our_path(theirs, ndim) == path
     assert torch_name(path) == theirs
+
+
+def test_a_single_head_of_prototypes_is_the_first():
+    assert our_path("prototypes.weight", 2) == ("params", "prototypes", "prototypes0")
 
 
 def test_layouts_both_ways():
@@ -46,9 +49,10 @@ def test_layouts_both_ways():
     params = from_torch(state_dict)["params"]
     assert params["backbone"]["layer1_0"]["conv1"]["kernel"][2, 1, 3, 4] == conv[4, 3, 2, 1]
     assert params["head"]["projection_head_0"]["kernel"][3, 4] == linear[4, 3]
-    assert params["prototypes"][4, 3] == linear[4, 3]
+    assert params["prototypes"]["prototypes0"][4, 3] == linear[4, 3]
     back = to_torch({"params": params})
-    assert set(back) == set(state_dict) - {"bn1.num_batches_tracked"}
+    del state_dict["bn1.num_batches_tracked"]
+    assert set(back) == set(state_dict)
     for name, value in back.items():
         np.testing.assert_array_equal(value, state_dict[name])
 

@@ -41,12 +41,11 @@ def test_stopped_and_resumed_equals_uninterrupted_to_the_bit(tmp_path, monkeypat
         pass
 
     config.checkpoint.every_steps = 2
-    log, calls = train._log, []
+    log = train._log
 
-    def die_after_step_four(logbook, setup, step, values):
-        log(logbook, setup, step, values)
-        calls.append(step)
-        if step == 3:
+    def die_after_step_four(*arguments):
+        log(*arguments)
+        if arguments[-2] == 3:  # (..., step, metrics)
             raise Killed
 
     monkeypatch.setattr(train, "_log", die_after_step_four)
@@ -62,7 +61,7 @@ def test_stopped_and_resumed_equals_uninterrupted_to_the_bit(tmp_path, monkeypat
 
 def test_another_configuration_is_refused_before_anything_happens(tmp_path):
     config = tiny_swav()
-    config.train.steps = 1
+    config.train.steps = 2
     train.pretrain(config, tmp_path)
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     config.optim.base_lr = 2.0
@@ -88,6 +87,7 @@ def losses(config, devices, steps):
 @pytest.mark.parametrize("model", [1, 2])
 def test_eight_devices_equal_one(model):
     config = tiny_swav()
+    config.optim.base_lr = 0.05  # large steps amplify rounding from one to the next
     alone = losses(config, 1, 10)
     config.mesh.model = model
     np.testing.assert_allclose(losses(config, 8, 10), alone, rtol=1e-5)

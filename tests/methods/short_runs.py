@@ -53,12 +53,13 @@ def losses(config, devices, steps):
     found = []
     with jax.set_mesh(mesh):
         state, step_function = train.start(run, mesh)
-        batches = train.batches_from(run, state, 0)
+        batches = None
         for step in range(steps):
             every = run.method.cluster_every_epochs * run.run.steps_per_epoch
             if every and step % every == 0:
                 state, _ = train.cluster(run, state, step)
-                batches = train.batches_from(run, state, step)
+                batches = None
+            batches = batches or train.batches_from(run, state, step)
             state, values = step_function(state, sharding.put_batch(mesh, next(batches)))
             found.append(float(values["loss"]))
     return found
@@ -82,9 +83,9 @@ def resumed_and_whole(config, tmp_path, monkeypatch, *, kill_after, extra=True):
     branches = ["step", "params", "batch_stats", "opt_state", *(["extra"] if extra else [])]
     log = train._log
 
-    def die(logbook, setup, step, values):
-        log(logbook, setup, step, values)
-        if step == kill_after:
+    def die(*arguments):
+        log(*arguments)
+        if arguments[-2] == kill_after:  # (..., step, metrics)
             raise Killed
 
     config.checkpoint.every_steps = kill_after

@@ -110,10 +110,12 @@ def test_impossible_settings_are_refused(config):
         setup.build(config)
 
 
+@pytest.mark.slow
 def test_eight_devices_equal_one(config):
     np.testing.assert_allclose(losses(config, 8, 13), losses(config, 1, 13), rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_resume_equals_a_run_in_one_go(config, tmp_path, monkeypatch):
     config.train.epochs = 2
     resumed, whole = resumed_and_whole(config, tmp_path, monkeypatch, kill_after=15)

@@ -4,13 +4,14 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from swav_jax.models import Encoder, ProjectionHead, backbone
+from swav_jax.models import Encoder, ProjectionHead
+from swav_jax.models.resnet import BasicBlock, ResNet
 
 SIZES = ((1, 16), (1, 16), (3, 12))  # Crops of an image and their pixels, in three entries.
 
 
 def _encoder(bn_groups=1):
-    net = backbone("resnet18_thin", stem="cifar", bn_groups=bn_groups)
+    net = ResNet(BasicBlock, (1, 1), width=8, stem="cifar", bn_groups=bn_groups)
     return Encoder(net, ProjectionHead(hidden=8, dim=4, bn_groups=bn_groups))
 
 
@@ -23,8 +24,9 @@ def _init(encoder, crops):
     return jax.jit(lambda: encoder.init(jax.random.key(0), crops, train=False))()
 
 
-def _train(encoder, variables, crops):
-    return encoder.apply(variables, crops, train=True, mutable=["batch_stats"])
+def _train(module, variables, x):
+    apply = jax.jit(lambda v, x: module.apply(v, x, train=True, mutable=["batch_stats"]))
+    return apply(variables, x)
 
 
 def test_one_backbone_pass_for_each_resolution_and_one_head_pass():
@@ -40,19 +42,17 @@ def test_one_backbone_pass_for_each_resolution_and_one_head_pass():
     features, bn_stats = [], stats["backbone"]
     for same_size in ([crops[0], crops[1]], [crops[2]]):
         x = np.concatenate(same_size, axis=1).swapaxes(0, 1)
-        y, bn = net.apply(
+        y, bn = _train(
+            net,
             {"params": params["backbone"], "batch_stats": bn_stats},
             x.reshape(-1, *x.shape[2:]),
-            train=True,
-            mutable=["batch_stats"],
         )
         features.append(y)
         bn_stats = bn["batch_stats"]
-    expected, _ = head.apply(
+    expected, _ = _train(
+        head,
         {"params": params["head"], "batch_stats": stats["head"]},
         jnp.concatenate(features),
-        train=True,
-        mutable=["batch_stats"],
     )
     expected = np.asarray(expected / jnp.linalg.norm(expected, axis=-1, keepdims=True))
     np.testing.assert_allclose(z, expected.reshape(5, 4, 4).swapaxes(0, 1), atol=1e-4)
@@ -102,4 +102,5 @@ def test_eight_devices_give_what_one_gives(bn_groups):
     mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
     sharding = NamedSharding(mesh, PartitionSpec("data"))
     eight = step(variables["params"], jax.device_put(crops, sharding))
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=3e-4), one, eight)
+    # Gradients of the first layers are around 100, and sums over devices round elsewhere.
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=5e-3), one, eight)
