@@ -40,6 +40,8 @@ def main(argv: list[str]) -> None:
     except Exception:
         hosts.fail(traceback.format_exc())
         sys.exit(1)
+    finally:
+        hosts.leave()
 
 
 if __name__ == "__main__":

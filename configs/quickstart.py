@@ -5,7 +5,8 @@ flipped, and have no colour to distort.
 
   python main.py --config=configs/quickstart.py --workdir=runs/quickstart
 
-Expected: TODO
+Measured once, on two busy CPU cores: the loss falls from 5.3 to 2.9 (ln 60 is 4.1); the recipe
+does not yet serve k-NN, which falls from 92.6 % for the random network to 69.0 %.
 """
 
 from ml_collections import ConfigDict
@@ -17,7 +18,7 @@ def get_config() -> ConfigDict:
     config = defaults("swav")
     config.data.name = "digits"
     config.data.test = "test"
-    config.data.batch_size = 128
+    config.data.batch_size = 64
     config.data.crops = ((2, 32, 0.4, 1.0), (4, 16, 0.1, 0.4))
     config.data.eval_resize = config.data.eval_crop = 0
     config.augment.flip = 0.0
@@ -31,11 +32,11 @@ def get_config() -> ConfigDict:
     config.model.dim = 32
     config.model.prototypes = 60
     config.method.epsilon = 0.02
-    config.method.freeze_prototypes_steps = 11
+    config.method.freeze_prototypes_steps = 23
     config.optim.base_lr = 2.0
     config.optim.final_lr = 0.002
     config.optim.warmup_epochs = 1.0
-    config.train.epochs = 20
-    config.train.log_every_steps = 11
-    config.checkpoint.every_epochs = 5
+    config.train.epochs = 8
+    config.train.log_every_steps = 6
+    config.checkpoint.every_epochs = 2
     return config

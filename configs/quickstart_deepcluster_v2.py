@@ -1,10 +1,12 @@
 """DeepCluster-v2 on scikit-learn's bundled handwritten digits, minutes on a laptop's CPU.
 
-Data and network are those of `quickstart.py`.
+Data as in `quickstart.py`, with milder crops and a smaller network. An epoch must be long enough to
+learn its clusters before they are made anew: hence batches of 32, and 30 clusters for each head.
 
   python main.py --config=configs/quickstart_deepcluster_v2.py --workdir=runs/deepcluster_v2
 
-Not yet run to the end by us: no result to expect is known.
+Expected: k-NN 92.9 % (random network 87.9 %); NMI of the clusters with the labels from 0.12 to
+0.55, with the clusters of the epoch before from 0.20 to 0.61; 3 minutes on 2 busy cores.
 """
 
 from ml_collections import ConfigDict

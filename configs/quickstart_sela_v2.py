@@ -1,10 +1,13 @@
 """SeLa-v2 on scikit-learn's bundled handwritten digits, minutes on a laptop's CPU.
 
-Data and network are those of `quickstart.py`.
+Data as in `quickstart.py`, with milder crops and a smaller network. An epoch must be long enough to
+learn its clusters before they are made anew: hence batches of 32, and 30 clusters for each head.
 
   python main.py --config=configs/quickstart_sela_v2.py --workdir=runs/quickstart_sela_v2
 
-Not yet run to the end by us: no result to expect is known.
+Expected: NMI of the clusters with the labels from 0.08 to 0.47 within 10 epochs, with the clusters
+of the epoch before from 0.14 to 0.57, as seen in a longer run that did not end; the k-NN after
+training is not known. About 3 minutes on 2 busy cores.
 """
 
 from ml_collections import ConfigDict

@@ -14,7 +14,9 @@ from jax._src import distributed  # the coordinator's messages have no public in
 from jax.experimental import multihost_utils
 
 INTERRUPTED = 75  # exit code of a run that saved and can go on (sysexits' EX_TEMPFAIL)
-FAILURE = "swav_jax/failure"
+FAILURE = "swav_jax/failure"  # the key under which a failing process leaves its message
+NONE = "none"
+WATCH = "watch the other processes"
 FOREVER_MS = 2**31 - 1
 
 
@@ -38,7 +40,7 @@ def join(coordinator: str = "", processes: int = 0, process: int = -1) -> None:
         jax.distributed.initialize()
     else:
         return
-    threading.Thread(target=_die_with_the_others, daemon=True).start()
+    threading.Thread(target=_die_with_the_others, name=WATCH, daemon=True).start()
     logging.info(
         "process %d of %d with %d of %d devices",
         jax.process_index(),
@@ -68,14 +70,25 @@ def fail(message: str) -> None:
         os._exit(1)
 
 
+def leave() -> None:
+    """Ends the connection when the work is done, once all processes are here."""
+    client = distributed.global_state.client
+    if client is None:
+        return
+    client.wait_at_barrier("swav_jax/done", FOREVER_MS)
+    if jax.process_index() == 0:
+        client.key_value_set(FAILURE, NONE, True)
+    for thread in threading.enumerate():
+        if thread.name == WATCH:
+            thread.join()
+    jax.distributed.shutdown()
+
+
 def _die_with_the_others() -> None:
     client = distributed.global_state.client
     assert client is not None  # `join` has just made it
-    try:
-        message = client.blocking_key_value_get(FAILURE, FOREVER_MS)
-    except Exception:  # The coordinator went at a normal end: there is nothing left to watch.
-        return
-    if not message.startswith(f"process {jax.process_index()}:"):
+    message = client.blocking_key_value_get(FAILURE, FOREVER_MS)
+    if message != NONE and not message.startswith(f"process {jax.process_index()}:"):
         print(message, file=sys.stderr, flush=True)
         os._exit(1)
 
