@@ -28,7 +28,6 @@ def defaults(method: str = "swav") -> ConfigDict:
     """
     config = ConfigDict()
     config.seed = 0
-    config.init_from = ""  # workdir or checkpoint whose backbone to start from
 
     data = config.data = ConfigDict()
     data.name = "tfds:imagenet2012"  # digits, folder, tfds:<name>
@@ -92,8 +91,6 @@ def defaults(method: str = "swav") -> ConfigDict:
     config.mesh.model = 1  # devices that share the prototypes
     config.mesh.spread_parameters_above = 0  # elements; 0 for none but the prototypes
 
-    config.profile = ConfigDict()
-    config.profile.steps = ""  # "10:15" traces steps 10 to 14
     return config.lock()
 
 

@@ -355,7 +355,7 @@ class Rule(NamedTuple):
     remedies: tuple[str, ...]  # keys of SUGGESTIONS, or advice in words
 
 
-CALMER = ("optim.base_lr", "model.dtype", "a new --workdir, with init_from=<a good checkpoint>")
+CALMER = ("optim.base_lr", "model.dtype")
 COPIES = ("look for copies, blank images, or a decoder that fails in the same way for all",)
 QUEUE = ("method.queue_start_epoch", "method.queue_length")
 SHARPER = ("method.epsilon", "method.freeze_prototypes_steps", "data.crops")

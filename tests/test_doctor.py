@@ -35,6 +35,10 @@ def quickstart(**settings):
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     config = module.get_config()
+    # The histories below were recorded with these settings.
+    config.data.batch_size, config.train.epochs = 128, 20
+    config.data.crops = ((2, 32, 0.4, 1.0), (4, 16, 0.1, 0.4))
+    config.method.freeze_prototypes_steps = 11
     config.update_from_flattened_dict(settings)
     return config
 
