@@ -25,7 +25,7 @@ def get_config() -> ConfigDict:
     config.augment.jitter = 0.0
     config.augment.grey = 0.0
     config.augment.blur = 0.0
-    config.model.arch = "resnet10_thin"
+    config.model.arch = "resnet10_tiny"
     config.model.stem = "cifar"
     config.model.dtype = "float32"
     config.model.prototypes = 30

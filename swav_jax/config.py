@@ -9,11 +9,15 @@ from typing import Any
 
 from ml_collections import ConfigDict, config_dict
 
+from swav_jax import trace
 from swav_jax.data.augment import Augment
 from swav_jax.methods import METHODS
 from swav_jax.methods.contract import Run
 from swav_jax.models import ARCHS
 from swav_jax.optim import OPTIMIZERS, SCHEDULES
+
+# What may differ when a run goes on: these decide nothing of what is learnt.
+FREE = ("checkpoint.", "profile.", "data.data_dir:", "data.threads:")
 
 
 class ConfigError(ValueError):
@@ -86,6 +90,9 @@ def defaults(method: str = "swav") -> ConfigDict:
     checkpoint.every_minutes = 0.0
     checkpoint.keep_last = 2
     checkpoint.keep_every_steps = 0  # keeps these for good; 0 for none
+
+    config.profile = ConfigDict()
+    config.profile.steps = ""  # "10:15" writes a trace of steps 10 to 14 into workdir/profile
 
     config.mesh = ConfigDict()
     config.mesh.model = 1  # devices that share the prototypes
@@ -178,6 +185,10 @@ def _problems(config: ConfigDict, devices: int) -> Iterator[str]:
         )
     if config.model.prototypes % shards:
         yield f"mesh.model {shards} does not divide model.prototypes {config.model.prototypes}"
+    try:
+        trace.steps(config.profile.steps)
+    except ValueError as error:
+        yield f"profile.steps: {error}"
     if not 0 <= config.data.max_bad_fraction <= 1:
         yield f"data.max_bad_fraction {config.data.max_bad_fraction} is not a share from 0 to 1"
 
@@ -248,7 +259,7 @@ def claim_workdir(config: ConfigDict, workdir: Path) -> None:
     path = workdir / "config.json"
     if path.exists():
         old, new = json.loads(path.read_text()), to_dict(config)
-        changed = sorted(_changed(old, new))
+        changed = sorted(c for c in _changed(old, new) if not c.startswith(FREE))
         if changed:
             raise ConfigError(
                 f"{workdir} holds a run with other settings ({'; '.join(changed[:5])}). "

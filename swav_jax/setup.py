@@ -1,6 +1,6 @@
 """From a configuration to the pieces of a run: data, devices, method, optimiser."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -36,15 +36,24 @@ class Setup:
     augment: Callable[..., Any]  # (crops, index, epoch) to float crops
 
 
-def build(config: ConfigDict) -> Setup:
+def build(
+    config: ConfigDict, source: Source | None = None, devices: Sequence[Any] | None = None
+) -> Setup:
     """Opens the data, makes the method and checks all settings, before anything is computed.
+
+    Args:
+      config: of the run.
+      source: the training images, if not those that `config.data` names.
+      devices: to train on, if not all.
 
     Raises:
       ConfigError: the first setting that cannot work, with a remedy.
     """
-    config_lib.check(config, jax.device_count())
+    devices = jax.devices() if devices is None else devices
+    config_lib.check(config, len(devices))
     data = config.data
-    source = open_source(data.name, data.data_dir, data.train, download=data.download)
+    if source is None:
+        source = open_source(data.name, data.data_dir, data.train, download=data.download)
     run = config_lib.sizes(config, source.size)
     method = make_method(config)
     try:
@@ -55,7 +64,7 @@ def build(config: ConfigDict) -> Setup:
         logging.warning("%s", warning)
     return Setup(
         config=config,
-        mesh=sharding.make_mesh(config.mesh.model),
+        mesh=sharding.make_mesh(config.mesh.model, devices),
         source=source,
         run=run,
         method=method,

@@ -14,11 +14,10 @@ import numpy as np
 import optax
 from absl import logging
 from jax.experimental import multihost_utils
-from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from swav_jax import config as config_lib
-from swav_jax import gradients, optim, sharding
+from swav_jax import gradients, optim, sharding, trace
 from swav_jax.checkpoint import Checkpoints
 from swav_jax.curves import draw_curves
 from swav_jax.data.multicrop import Batches, train_batches
@@ -29,6 +28,7 @@ from swav_jax.logbook import Logbook, read_results, update_results
 from swav_jax.methods.contract import Clock, Method, Metrics, TrainState
 from swav_jax.ops.agreement import compare
 from swav_jax.setup import Setup, build
+from swav_jax.trace import Trace
 from swav_jax.visit import visit_all
 
 
@@ -49,8 +49,9 @@ def pretrain(config: ConfigDict, workdir: Path) -> None:
             keep_every=config.checkpoint.keep_every_steps,
         ) as checkpoints,
         Interruption() as interruption,
+        Trace(trace.steps(config.profile.steps), workdir / "profile") as tracing,
     ):
-        state, step_function = start(setup, setup.mesh)
+        state, take_step = start(setup)
         if "random_init_top1" not in read_results(workdir).get("knn", {}):
             _knn(setup, state, workdir, prefix="random_init_")
         restored = checkpoints.restore(state)
@@ -82,7 +83,9 @@ def pretrain(config: ConfigDict, workdir: Path) -> None:
             batch = next(batches)
             doctor.look(batch["crops"])
             logbook.waited(batches.wait_seconds, batches.stage_seconds)
-            state, metrics = step_function(state, sharding.put_batch(setup.mesh, batch))
+            tracing.before(step)
+            state, metrics = take_step(state, sharding.put_batch(setup.mesh, batch))
+            tracing.after(step, metrics)
             if unread:
                 _log(logbook, doctor, setup, state, *unread)
             unread = step, metrics
@@ -114,15 +117,30 @@ def pretrain(config: ConfigDict, workdir: Path) -> None:
         sys.exit(INTERRUPTED)
 
 
-def start(setup: Setup, mesh: Mesh) -> tuple[TrainState, Callable[..., Any]]:
+def start(setup: Setup) -> tuple[TrainState, Callable[..., Any]]:
     """The state before the first step, laid over the mesh, and the compiled step.
 
     The step takes (state, batch) and returns (state, metrics); it reuses the state's memory.
     """
-    config = setup.config
+    places = jax.tree.map(lambda leaf: leaf.sharding, state_shapes(setup))
+    state = jax.jit(partial(_fresh_state, setup), out_shardings=places)()
+    return state, step_function(setup, places)
+
+
+def state_shapes(setup: Setup) -> TrainState:
+    """Shape, dtype and sharding of every leaf of the state; nothing is computed."""
     shapes = jax.eval_shape(partial(_fresh_state, setup))
-    shardings = sharding.state_shardings(mesh, shapes, config.mesh.spread_parameters_above)
-    state = jax.jit(partial(_fresh_state, setup), out_shardings=shardings)()
+    large = setup.config.mesh.spread_parameters_above
+    places = sharding.state_shardings(setup.mesh, shapes, large)
+    return jax.tree.map(
+        lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place),
+        shapes,
+        places,
+    )
+
+
+def step_function(setup: Setup, places: Any) -> Callable[..., Any]:
+    """`train_step` of a run, jitted, for a state with the given shardings."""
     step = partial(
         train_step,
         method=setup.method,
@@ -130,10 +148,10 @@ def start(setup: Setup, mesh: Mesh) -> tuple[TrainState, Callable[..., Any]]:
         schedule=setup.schedule,
         augment=setup.augment,
         steps_per_epoch=setup.run.steps_per_epoch,
-        seed=config.seed,
-        parts=config.train.accumulate,
+        seed=setup.config.seed,
+        parts=setup.config.train.accumulate,
     )
-    return state, jax.jit(step, donate_argnums=0, out_shardings=(shardings, None))
+    return jax.jit(step, donate_argnums=0, out_shardings=(places, None))
 
 
 def cluster(setup: Setup, state: TrainState, step: int) -> tuple[TrainState, dict[str, float]]:

@@ -1,5 +1,4 @@
 import contextlib
-import importlib.util
 import json
 import math
 from pathlib import Path
@@ -13,7 +12,6 @@ from swav_jax import config as config_lib
 from swav_jax.doctor import RULES, Diverged, Doctor, Facts, examine, first_nonfinite, variance_ratio
 from swav_jax.methods.contract import Run
 
-ROOT = Path(__file__).parents[1]
 RECORDED = json.loads((Path(__file__).parent / "recorded_runs.json").read_text())
 LN_K = math.log(60)
 HEALTHY = {
@@ -30,22 +28,23 @@ HEALTHY = {
 }
 
 
-def quickstart(**settings):
-    spec = importlib.util.spec_from_file_location("quickstart", ROOT / "configs/quickstart.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    config = module.get_config()
-    # The histories below were recorded with these settings.
+def small(**settings):
+    """The configuration that the recorded runs had: SwAV on digits, LARC, 60 prototypes."""
+    config = config_lib.defaults("swav")
+    config.data.name = "digits"
     config.data.batch_size, config.train.epochs = 128, 20
     config.data.crops = ((2, 32, 0.4, 1.0), (4, 16, 0.1, 0.4))
-    config.method.freeze_prototypes_steps = 11
+    config.model.arch, config.model.stem, config.model.dtype = "resnet18_thin", "cifar", "float32"
+    config.model.head_hidden, config.model.dim, config.model.prototypes = 128, 32, 60
+    config.method.epsilon, config.method.freeze_prototypes_steps = 0.02, 11
+    config.optim.base_lr, config.optim.final_lr, config.optim.warmup_epochs = 2.0, 0.002, 1.0
     config.update_from_flattened_dict(settings)
     return config
 
 
 def facts(ratio=3.0, **settings):
-    """Those of the quickstart: 11 steps an epoch, settled at step 33."""
-    return Facts(quickstart(**settings), Run(1500, 128, 6, 11, 220), ratio)
+    """Those of that run: 11 steps an epoch, settled at step 33."""
+    return Facts(small(**settings), Run(1500, 128, 6, 11, 220), ratio)
 
 
 def history(lines=20, every=11, **metrics):
@@ -176,7 +175,7 @@ def test_suggested_flags_give_configurations_that_pass_the_checks(name):
             key, value = remedy.split("`")[1].removeprefix("--config.").split("=")
             with contextlib.suppress(NameError):  # a word, such as float32
                 value = eval(value.strip('"'), {})
-            config = quickstart()
+            config = small()
             config.update_from_flattened_dict({key: value})
             config_lib.check(config, devices=1)
 
@@ -197,7 +196,7 @@ def test_the_slow_stage_of_a_starved_run_is_named():
 def test_recorded_runs_are_judged_rightly_at_every_moment(name):
     record = RECORDED[name]
     lines = [dict(zip(record["metrics"], row, strict=True)) for row in record["lines"]]
-    run = Facts(quickstart(**record["settings"]), Run(*record["run"]), record["variance_ratio"])
+    run = Facts(small(**record["settings"]), Run(*record["run"]), record["variance_ratio"])
     ever = {n for end in range(len(lines)) for n in names(examine(lines[: end + 1], run))}
     assert ever == set(record["findings"])
 
@@ -227,7 +226,7 @@ def crops(images, seed):
 @pytest.mark.parametrize("different", [True, False])
 def test_identical_images_are_seen_in_the_first_batches(tmp_path, different):
     random = np.random.default_rng(0)
-    doctor = Doctor(tmp_path, quickstart(), Run(1500, 128, 2, 11, 220))
+    doctor = Doctor(tmp_path, small(), Run(1500, 128, 2, 11, 220))
     texture = random.integers(0, 40, (16, 16, 3)) + 2 * np.arange(16)[:, None, None]
     for seed in range(4):
         brightness = random.integers(0, 100, (128, 1, 1, 1)) * different
@@ -244,7 +243,7 @@ def test_identical_images_are_seen_in_the_first_batches(tmp_path, different):
 
 
 def watch(tmp_path, lines, **settings):
-    doctor = Doctor(tmp_path, quickstart(**settings), Run(1500, 128, 6, 11, 220))
+    doctor = Doctor(tmp_path, small(**settings), Run(1500, 128, 6, 11, 220))
     for line in lines:
         doctor.observe(line["step"], {k: jnp.float32(v) for k, v in line.items() if k != "step"})
     return doctor
@@ -287,7 +286,7 @@ def test_a_resumed_run_has_its_history(tmp_path):
 
 
 def test_other_hosts_write_nothing(tmp_path):
-    doctor = Doctor(tmp_path, quickstart(), Run(1500, 128, 6, 11, 220), active=False)
+    doctor = Doctor(tmp_path, small(), Run(1500, 128, 6, 11, 220), active=False)
     for line in history(loss=LN_K):
         doctor.observe(line.pop("step"), line)
     doctor.close()
@@ -317,7 +316,7 @@ def test_first_nonfinite_names_leaves_in_order():
 def test_nan_stops_the_run_with_step_tensor_and_checkpoint(tmp_path, active):
     for name in ("22", "33", "37", "44", "33.damaged"):
         (tmp_path / "checkpoints" / name).mkdir(parents=True)
-    doctor = Doctor(tmp_path, quickstart(), Run(1500, 128, 6, 11, 220), active=active)
+    doctor = Doctor(tmp_path, small(), Run(1500, 128, 6, 11, 220), active=active)
     fine = {"loss": jnp.float32(3.0), "gradient_norm": jnp.float32(1.0)}
     doctor.check(36, fine, a_state())
     state = a_state()

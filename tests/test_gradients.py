@@ -15,7 +15,7 @@ from swav_jax.train import init_state
 
 def swav(bn_groups):
     encoder = Encoder(
-        backbone("resnet10_thin", stem="cifar", bn_groups=bn_groups),
+        backbone("resnet10_tiny", stem="cifar", bn_groups=bn_groups),
         ProjectionHead(16, 8, bn_groups=bn_groups),
     )
     return SwAV(encoder, 12, 1, queue_length=16, queue_start_epoch=0)

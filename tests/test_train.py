@@ -1,35 +1,12 @@
-import json
-
 import jax
 import numpy as np
 import pytest
+from processes import assert_same_state, metrics, saved
 from tiny import tiny_swav
 
 from swav_jax import setup, sharding, train
-from swav_jax.checkpoint import Checkpoints, load_variables
+from swav_jax.checkpoint import Checkpoints
 from swav_jax.config import ConfigError
-
-
-def metrics(workdir):
-    """The lines of metrics.jsonl without what the clock decides."""
-    lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
-    timing = ("images_per_second", "data_wait_share", "read_seconds", "crop_seconds")
-    return [{k: v for k, v in line.items() if k not in timing} for line in lines]
-
-
-def saved(workdir):
-    """Every leaf of the newest checkpoint, by name."""
-    tree, _ = load_variables(workdir, ("step", "params", "batch_stats", "opt_state", "extra"))
-    return {
-        jax.tree_util.keystr(path): np.asarray(leaf)
-        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
-    }
-
-
-def assert_same_state(a, b):
-    assert a.keys() == b.keys()
-    for name in a:
-        np.testing.assert_array_equal(a[name], b[name], err_msg=name)
 
 
 def test_stopped_and_resumed_equals_uninterrupted_to_the_bit(tmp_path, monkeypatch):
@@ -72,14 +49,13 @@ def test_another_configuration_is_refused_before_anything_happens(tmp_path):
 
 def losses(config, devices, steps):
     """Losses of a few steps on some of the devices, without files."""
-    run = setup.build(config)
-    mesh = sharding.make_mesh(config.mesh.model, jax.devices()[:devices])
-    with jax.set_mesh(mesh):
-        state, step_function = train.start(run, mesh)
+    run = setup.build(config, devices=jax.devices()[:devices])
+    with jax.set_mesh(run.mesh):
+        state, take_step = train.start(run)
         batches = train.batches_from(run, state, 0)
         found = []
         for _ in range(steps):
-            state, values = step_function(state, sharding.put_batch(mesh, next(batches)))
+            state, values = take_step(state, sharding.put_batch(run.mesh, next(batches)))
             found.append(float(values["loss"]))
     return found
 
@@ -95,12 +71,11 @@ def test_eight_devices_equal_one(model):
 
 def test_checkpoint_moves_to_another_number_of_devices(tmp_path):
     config = tiny_swav()
-    run = setup.build(config)
     leaves = {}
     for devices in (8, 2):
-        mesh = sharding.make_mesh(1, jax.devices()[:devices])
-        with jax.set_mesh(mesh), Checkpoints(tmp_path) as checkpoints:
-            state, _ = train.start(run, mesh)
+        run = setup.build(config, devices=jax.devices()[:devices])
+        with jax.set_mesh(run.mesh), Checkpoints(tmp_path) as checkpoints:
+            state, _ = train.start(run)
             if devices == 8:
                 checkpoints.save(1, state, {})
             else:

@@ -14,7 +14,7 @@ def tiny_config(method: str = "swav") -> ConfigDict:
     config.data.crops = ((2, 16, 0.4, 1.0), (2, 8, 0.1, 0.4))
     config.data.eval_resize = config.data.eval_crop = 16
     config.augment.blur = config.augment.jitter = config.augment.grey = 0.0
-    config.model.arch = "resnet10_thin"
+    config.model.arch = "resnet10_tiny"
     config.model.stem = "cifar"
     config.model.dtype = "float32"
     config.model.head_hidden = 16

@@ -95,6 +95,7 @@ def _normalise(
     return _forward(x, scale, bias, epsilon)[0]
 
 
+@jax.named_scope("batch_norm")
 def _forward(x: Array, scale: Array, bias: Array, epsilon: float) -> tuple[tuple, tuple]:
     n = math.prod(x.shape[1:-1])
     values = x.astype(scale.dtype)
@@ -106,6 +107,7 @@ def _forward(x: Array, scale: Array, bias: Array, epsilon: float) -> tuple[tuple
     return (y, mean, var), (x, mean, inverse, scale)
 
 
+@jax.named_scope("batch_norm")
 def _backward(epsilon: float, saved: tuple, cotangents: tuple) -> tuple[Array, Array, Array]:
     x, mean, inverse, scale = saved
     dy = cotangents[0]

@@ -125,9 +125,10 @@ class ResNet(nn.Module):
 
 # The wide networks of the SwAV paper widen every stage and the stem.
 ARCHS: dict[str, dict[str, Any]] = {
-    "resnet10_thin": {"block": BasicBlock, "stage_sizes": (1, 1, 1, 1), "width": 8},
+    "resnet10_tiny": {"block": BasicBlock, "stage_sizes": (1, 1, 1, 1), "width": 8},
     "resnet14": {"block": Bottleneck, "stage_sizes": (1, 1, 1, 1), "width": 64},
     "resnet18": {"block": BasicBlock, "stage_sizes": (2, 2, 2, 2), "width": 64},
+    "resnet18_tiny": {"block": BasicBlock, "stage_sizes": (2, 2, 2, 2), "width": 8},
     "resnet18_thin": {"block": BasicBlock, "stage_sizes": (2, 2, 2, 2), "width": 16},
     "resnet34": {"block": BasicBlock, "stage_sizes": (3, 4, 6, 3), "width": 64},
     "resnet50": {"block": Bottleneck, "stage_sizes": (3, 4, 6, 3), "width": 64},

@@ -1,9 +1,11 @@
 """Numbers that show whether clusters and embeddings are healthy."""
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 
+@jax.named_scope("metrics")
 def code_statistics(codes: Float[Array, "A B K"]) -> dict[str, Float[Array, ""]]:
     """How sharp the codes are and how many prototypes they use.
 
@@ -23,6 +25,7 @@ def code_statistics(codes: Float[Array, "A B K"]) -> dict[str, Float[Array, ""]]
     }
 
 
+@jax.named_scope("metrics")
 def embedding_std(embedding: Float[Array, "B D"]) -> Float[Array, ""]:
     """Spread of unit-length embeddings over a batch: 0 is one point, 1 an even spread.
 

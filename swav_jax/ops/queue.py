@@ -15,6 +15,7 @@ def random_unit(
     return unit(jax.random.normal(key, (length, dim), dtype))
 
 
+@jax.named_scope("queue")
 def push(queue: Float[Array, "*A L D"], rows: Float[Array, "*A B D"]) -> Float[Array, "*A L D"]:
     """Puts B rows in front and drops the B oldest; B is at most L."""
     return jnp.concatenate([rows, queue[..., : queue.shape[-2] - rows.shape[-2], :]], axis=-2)

@@ -28,6 +28,7 @@ class Codes(NamedTuple):
     residual: Float[Array, ""]
 
 
+@jax.named_scope("sinkhorn")
 def sinkhorn(
     scores: Float[Array, "B K"],
     *,

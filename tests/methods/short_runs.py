@@ -1,15 +1,12 @@
 """Short runs of whole methods, on a network that compiles in a second."""
 
-import dataclasses
-
 import flax.linen as nn
 import jax
-import numpy as np
 import pytest
+from processes import saved
 from tiny import tiny_config
 
 from swav_jax import setup, sharding, train
-from swav_jax.checkpoint import load_variables
 from swav_jax.models import Encoder, ProjectionHead
 from swav_jax.models.batch_norm import BatchNorm
 
@@ -47,12 +44,10 @@ def short_run(monkeypatch):
 
 def losses(config, devices, steps):
     """Losses of a few steps, with clusterings where they are due, on some of the devices."""
-    run = setup.build(config)
-    mesh = sharding.make_mesh(config.mesh.model, jax.devices()[:devices])
-    run = dataclasses.replace(run, mesh=mesh)
+    run = setup.build(config, devices=jax.devices()[:devices])
     found = []
-    with jax.set_mesh(mesh):
-        state, step_function = train.start(run, mesh)
+    with jax.set_mesh(run.mesh):
+        state, take_step = train.start(run)
         batches = None
         for step in range(steps):
             every = run.method.cluster_every_epochs * run.run.steps_per_epoch
@@ -60,18 +55,9 @@ def losses(config, devices, steps):
                 state, _ = train.cluster(run, state, step)
                 batches = None
             batches = batches or train.batches_from(run, state, step)
-            state, values = step_function(state, sharding.put_batch(mesh, next(batches)))
+            state, values = take_step(state, sharding.put_batch(run.mesh, next(batches)))
             found.append(float(values["loss"]))
     return found
-
-
-def saved(workdir, branches):
-    """Every leaf of the newest checkpoint, by name."""
-    tree, _ = load_variables(workdir, branches)
-    return {
-        jax.tree_util.keystr(path): np.asarray(leaf)
-        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
-    }
 
 
 class Killed(Exception):

@@ -1,5 +1,3 @@
-import dataclasses
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -54,9 +52,8 @@ def test_small_clusters_are_warned_of():
 def test_clusters_are_those_of_the_key_encoders_centre_crops(config):
     config.method.warmup_epochs = 0
     run = setup.build(config)
-    run = dataclasses.replace(run, mesh=sharding.make_mesh())
     with jax.set_mesh(run.mesh):
-        state, _ = train.start(run, run.mesh)
+        state, _ = train.start(run)
         # The trained encoder must not matter.
         state = state.replace(params=jax.tree.map(lambda x: 0 * x, state.params))
         host = jax.device_get(state)
@@ -97,12 +94,12 @@ def test_clusters_are_those_of_the_key_encoders_centre_crops(config):
 def test_prototypes_join_the_loss_after_the_warm_up(config):
     run = setup.build(config)
     with jax.set_mesh(run.mesh):
-        state, step_function = train.start(run, run.mesh)
+        state, take_step = train.start(run)
         batches = train.batches_from(run, state, 0)
         for step in range(13):
             if step in (0, 11):
                 state, _ = train.cluster(run, state, step)
-            state, metrics = step_function(state, sharding.put_batch(run.mesh, next(batches)))
+            state, metrics = take_step(state, sharding.put_batch(run.mesh, next(batches)))
             total = float(metrics["info_nce"]) + float(metrics["proto_nce"])
             np.testing.assert_allclose(metrics["loss"], total, rtol=1e-6)
             assert (float(metrics["proto_nce"]) > 0) == (step >= 11)

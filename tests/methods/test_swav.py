@@ -8,7 +8,7 @@ from swav_jax.models import Encoder, ProjectionHead, backbone
 
 
 def swav(**settings):
-    encoder = Encoder(backbone("resnet10_thin", stem="cifar"), ProjectionHead(16, 8))
+    encoder = Encoder(backbone("resnet10_tiny", stem="cifar"), ProjectionHead(16, 8))
     return SwAV(encoder, prototypes=6, heads=settings.pop("heads", 1), **settings)
 
 

@@ -1,0 +1,93 @@
+"""Training in processes of their own, which tests may kill, and what those processes leave."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from swav_jax.checkpoint import load_variables
+
+ROOT = Path(__file__).parent.parent
+# The quickstart with a network that compiles in seconds.
+SMALL = (
+    "--config=configs/quickstart.py",
+    "--config.data.batch_size=64",
+    "--config.model.arch=resnet10_tiny",
+    "--config.data.test=",
+    "--config.method.queue_length=128",
+    "--config.method.queue_start_epoch=0",
+    "--config.train.log_every_steps=1",
+    "--config.optim.warmup_epochs=0.0",
+)
+
+
+def launch(workdir, *flags, devices=1):
+    """Starts `main.py` with the flags; what it says is appended to `workdir.log`."""
+    environment = os.environ | {
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+        "JAX_PLATFORMS": "cpu",
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+    }
+    with open(f"{workdir}.log", "a") as log:
+        return subprocess.Popen(
+            [sys.executable, "main.py", f"--workdir={workdir}", *flags],
+            cwd=ROOT,
+            env=environment,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+
+
+def succeed(workdir, process, code=0, timeout=300):
+    """Waits for a process and shows its log if it does not end as it should."""
+    try:
+        found = process.wait(timeout)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        found = "no end"
+    assert found == code, Path(f"{workdir}.log").read_text()[-3000:]
+
+
+def kill(process):
+    """SIGKILL, and the end of the process."""
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+
+
+def wait_until(condition, process, timeout=120):
+    """Whether the condition came true before the process ended."""
+    end = time.monotonic() + timeout
+    while time.monotonic() < end and process.poll() is None:
+        if condition():
+            return True
+        time.sleep(0.002)
+    return condition()
+
+
+def metrics(workdir):
+    """The lines of metrics.jsonl without what the clock decides."""
+    lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    timing = ("images_per_second", "data_wait_share", "read_seconds", "crop_seconds")
+    return [{k: v for k, v in line.items() if k not in timing} for line in lines]
+
+
+def saved(workdir, branches=("step", "params", "batch_stats", "opt_state", "extra")):
+    """Every leaf of the newest checkpoint, by name."""
+    tree, _ = load_variables(workdir, branches)
+    return {
+        jax.tree_util.keystr(path): np.asarray(leaf)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+    }
+
+
+def assert_same_state(a, b):
+    """Equal to the bit."""
+    assert a.keys() == b.keys()
+    for name in a:
+        np.testing.assert_array_equal(a[name], b[name], err_msg=name)

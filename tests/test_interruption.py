@@ -1,0 +1,77 @@
+"""Whole runs as users start them, killed and interrupted, alone and as several processes."""
+
+import signal
+import socket
+import time
+
+import numpy as np
+import pytest
+from processes import SMALL, assert_same_state, kill, launch, metrics, saved, succeed, wait_until
+
+pytestmark = pytest.mark.slow
+
+
+def lines(workdir):
+    path = workdir / "metrics.jsonl"
+    return len(path.read_text().splitlines()) if path.exists() else 0
+
+
+def test_killed_at_ten_moments_equals_uninterrupted_to_the_bit(tmp_path):
+    flags = (*SMALL, "--config.train.steps=60", "--config.checkpoint.every_steps=4")
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    succeed(whole, launch(whole, *flags))
+
+    random, kills, in_saves = np.random.RandomState(0), 0, 0
+    while kills < 10:
+        process, before = launch(parts, *flags), lines(parts)
+        # Half of the kills come at any time after the start, the others as soon as a save begins.
+        if kills % 2:
+            unfinished = parts / "checkpoints"
+            assert wait_until(lambda f=unfinished: any(f.glob("*.partial*")), process)
+        else:
+            assert wait_until(lambda n=before: lines(parts) != n, process)
+            time.sleep(random.uniform(0, 0.6))
+        assert process.poll() is None, "the run must not end before it is killed ten times"
+        kill(process)
+        kills, in_saves = kills + 1, in_saves + any((parts / "checkpoints").glob("*.partial*"))
+    assert in_saves >= 3
+    succeed(parts, launch(parts, *flags))
+
+    assert_same_state(saved(whole), saved(parts))
+    assert metrics(whole) == metrics(parts)
+    assert [line["step"] for line in metrics(parts)] == list(range(60))
+
+
+def two_processes(workdir, *flags, devices):
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    together = (f"--coordinator=localhost:{port}", "--processes=2")
+    return [launch(workdir, *flags, *together, f"--process={i}", devices=devices) for i in range(2)]
+
+
+def test_sigterm_to_one_of_two_processes_ends_both_and_one_goes_on(tmp_path):
+    flags = (*SMALL, "--config.train.steps=60")
+    workdir = tmp_path / "run"
+    pair = two_processes(workdir, *flags, devices=1)
+    assert wait_until(lambda: lines(workdir) > 3, pair[0])
+    pair[1].send_signal(signal.SIGTERM)
+    for process in pair:
+        succeed(workdir, process, code=75)
+    stopped = int(saved(workdir)["['step']"])
+    assert lines(workdir) == stopped < 60  # both were at the same step
+
+    succeed(workdir, launch(workdir, *flags))
+    assert int(saved(workdir)["['step']"]) == 60
+    assert [line["step"] for line in metrics(workdir)] == list(range(60))
+
+
+def test_two_processes_of_four_devices_equal_one_device(tmp_path):
+    # Large steps would amplify rounding from one step to the next.
+    flags = (*SMALL, "--config.train.steps=10", "--config.optim.base_lr=0.01")
+    alone, together = tmp_path / "alone", tmp_path / "together"
+    succeed(alone, launch(alone, *flags))
+    for process in two_processes(together, *flags, devices=4):
+        succeed(together, process)
+    expected, found = ([line["loss"] for line in metrics(run)] for run in (alone, together))
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
