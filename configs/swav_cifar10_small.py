@@ -18,8 +18,8 @@ def get_config() -> ConfigDict:
     config.data.name = "folder"
     config.data.data_dir = "../shared/data/cifar10_small"
     config.data.test = "test"
-    config.data.batch_size = 256
-    config.data.crops = ((2, 24, 0.3, 1.0), (2, 16, 0.1, 0.3))
+    config.data.batch_size = 128
+    config.data.crops = ((2, 24, 0.3, 1.0), (2, 16, 0.15, 0.5))
     config.data.eval_resize = config.data.eval_crop = 0
     for strength in ("brightness", "contrast", "saturation", "hue"):
         config.augment[strength] /= 2
@@ -28,15 +28,17 @@ def get_config() -> ConfigDict:
     config.model.stem = "cifar"
     config.model.dtype = "float32"
     config.model.head_hidden = 256
-    config.model.dim = 128
     config.model.prototypes = 100
-    config.method.epsilon = 0.015
-    config.method.freeze_prototypes_steps = 39
-    config.optim.base_lr = 4.0
-    config.optim.final_lr = 0.004
+    config.method.epsilon = 0.01
+    config.method.freeze_prototypes_steps = 0
+    config.optim.name = "sgd"
+    config.optim.base_lr = 0.06
+    config.optim.final_lr = 0.00006
+    config.optim.start_lr = 0.006
     config.optim.warmup_epochs = 1.0
-    config.train.epochs = 40
-    config.train.log_every_steps = 13
+    config.optim.weight_decay = 1e-4
+    config.train.epochs = 28
+    config.train.log_every_steps = 26
     config.eval.knn_every_epochs = 4
     config.checkpoint.every_epochs = 2
     return config

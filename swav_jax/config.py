@@ -32,6 +32,7 @@ def defaults(method: str = "swav") -> ConfigDict:
     """
     config = ConfigDict()
     config.seed = 0
+    config.init_from = ""  # a workdir or checkpoint whose backbone training starts from
 
     data = config.data = ConfigDict()
     data.name = "tfds:imagenet2012"  # digits, folder, tfds:<name>

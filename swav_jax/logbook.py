@@ -3,7 +3,8 @@
 import json
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -69,9 +70,13 @@ class Logbook:
         self._last, self._waited = (now, step + 1), 0.0
         return speed
 
-    def skip_time(self) -> None:
-        """Leaves the time since the last line, spent on something else, out of the next one."""
-        self._last, self._waited = (time.perf_counter(), self._last[1]), 0.0
+    @contextmanager
+    def pause(self) -> Iterator[None]:
+        """Leaves the time spent on something else than training out of the throughput."""
+        start = time.perf_counter()
+        yield
+        then, step = self._last
+        self._last = (then + time.perf_counter() - start, step)
 
     def write(self, step: int, epoch: float, metrics: Mapping[str, float]) -> None:
         """Records metrics after a step, in the files and on the terminal."""

@@ -29,6 +29,7 @@ from swav_jax.methods.contract import Clock, Method, Metrics, TrainState
 from swav_jax.ops.agreement import compare
 from swav_jax.setup import Setup, build
 from swav_jax.trace import Trace
+from swav_jax.transfer import start_from
 from swav_jax.visit import visit_all
 
 
@@ -55,6 +56,8 @@ def pretrain(config: ConfigDict, workdir: Path) -> None:
         if "random_init_top1" not in read_results(workdir).get("knn", {}):
             _knn(setup, state, workdir, prefix="random_init_")
         restored = checkpoints.restore(state)
+        if config.init_from and not restored:
+            state = start_from(state, config.init_from)
         if restored:
             state, _ = restored
             logging.info("going on from step %d of %d", int(state.step), run.total_steps)
@@ -74,8 +77,10 @@ def pretrain(config: ConfigDict, workdir: Path) -> None:
             epoch, step_in_epoch = divmod(step, run.steps_per_epoch)
             every = setup.method.cluster_every_epochs
             if every and step_in_epoch == 0 and epoch % every == 0:
-                state, clusters = cluster(setup, state, step)
-                logbook.write(step, epoch, clusters)
+                with logbook.pause():
+                    state, clusters = cluster(setup, state, step)
+                if clusters:
+                    logbook.write(step, epoch, clusters)
                 batches = None
             if batches is None:
                 batches = batches_from(setup, state, step)
@@ -99,10 +104,10 @@ def pretrain(config: ConfigDict, workdir: Path) -> None:
                 _log(logbook, doctor, setup, state, *unread)
                 unread = None
             if evaluate:
-                scores = _knn(setup, state, workdir)
+                with logbook.pause():
+                    scores = _knn(setup, state, workdir)
                 if scores:
                     logbook.write(step, done / run.steps_per_epoch, {"knn_top1": scores["top1"]})
-                logbook.skip_time()
             if save:
                 checkpoints.save(done, state, {"config": settings})
                 saved = time.monotonic()
@@ -139,8 +144,8 @@ def state_shapes(setup: Setup) -> TrainState:
     )
 
 
-def step_function(setup: Setup, places: Any) -> Callable[..., Any]:
-    """`train_step` of a run, jitted, for a state with the given shardings."""
+def step_function(setup: Setup, places: Any) -> Any:
+    """`train_step` of a run under `jax.jit`, for a state with the given shardings."""
     step = partial(
         train_step,
         method=setup.method,

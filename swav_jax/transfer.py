@@ -1,10 +1,19 @@
-"""Trained backbones for use elsewhere."""
+"""Trained backbones for use elsewhere, and as the start of another training."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
+import jax
+import numpy as np
+from jaxtyping import PyTree
+
 from swav_jax.checkpoint import load_variables
+from swav_jax.config import ConfigError
+from swav_jax.methods.contract import TrainState
 from swav_jax.models import Backbone, backbone
+
+BACKBONE = ("params/backbone", "batch_stats/backbone")
 
 
 def load_backbone(path: str | Path) -> tuple[Backbone, dict[str, Any]]:
@@ -27,9 +36,57 @@ def load_backbone(path: str | Path) -> tuple[Backbone, dict[str, Any]]:
     Raises:
       CheckpointError: there is no checkpoint, or it is damaged.
     """
-    variables, metadata = load_variables(path, ("params/backbone", "batch_stats/backbone"))
+    variables, metadata = load_variables(path, BACKBONE)
     model = metadata["config"]["model"]
     module = backbone(
         model["arch"], stem=model["stem"], dtype=model["dtype"], bn_groups=model["bn_groups"]
     )
     return module, {collection: tree["backbone"] for collection, tree in variables.items()}
+
+
+def start_from(state: TrainState, path: str | Path) -> TrainState:
+    """A fresh state with the backbone of another run, in every copy that the method keeps of it.
+
+    Args:
+      state: of any method, on any devices.
+      path: as `load_backbone` takes it.
+
+    Raises:
+      ConfigError: its backbone has other shapes.
+      CheckpointError: the checkpoint is damaged.
+      FileNotFoundError: there is none.
+    """
+    variables, _ = load_variables(path, BACKBONE)
+    learnt = {
+        name: leaf
+        for collection in variables.values()
+        for name, leaf in _named(collection["backbone"])
+    }
+
+    def replace(tree: PyTree) -> PyTree:
+        leaves = []
+        for name, leaf in _named(tree):
+            _, found, within = f"/{name}".rpartition("/backbone/")
+            if found:
+                new = learnt.get(within)
+                if new is None or new.shape != leaf.shape:
+                    shape = "nothing" if new is None else new.shape
+                    raise ConfigError(
+                        f"init_from: {path} has {shape} for backbone/{within}, where this network "
+                        f"has {leaf.shape}; model.arch and model.stem must be those of that run"
+                    )
+                leaf = jax.device_put(np.asarray(new, leaf.dtype), leaf.sharding)
+            leaves.append(leaf)
+        return jax.tree.unflatten(jax.tree.structure(tree), leaves)
+
+    return dataclasses.replace(
+        state,
+        params=replace(state.params),
+        batch_stats=replace(state.batch_stats),
+        extra=replace(state.extra),
+    )
+
+
+def _named(tree: PyTree) -> list[tuple[str, Any]]:
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return [(jax.tree_util.keystr(path, simple=True, separator="/"), leaf) for path, leaf in leaves]

@@ -1,12 +1,15 @@
 import jax
 import numpy as np
 import pytest
+from absl import logging
+from images import save_damaged
 from processes import assert_same_state, metrics, saved
 from tiny import tiny_swav
 
 from swav_jax import setup, sharding, train
 from swav_jax.checkpoint import Checkpoints
 from swav_jax.config import ConfigError
+from swav_jax.doctor import Diverged
 
 
 def test_stopped_and_resumed_equals_uninterrupted_to_the_bit(tmp_path, monkeypatch):
@@ -83,3 +86,46 @@ def test_checkpoint_moves_to_another_number_of_devices(tmp_path):
                 assert len(state.extra["queue"].sharding.device_set) == 2
             leaves[devices] = jax.device_get(state)
     jax.tree.map(np.testing.assert_array_equal, leaves[8], leaves[2])
+
+
+def test_a_folder_with_damaged_images_trains_and_names_them(tmp_path, monkeypatch):
+    told = []
+    monkeypatch.setattr(logging, "warning", lambda text, *args: told.append(text % args))
+    images = tmp_path / "images"
+    images.mkdir()
+    save_damaged(images)
+    config = tiny_swav()
+    config.data.name, config.data.data_dir = "folder", str(images)
+    config.data.batch_size, config.method.queue_length = 8, 16
+    config.data.max_bad_fraction = 0.2
+    config.train.steps = 6
+    train.pretrain(config, tmp_path / "run")
+    assert all(np.isfinite(line["loss"]) for line in metrics(tmp_path / "run"))
+    for name in (
+        "bad_truncated.jpg",
+        "bad_truncated.png",
+        "bad_empty.jpg",
+        "bad_text.jpg",
+        "x.jpg",
+    ):
+        assert any(name in warning for warning in told), name
+
+
+def test_a_run_that_diverges_stops_and_keeps_the_last_good_checkpoint(tmp_path):
+    config = tiny_swav()
+    config.optim.name, config.optim.base_lr = "sgd", 1e30
+    config.checkpoint.every_steps = 1
+    with pytest.raises(Diverged, match="not finite"):
+        train.pretrain(config, tmp_path)
+    assert "The last good checkpoint" in (tmp_path / "doctor.md").read_text()
+    assert all(np.isfinite(leaf).all() for leaf in saved(tmp_path, ("params",)).values())
+
+
+def test_a_trace_of_some_steps_is_written(tmp_path):
+    config = tiny_swav()
+    config.train.steps = 4
+    config.profile.steps = "1:3"
+    train.pretrain(config, tmp_path)
+    assert list((tmp_path / "profile").rglob("*.xplane.pb"))
+    config.profile.steps = ""  # may differ when a run goes on
+    train.pretrain(config, tmp_path)

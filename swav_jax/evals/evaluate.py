@@ -19,8 +19,7 @@ from swav_jax.evals.knn import knn_accuracy
 from swav_jax.logbook import update_results
 from swav_jax.models import Encoder
 from swav_jax.setup import make_encoder
-
-BACKBONE = ("params/backbone", "batch_stats/backbone")
+from swav_jax.transfer import BACKBONE
 
 
 def knn(config: ConfigDict, variables: PyTree, train: Source) -> dict[str, float] | None:

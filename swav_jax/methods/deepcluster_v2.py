@@ -29,7 +29,7 @@ from jax import lax
 from jaxtyping import Array, Float, Int
 
 from swav_jax.methods import contract
-from swav_jax.models import Encoder, init_prototypes
+from swav_jax.models import Encoder, embed, init_with_prototypes
 from swav_jax.ops import bank, diagnostics
 from swav_jax.ops.kmeans import kmeans, random_rows
 from swav_jax.ops.precision import at_least_float32
@@ -59,17 +59,14 @@ class DeepClusterV2(contract.Method):
         self, key: jax.Array, crops: contract.Crops, size: int
     ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
         """The encoder, an empty bank, and prototypes that the first clustering replaces."""
-        key, *head_keys = jax.random.split(key, 1 + self.heads)
-        variables = self.encoder.init(key, crops, train=True)
+        params, batch_stats = init_with_prototypes(
+            self.encoder, key, crops, self.prototypes, self.heads
+        )
         head = self.encoder.head
-        prototypes = {
-            f"prototypes{h}": init_prototypes(k, self.prototypes, head.dim, head.param_dtype)
-            for h, k in enumerate(head_keys)
-        }
         extra = bank.empty(
             len(self.assignment_crops), self.heads, size, head.dim, at_least_float32(head.dtype)
         )
-        return variables["params"] | {"prototypes": prototypes}, variables["batch_stats"], extra
+        return params, batch_stats, extra
 
     def frozen(self, clock: contract.Clock) -> dict[str, Any]:
         """Prototypes are centroids: only clustering moves them."""
@@ -83,11 +80,7 @@ class DeepClusterV2(contract.Method):
         crops: contract.Crops,
     ) -> tuple[Float[Array, "B V D"], dict[str, Any]]:
         """Unit-length embeddings of all crops."""
-        variables = {"params": params, "batch_stats": batch_stats}
-        embedding, updates = self.encoder.apply(
-            variables, crops, train=True, mutable=["batch_stats"]
-        )
-        return embedding, updates["batch_stats"]
+        return embed(self.encoder, params, batch_stats, crops)
 
     def loss(
         self,

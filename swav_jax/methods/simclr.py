@@ -19,7 +19,7 @@ from jaxtyping import Array, Float, Int
 
 from swav_jax import sharding
 from swav_jax.methods import contract
-from swav_jax.models import Encoder
+from swav_jax.models import Encoder, embed
 from swav_jax.ops import diagnostics
 from swav_jax.ops.contrastive import Contrast, nt_xent
 
@@ -59,11 +59,7 @@ class SimCLR(contract.Method):
         crops: contract.Crops,
     ) -> tuple[Float[Array, "B V D"], dict[str, Any]]:
         """Unit-length embeddings of all crops."""
-        variables = {"params": params, "batch_stats": batch_stats}
-        embedding, updates = self.encoder.apply(
-            variables, crops, train=True, mutable=["batch_stats"]
-        )
-        return embedding, updates["batch_stats"]
+        return embed(self.encoder, params, batch_stats, crops)
 
     def loss(
         self,

@@ -16,7 +16,7 @@ from jaxtyping import Array, Bool, Float
 
 from swav_jax import sharding
 from swav_jax.methods import contract
-from swav_jax.models import Encoder, init_prototypes
+from swav_jax.models import Encoder, embed, init_with_prototypes
 from swav_jax.ops import diagnostics, losses, queue
 from swav_jax.ops.similarity import similarity, unit
 from swav_jax.ops.sinkhorn import harden, sinkhorn
@@ -46,12 +46,7 @@ class SwAV(contract.Method):
                 f"{run.batch_size}: whole batches enter and leave the queue. Try "
                 f"{round(self.queue_length / run.batch_size) * run.batch_size or run.batch_size}."
             )
-        outside = [a for a in self.assignment_crops if not 0 <= a < run.views]
-        if outside or not self.assignment_crops:
-            raise ValueError(
-                f"method.assignment_crops {self.assignment_crops} must name crops from 0 to "
-                f"{run.views - 1}: data.crops cuts {run.views} of each image."
-            )
+        contract.check_assignment_crops(self.assignment_crops, run)
         if run.views < 2:
             raise ValueError("SwAV compares crops of an image: data.crops must cut at least two.")
         if self.freeze_prototypes_steps > run.total_steps:
@@ -83,13 +78,10 @@ class SwAV(contract.Method):
         self, key: jax.Array, crops: contract.Crops, size: int
     ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
         """Encoder and prototypes as PyTorch draws them; an empty queue if there is one."""
-        key, *head_keys = jax.random.split(key, 1 + self.heads)
-        variables = self.encoder.init(key, crops, train=True)
+        params, batch_stats = init_with_prototypes(
+            self.encoder, key, crops, self.prototypes, self.heads
+        )
         head = self.encoder.head
-        prototypes = {
-            f"prototypes{i}": init_prototypes(k, self.prototypes, head.dim, head.param_dtype)
-            for i, k in enumerate(head_keys)
-        }
         extra = {}
         if self.queue_length:
             shape = (len(self.assignment_crops), self.queue_length, head.dim)
@@ -97,7 +89,7 @@ class SwAV(contract.Method):
                 "queue": jnp.zeros(shape, head.param_dtype),
                 "queue_filled": jnp.zeros((), jnp.int32),
             }
-        return variables["params"] | {"prototypes": prototypes}, variables["batch_stats"], extra
+        return params, batch_stats, extra
 
     def frozen(self, clock: contract.Clock) -> dict[str, Bool[Array, ""] | bool]:
         """Prototypes stand still while the embedding takes shape."""
@@ -117,11 +109,7 @@ class SwAV(contract.Method):
         crops: contract.Crops,
     ) -> tuple[Float[Array, "B V D"], dict[str, Any]]:
         """Unit-length embeddings of all crops."""
-        variables = {"params": params, "batch_stats": batch_stats}
-        embedding, updates = self.encoder.apply(
-            variables, crops, train=True, mutable=["batch_stats"]
-        )
-        return embedding, updates["batch_stats"]
+        return embed(self.encoder, params, batch_stats, crops)
 
     def loss(
         self,

@@ -5,9 +5,10 @@ from itertools import groupby
 from typing import Any
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Key
 
 from swav_jax.models import alexnet_vgg, resnet
 from swav_jax.models.alexnet_vgg import SobelNet
@@ -22,7 +23,9 @@ __all__ = [
     "ProjectionHead",
     "ResNet",
     "backbone",
+    "embed",
     "init_prototypes",
+    "init_with_prototypes",
 ]
 
 Backbone = ResNet | SobelNet
@@ -78,3 +81,32 @@ class Encoder(nn.Module):
     def features(self, x: Float[Array, "B S S 3"], train: bool = False) -> Float[Array, "B F"]:
         """Pooled backbone features, what evaluations read."""
         return self.backbone(x, train)
+
+
+def init_with_prototypes(
+    encoder: Encoder, key: Key[Array, ""], crops: Sequence[Array], prototypes: int, heads: int
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Fresh (params, batch_stats): the encoder's, and `heads` sets of K prototypes beside them.
+
+    The sets are `params["prototypes"]["prototypes0"]` and so on, [K, D].
+    """
+    key, *head_keys = jax.random.split(key, 1 + heads)
+    variables = encoder.init(key, crops, train=True)
+    head = encoder.head
+    sets = {
+        f"prototypes{h}": init_prototypes(k, prototypes, head.dim, head.param_dtype)
+        for h, k in enumerate(head_keys)
+    }
+    return variables["params"] | {"prototypes": sets}, variables["batch_stats"]
+
+
+def embed(
+    encoder: Encoder,
+    params: dict[str, Any],
+    batch_stats: dict[str, Any],
+    crops: Sequence[Float[Array, "B n S S 3"]],
+) -> tuple[Float[Array, "B V D"], dict[str, Any]]:
+    """Unit-length embeddings of all crops in train mode, and the new batch statistics."""
+    variables = {"params": params, "batch_stats": batch_stats}
+    embedding, updates = encoder.apply(variables, crops, train=True, mutable=["batch_stats"])
+    return embedding, updates["batch_stats"]

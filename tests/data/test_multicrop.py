@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from absl import logging
+from images import save_damaged, smooth
 from PIL import Image
 
 from swav_jax.data import index, multicrop
@@ -16,17 +17,12 @@ from swav_jax.data.sources import DataError, open_source
 CROPS = ((2, 24, 0.3, 1.0), (3, 16, 0.1, 0.3))
 
 
-def _smooth(number, height, width):
-    small = np.random.RandomState(number).randint(0, 256, (5, 6, 3)).astype(np.uint8)
-    return Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC)
-
-
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory):
     """Twenty-three readable images of several sizes."""
     folder = tmp_path_factory.mktemp("photos")
     for n in range(23):
-        _smooth(n, 30 + n, 60 - n).save(folder / f"{n:02}.{'jpg' if n % 2 else 'png'}")
+        smooth(n, 30 + n, 60 - n).save(folder / f"{n:02}.{'jpg' if n % 2 else 'png'}")
     return open_source("folder", str(folder), "train")
 
 
@@ -144,7 +140,7 @@ def test_where_no_try_fits_the_box_is_central(height, width, box):
 
 @pytest.mark.parametrize(("height", "width"), [(60, 91), (91, 60), (33, 33), (35, 200)])
 def test_central_crop_is_pillows_resize_and_crop(height, width):
-    image = _smooth(0, height, width)
+    image = smooth(0, height, width)
     scale = 40 / min(height, width)
     resized = image.resize((int(width * scale), int(height * scale)), Image.Resampling.BILINEAR)
     left, top = round((resized.width - 32) / 2), round((resized.height - 32) / 2)
@@ -181,21 +177,7 @@ def test_evaluation_takes_images_as_they_are(photos):
 
 @pytest.fixture
 def damaged(tmp_path):
-    """Sixteen good images, four that cannot be read, and a folder named like an image."""
-    for n in range(12):
-        _smooth(n, 40, 50).save(tmp_path / f"good{n:02}.png")
-    _smooth(12, 40, 50).convert("CMYK").save(tmp_path / "cmyk.jpg")
-    _smooth(13, 40, 50).quantize(16).save(tmp_path / "palette.png")
-    Image.fromarray(np.full((40, 50), 40_000, np.uint16)).save(tmp_path / "deep.png")
-    Image.new("RGB", (20_000, 10), "red").save(tmp_path / "wide.png")
-    whole = tmp_path / "whole.jpg"
-    _smooth(14, 40, 50).save(whole)
-    (tmp_path / "bad_truncated.jpg").write_bytes(whole.read_bytes()[:400])
-    whole.unlink()
-    (tmp_path / "bad_truncated.png").write_bytes((tmp_path / "good00.png").read_bytes()[:400])
-    (tmp_path / "bad_empty.jpg").write_bytes(b"")
-    (tmp_path / "bad_text.jpg").write_text("not an image")
-    (tmp_path / "x.jpg").mkdir()
+    save_damaged(tmp_path)
     return tmp_path
 
 

@@ -1,0 +1,55 @@
+import jax
+import numpy as np
+import pytest
+from tiny import tiny_config, tiny_swav
+
+import swav_jax
+from swav_jax import setup, train
+from swav_jax.config import ConfigError
+from swav_jax.transfer import start_from
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("trained")
+    config = tiny_swav()
+    config.train.steps = 2
+    train.pretrain(config, workdir)
+    return workdir
+
+
+def test_a_trained_backbone_gives_features_and_maps(trained):
+    model, variables = swav_jax.load_backbone(trained)
+    images = np.zeros((2, 16, 16, 3), np.float32)
+    assert model.apply(variables, images, train=False).shape == (2, 64)
+    maps = model.apply(variables, images, train=False, method="stages")
+    assert maps["c5"].shape == (2, 2, 2, 64)
+
+
+@pytest.mark.parametrize("method", ["swav", "moco"])
+def test_training_starts_from_it_in_every_copy(trained, method):
+    config = tiny_config(method)
+    if method == "moco":
+        config.method.queue_length = 32
+    run = setup.build(config, devices=jax.devices()[:2])
+    with jax.set_mesh(run.mesh):
+        fresh, _ = train.start(run)
+        state = start_from(fresh, trained)
+    _, variables = swav_jax.load_backbone(trained)
+    copies = [state.params["backbone"]]
+    if method == "moco":
+        copies.append(state.extra["key_encoder"]["backbone"])
+    for copy in copies:
+        jax.tree.map(np.testing.assert_array_equal, copy, variables["params"])
+    found = state.batch_stats["backbone"]
+    jax.tree.map(np.testing.assert_array_equal, found, variables["batch_stats"])
+    jax.tree.map(np.testing.assert_array_equal, state.params["head"], fresh.params["head"])
+    jax.tree.map(lambda a, b: a.sharding == b.sharding or pytest.fail(), state, fresh)
+
+
+def test_another_network_is_refused(trained):
+    config = tiny_swav()
+    config.model.arch = "resnet18_tiny"
+    config.init_from = str(trained)
+    with pytest.raises(ConfigError, match=r"init_from.*layer1_1.*model\.arch"):
+        train.pretrain(config, trained.parent / "other")
