@@ -16,6 +16,7 @@ from swav_jax.config import defaults
 
 def get_config() -> ConfigDict:
     config = defaults("moco")
+    config.model.head_norm = False
     config.data.batch_size = 256
     config.data.crops = ((2, 160, 0.2, 1.0), (4, 96, 0.05, 0.2))
     config.augment.brightness = 0.4

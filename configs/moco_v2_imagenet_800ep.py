@@ -17,6 +17,7 @@ from swav_jax.config import defaults
 
 def get_config() -> ConfigDict:
     config = defaults("moco")
+    config.model.head_norm = False
     config.data.batch_size = 256
     config.data.crops = ((2, 224, 0.2, 1.0),)
     config.augment.brightness = 0.4

@@ -25,6 +25,7 @@ def get_config() -> ConfigDict:
     config.augment.hue = 0.1
     config.augment.order = ("jitter", "grey", "blur", "flip")
     config.augment.std = (0.229, 0.224, 0.225)
+    config.model.head_norm = False
     config.model.prototypes = 25000
     config.optim.name = "sgd"
     config.optim.base_lr = 0.03

@@ -23,6 +23,7 @@ def get_config() -> ConfigDict:
     config.augment.jitter = 0.0
     config.augment.grey = 0.0
     config.augment.blur = 0.0
+    config.model.head_norm = False
     config.model.arch = "resnet18_thin"
     config.model.stem = "cifar"
     config.model.dtype = "float32"

@@ -34,6 +34,8 @@ from jax.experimental import multihost_utils
 from jaxtyping import Array, PyTree, UInt32
 from orbax.checkpoint import v1 as ocp
 
+from swav_jax import sharding
+
 SEAL = "seal"
 DAMAGED = "damaged"
 
@@ -258,8 +260,9 @@ def load_variables(
       subtrees: names of branches or leaves, such as "params/backbone".
 
     Returns:
-      `(variables, metadata)`: nested dicts of arrays on this process's first device, rooted at the
-      state ({"params": {"backbone": ...}}), and what was passed to `save`.
+      `(variables, metadata)`: nested dicts of arrays, rooted at the state ({"params": {"backbone":
+      ...}}), and what was passed to `save`. The arrays are whole on every device of the current
+      mesh, or on this process's first device without one.
 
     Raises:
       FileNotFoundError: there is no checkpoint.
@@ -327,10 +330,9 @@ def _describe(leaf: Any) -> dict[str, Any]:
 
 
 def _struct(leaf: Any) -> jax.ShapeDtypeStruct:
-    sharding = getattr(leaf, "sharding", None)
-    if sharding is None:
-        sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+    place = getattr(leaf, "sharding", None)
+    place = sharding.anywhere() if place is None else place
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place)
 
 
 def _load(folder: Path, wanted: dict[str, jax.ShapeDtypeStruct]) -> dict[str, Array]:

@@ -56,6 +56,7 @@ def defaults(method: str = "swav") -> ConfigDict:
     model.bn_groups = 1  # batch-norm statistics over 1/bn_groups of the batch
     model.head_hidden = 2048  # 0 for a linear head
     model.head_layers = 2
+    model.head_norm = True  # batch norm in the head's hidden layers
     model.dim = 128  # D
     model.prototypes = 3000  # K
     model.prototype_heads = 1  # independent sets of K prototypes

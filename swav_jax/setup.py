@@ -81,7 +81,9 @@ def make_encoder(config: ConfigDict) -> Encoder:
     model = config.model
     dtype, param_dtype = jnp.dtype(model.dtype), at_least_float32(model.dtype)
     shared = {"dtype": dtype, "param_dtype": param_dtype, "bn_groups": model.bn_groups}
-    head = ProjectionHead(model.head_hidden, model.dim, model.head_layers, **shared)
+    head = ProjectionHead(
+        model.head_hidden, model.dim, model.head_layers, model.head_norm, **shared
+    )
     return Encoder(backbone(model.arch, stem=model.stem, **shared), head)
 
 

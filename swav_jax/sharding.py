@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import AxisType, Mesh, NamedSharding, Sharding, SingleDeviceSharding
 from jax.sharding import PartitionSpec as P
 from jax.typing import DTypeLike
 from jaxtyping import PyTree
@@ -66,6 +66,14 @@ def _fitting(spec: P, shape: tuple[int, ...], mesh: Mesh) -> P:
     return P(
         *(a if a and n % mesh.shape[a] == 0 else None for a, n in zip(spec, shape, strict=False))
     )
+
+
+def anywhere() -> Sharding:
+    """Whole arrays on every device of the current mesh; on this process's first without one."""
+    mesh = jax.sharding.get_mesh()
+    if mesh.empty:
+        return SingleDeviceSharding(jax.local_devices()[0])
+    return NamedSharding(mesh, WHOLE)
 
 
 def put_batch(mesh: Mesh, batch: PyTree) -> PyTree:

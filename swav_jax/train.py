@@ -81,7 +81,7 @@ def pretrain(config: ConfigDict, workdir: Path) -> None:
                     state, clusters = cluster(setup, state, step)
                 if clusters:
                     logbook.write(step, epoch, clusters)
-                batches = None
+                    batches = None
             if batches is None:
                 batches = batches_from(setup, state, step)
 
@@ -160,13 +160,20 @@ def step_function(setup: Setup, places: Any) -> Any:
 
 
 def cluster(setup: Setup, state: TrainState, step: int) -> tuple[TrainState, dict[str, float]]:
-    """The method's clusters re-made at an epoch boundary, and how they differ from the old ones."""
+    """The method's clusters re-made at an epoch boundary, and how they differ from the old ones.
+
+    A method that has nothing to cluster yet gives no numbers.
+    """
     method, epoch = setup.method, step // setup.run.steps_per_epoch
+    start_time = time.perf_counter()
     places = jax.tree.map(lambda leaf: leaf.sharding, state)
     before = sharding.fetch(method.assignments(state.extra))
     key = jax.random.fold_in(jax.random.key(setup.config.seed), step)
     state, metrics = method.cluster(state, partial(visit_all, setup, epoch), epoch, key)
     state, scores = jax.device_put(state, places), jax.device_get(metrics)
+    if not scores:
+        return state, {}
+    scores["cluster_seconds"] = time.perf_counter() - start_time
     after = sharding.fetch(method.assignments(state.extra))
     if after is not None:
         scores |= compare(before, after, setup.source.labels)

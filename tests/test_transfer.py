@@ -28,9 +28,8 @@ def test_a_trained_backbone_gives_features_and_maps(trained):
 
 @pytest.mark.parametrize("method", ["swav", "moco"])
 def test_training_starts_from_it_in_every_copy(trained, method):
-    config = tiny_config(method)
-    if method == "moco":
-        config.method.queue_length = 32
+    config = tiny_swav() if method == "swav" else tiny_config(method)
+    config.method.queue_length = 32
     run = setup.build(config, devices=jax.devices()[:2])
     with jax.set_mesh(run.mesh):
         fresh, _ = train.start(run)

@@ -70,7 +70,14 @@ def held_out(config: ConfigDict) -> Source | None:
 def pooled_features(
     config: ConfigDict, variables: PyTree, source: Source
 ) -> Float32[np.ndarray, "N F"]:
-    """The backbone's pooled features of every centre crop, on the current mesh.
+    """The backbone's pooled features of every centre crop, as `features_of`."""
+    return features_of(config, _features(make_encoder(config)), variables, source)
+
+
+def features_of(
+    config: ConfigDict, apply: Apply, variables: PyTree, source: Source
+) -> Float32[np.ndarray, "N F"]:
+    """What `apply` makes of every image's centre crop, on the current mesh.
 
     Unreadable images have zeros.
     """
@@ -87,7 +94,7 @@ def pooled_features(
         threads=config.data.threads,
     )
     return extract(
-        _features(make_encoder(config)),
+        apply,
         variables,
         batches,
         source.size,

@@ -46,7 +46,11 @@ class MoCo(contract.Method):
     def check(self, run: contract.Run) -> list[str]:
         """Refuses a queue that whole batches do not fill; warns of marks in the batch norm."""
         return key_encoder.check(
-            self.encoder, self.queue_length, batch_size=run.batch_size, views=run.views
+            self.encoder,
+            self.queue_length,
+            batch_size=run.batch_size,
+            views=run.views,
+            images=run.size,
         )
 
     def init(

@@ -59,8 +59,18 @@ class PCL(contract.Method):
         Warns of clusters of few images.
         """
         warnings = key_encoder.check(
-            self.encoder, self.queue_length, batch_size=run.batch_size, views=run.views
+            self.encoder,
+            self.queue_length,
+            batch_size=run.batch_size,
+            views=run.views,
+            images=run.size,
         )
+        if self.warmup_epochs * run.steps_per_epoch >= run.total_steps:
+            raise ValueError(
+                f"method.warmup_epochs {self.warmup_epochs} are not less than the "
+                f"{run.total_steps / run.steps_per_epoch:g} epochs of the training: there would "
+                "never be a cluster. A tenth of the training is usual."
+            )
         if not self.granularity:
             raise ValueError("method.granularity is empty: PCL needs a level of clusters.")
         least, most = min(self._levels), max(self._levels)

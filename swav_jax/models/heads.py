@@ -32,13 +32,14 @@ class ProjectionHead(nn.Module):
     """Linear, batch norm and ReLU for each hidden layer, then Linear (Chen et al. 2020).
 
     Layers are named by their place in PyTorch's `nn.Sequential`: `projection_head_0` is the first
-    Linear, `_1` its batch norm, `_3` the next Linear. Without a hidden layer the only Linear is
-    `projection_head`.
+    Linear, `_1` its batch norm, `_3` the next Linear; without batch norm that is `_2`. Without a
+    hidden layer the only Linear is `projection_head`.
 
     Attributes:
         hidden: width of the hidden layers; 0 for a head of one Linear layer.
         dim: width D of the embedding.
         layers: number of Linear layers; 2 in SwAV and MoCo-v2, 3 in SimCLR-v2.
+        norm: whether hidden layers have batch norm; not in MoCo-v2 and PCL-v2.
         dtype: of activations and products.
         param_dtype: of parameters and running statistics.
         bn_groups: see `BatchNorm.groups`.
@@ -47,6 +48,7 @@ class ProjectionHead(nn.Module):
     hidden: int
     dim: int
     layers: int = 2
+    norm: bool = True
     dtype: DTypeLike = jnp.float32
     param_dtype: DTypeLike = jnp.float32
     bn_groups: int = 1
@@ -57,6 +59,7 @@ class ProjectionHead(nn.Module):
         if not self.hidden:
             name = "projection_head"
             return _linear(self.dim, x.shape[-1], self.dtype, self.param_dtype, name)(x)
+        modules = 3 if self.norm else 2  # of a hidden layer
         for layer in range(self.layers):
             last = layer == self.layers - 1
             x = _linear(
@@ -64,16 +67,19 @@ class ProjectionHead(nn.Module):
                 x.shape[-1],
                 self.dtype,
                 self.param_dtype,
-                name=f"projection_head_{3 * layer}",
+                name=f"projection_head_{modules * layer}",
             )(x)
-            if not last:
+            if last:
+                break
+            if self.norm:
                 norm = BatchNorm(
                     self.bn_groups,
                     dtype=self.dtype,
                     param_dtype=self.param_dtype,
-                    name=f"projection_head_{3 * layer + 1}",
+                    name=f"projection_head_{modules * layer + 1}",
                 )
-                x = nn.relu(norm(x, not train))
+                x = norm(x, not train)
+            x = nn.relu(x)
         return x
 
 

@@ -36,7 +36,9 @@ def init(
     return variables["params"], batch_stats | {"key_encoder": batch_stats}
 
 
-def check(encoder: Encoder, queue_length: int, *, batch_size: int, views: int) -> list[str]:
+def check(
+    encoder: Encoder, queue_length: int, *, batch_size: int, views: int, images: int
+) -> list[str]:
     """Refuses (ValueError) what cannot work with a queue of keys, and returns warnings."""
     if views < 2:
         raise ValueError("A crop has to find another one of its image: data.crops must cut two.")
@@ -46,12 +48,19 @@ def check(encoder: Encoder, queue_length: int, *, batch_size: int, views: int) -
             f"{batch_size}: whole batches enter and leave the queue. Try "
             f"{round(queue_length / batch_size) * batch_size or batch_size}."
         )
+    warnings = []
+    if queue_length > images // 2:
+        warnings.append(
+            f"method.queue_length {queue_length} keys of {images} images: an image often finds its "
+            f"own older keys among the negatives. Try {max(images // 4 // batch_size, 1)} batches, "
+            f"{max(images // 4 // batch_size, 1) * batch_size}."
+        )
     if encoder.head.bn_groups > 1:
-        return [
+        warnings.append(
             "With model.bn_groups above 1 a query and its key share the batch-norm statistics of "
             "few images, by which they can be matched without looking at the image."
-        ]
-    return []
+        )
+    return warnings
 
 
 def moving_average(slow: PyTree, fast: PyTree, momentum: float) -> PyTree:

@@ -137,7 +137,7 @@ def usage(assignments: Int[Array, "H N"], clusters: int) -> dict[str, Float[Arra
     """How evenly the clusters are used, as means over H clusterings.
 
     Returns:
-      prototypes_used: share of the K clusters that have an image.
+      clusters_used: share of the K clusters that have an image.
       largest_cluster: share of the assigned images that are in the largest one.
     """
 
@@ -148,7 +148,7 @@ def usage(assignments: Int[Array, "H N"], clusters: int) -> dict[str, Float[Arra
     counts = jax.vmap(sizes)(assignments)
     total = jnp.maximum(jnp.sum(counts, axis=1), 1)
     return {
-        "prototypes_used": jnp.mean(counts > 0),
+        "clusters_used": jnp.mean(counts > 0),
         "largest_cluster": jnp.mean(jnp.max(counts, axis=1) / total),
     }
 

@@ -54,7 +54,7 @@ def test_clusters_are_a_minimum_of_kmeans_on_whitened_features():
     centroids = np.stack([x[clusters[:100] == k].mean(0) for k in range(6)])
     distances = ((x[:, None] - centroids[None]) ** 2).sum(-1)
     np.testing.assert_array_equal(distances.argmin(1), clusters[:100])  # converged in 20 rounds
-    assert metrics["prototypes_used"] == 1
+    assert metrics["clusters_used"] == 1
 
 
 def test_clustering_resets_the_classifier_with_its_momentum_and_nothing_else():

@@ -56,7 +56,7 @@ def test_every_head_clusters_its_bank_and_its_prototypes_are_the_centroids():
     assert (assignments[0] != assignments[2]).any()  # same bank, another start
     largest = [np.bincount(a[:90]).max() / 90 for a in assignments]
     np.testing.assert_allclose(metrics["largest_cluster"], np.mean(largest), rtol=1e-6)
-    assert metrics["prototypes_used"] == 1
+    assert metrics["clusters_used"] == 1
 
 
 def test_loss_is_the_cross_entropy_of_all_crops_of_seen_images():

@@ -32,6 +32,8 @@ def test_impossible_settings_are_refused():
     assert MoCo(encoder(), 1, 1, queue_length=512).check(RUN) == []
     grouped = Encoder(encoder().backbone, ProjectionHead(16, 8, bn_groups=4))
     (warning,) = MoCo(grouped, 1, 1, queue_length=512).check(RUN)
+    (long,) = MoCo(encoder(), 1, 1, queue_length=1024).check(RUN)
+    assert "1024 keys of 1500 images" in long
     assert "bn_groups" in warning
 
 

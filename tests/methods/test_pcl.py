@@ -12,7 +12,12 @@ from swav_jax.methods.pcl import PCL
 from swav_jax.models import key_encoder
 
 RUN = Run(size=1500, batch_size=128, views=2, steps_per_epoch=11, total_steps=110)
-POSSIBLE = {"queue_length": 512, "negative_prototypes": 32, "granularity": (1, 2)}
+POSSIBLE = {
+    "queue_length": 512,
+    "negative_prototypes": 32,
+    "granularity": (1, 2),
+    "warmup_epochs": 2,
+}
 
 
 @pytest.fixture
@@ -35,6 +40,7 @@ def config(short_run):  # noqa: F811 fixture
         ({"negative_prototypes": 0}, 160, "between 1 and the 32"),
         ({"queue_length": 500}, 160, r"queue_length 500 is not a multiple .* Try 512"),
         ({"granularity": ()}, 160, r"method\.granularity is empty"),
+        ({"warmup_epochs": 20}, 160, "there would never be a cluster"),
     ],
 )
 def test_impossible_settings_are_refused(settings, prototypes, message):

@@ -29,6 +29,21 @@ def test_layers_are_named_by_their_place_in_the_torch_sequence():
     }
 
 
+def test_without_batch_norm_the_sequence_is_shorter():
+    head = ProjectionHead(hidden=6, dim=5, norm=False)
+    assert _shapes(head, 7) == {
+        "projection_head_0": {"kernel": (7, 6), "bias": (6,)},
+        "projection_head_2": {"kernel": (6, 5), "bias": (5,)},
+    }
+    x = np.random.default_rng(0).normal(size=(16, 7)).astype(np.float32)
+    variables = head.init(jax.random.key(0), x, train=False)
+    params = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), variables["params"])
+    first, last = params["projection_head_0"], params["projection_head_2"]
+    hidden = np.maximum(x @ first["kernel"] + first["bias"], 0)
+    z = head.apply(variables, x, train=True)
+    np.testing.assert_allclose(z, hidden @ last["kernel"] + last["bias"], atol=1e-5)
+
+
 def test_computes_linear_batch_norm_relu_linear():
     head = ProjectionHead(hidden=6, dim=5)
     x = np.random.default_rng(0).normal(size=(16, 7)).astype(np.float32)

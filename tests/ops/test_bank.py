@@ -61,7 +61,7 @@ def test_cross_entropy_leaves_out_images_without_a_cluster():
 def test_usage_counts_clusters_with_images():
     assignments = jnp.array([[0, 0, 0, 1, -1], [3, 2, 1, 0, 0]])
     usage = bank.usage(assignments, 4)
-    np.testing.assert_allclose(usage["prototypes_used"], (0.5 + 1) / 2)
+    np.testing.assert_allclose(usage["clusters_used"], (0.5 + 1) / 2)
     np.testing.assert_allclose(usage["largest_cluster"], (3 / 4 + 2 / 5) / 2)
 
 

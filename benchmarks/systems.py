@@ -1,0 +1,148 @@
+"""Every system on the same images, network, crops and epochs: the table of the README.
+
+    python -m benchmarks.systems [--workdir runs/systems] [--epochs 20] [--only swav,simclr]
+                                 [--data_dir ../shared/data/cifar10_small]
+
+Each system trains in a process of its own, by the loop that users run; an interrupted one goes on,
+and one that is done is only read. Clusters are the method's own; those of methods that make none
+come from k-means on their features. Prints the table; the last line is JSON.
+"""
+
+import argparse
+import json
+import resource
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+from sklearn.metrics import adjusted_mutual_info_score, normalized_mutual_info_score
+
+from configs.shared.cifar10_small import cifar10_small
+from swav_jax import sharding, train
+from swav_jax.checkpoint import load_variables
+from swav_jax.data.sources import Source, open_source
+from swav_jax.evals.evaluate import features_of, pooled_features
+from swav_jax.logbook import read_results, update_results
+from swav_jax.ops.kmeans import kmeans, random_rows
+from swav_jax.ops.similarity import unit
+from swav_jax.setup import make_encoder
+from swav_jax.startup import start
+
+CLUSTERS = 100
+SYSTEMS: dict[str, dict[str, Any]] = {
+    "swav": {"method.epsilon": 0.01, "method.freeze_prototypes_steps": 0},
+    "deepcluster_v2": {"model.prototype_heads": 3},
+    "sela_v2": {"model.prototype_heads": 3, "method.epsilon": 0.02},
+    "deepcluster": {},
+    "pcl": {
+        "model.prototypes": 200,
+        "method.granularity": (1, 2, 4),
+        "method.negative_prototypes": 64,
+        "method.queue_length": 2048,
+        "method.momentum": 0.99,
+        "method.warmup_epochs": 5,
+    },
+    "moco": {"method.queue_length": 2048, "method.momentum": 0.99},
+    "simclr": {"method.temperature": 0.2},
+}
+COLUMNS = {
+    "knn_top1": "k-NN",
+    "nmi": "NMI",
+    "ami": "AMI",
+    "images_per_second": "images/s",
+    "peak_memory_mib": "peak memory, MiB",
+}
+
+
+def main() -> None:
+    """Trains what is not there yet, one after the other."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--workdir", type=Path, default=Path("runs/systems"))
+    parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--only", default=",".join(SYSTEMS))
+    parser.add_argument("--data_dir", default="../shared/data/cifar10_small")
+    parser.add_argument("--train", help="train and measure this system in this process")
+    flags = parser.parse_args()
+    if flags.train:
+        measure(configuration(flags.train, flags), flags.workdir / flags.train)
+        return
+    results = {}
+    for name in flags.only.split(","):
+        workdir = flags.workdir / name
+        if "systems" not in read_results(workdir):
+            subprocess.run(
+                [sys.executable, "-m", "benchmarks.systems", *sys.argv[1:], f"--train={name}"],
+                check=True,
+            )
+        results[name] = read_results(workdir)["systems"]
+    print("| System | " + " | ".join(COLUMNS.values()) + " |")
+    print("|---|" + "---|" * len(COLUMNS))
+    for name, found in results.items():
+        print(f"| {name} | " + " | ".join(f"{found[column]:.4g}" for column in COLUMNS) + " |")
+    print(json.dumps({"epochs": flags.epochs, "systems": results}))
+
+
+def configuration(name: str, flags: argparse.Namespace) -> ConfigDict:
+    """What the systems share, with one's own settings."""
+    config = cifar10_small(name)
+    config.data.data_dir = flags.data_dir
+    config.train.epochs = flags.epochs
+    config.update_from_flattened_dict(SYSTEMS[name])
+    return config
+
+
+def measure(config: ConfigDict, workdir: Path) -> None:
+    """Trains, and notes quality, speed and memory in `results.json`."""
+    start()
+    train.pretrain(config, workdir)
+    source = open_source(config.data.name, config.data.data_dir, config.data.train)
+    clusters, labels = clusters_of(config, workdir, source), source.labels
+    lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    speeds = [line["images_per_second"] for line in lines if "images_per_second" in line]
+    knn = read_results(workdir)["knn"]
+    found = {
+        "knn_top1": knn["top1"],
+        "random_init_top1": knn["random_init_top1"],
+        "nmi": normalized_mutual_info_score(labels, clusters),
+        "ami": adjusted_mutual_info_score(labels, clusters),
+        "images_per_second": statistics.median(speeds),
+        "peak_memory_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+    }
+    update_results(workdir, "systems", found)
+
+
+def clusters_of(config: ConfigDict, workdir: Path, source: Source) -> np.ndarray:
+    """A cluster for each training image: int [N]."""
+    try:
+        extra, _ = load_variables(workdir, ("extra/assignments",))
+    except KeyError:
+        pass
+    else:
+        return np.asarray(extra["extra"]["assignments"][0, : source.size])
+    variables, _ = load_variables(workdir)
+    with jax.set_mesh(sharding.make_mesh()):
+        if "prototypes" not in variables["params"]:
+            return _by_kmeans(pooled_features(config, variables, source))
+        prototypes = unit(variables["params"]["prototypes"]["prototypes0"])
+        encoder = make_encoder(config)
+
+        def embed(variables: Any, images: jax.Array) -> Any:
+            return encoder.apply(variables, (images[:, None],), train=False)[:, 0]
+
+        embedding = features_of(config, embed, variables, source)
+    return np.argmax(embedding @ np.asarray(prototypes).T, axis=1)
+
+
+def _by_kmeans(features: np.ndarray) -> np.ndarray:
+    rows = unit(jax.numpy.asarray(features))
+    centroids = random_rows(jax.random.key(0), rows, CLUSTERS, restarts=5)
+    return np.asarray(kmeans(rows, centroids, iterations=20).assignments)
+
+
+if __name__ == "__main__":
+    main()
