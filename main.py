@@ -31,8 +31,8 @@ def main(argv: list[str]) -> None:
         raise app.UsageError(f"unknown --task={_TASK.value}; known are {', '.join(TASKS)}")
     logging.set_verbosity(logging.INFO)
     start()
-    hosts.join(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
     try:
+        hosts.join(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
         TASKS[_TASK.value](_CONFIG.value, Path(_WORKDIR.value or ""))
     except UserError as error:
         hosts.fail(f"error: {error}")

@@ -20,7 +20,7 @@ def get_config() -> ConfigDict:
     config.data.test = "test"
     config.data.batch_size = 512
     config.data.crops = ((2, 32, 0.3, 1.0), (4, 20, 0.1, 0.3))
-    config.data.eval_resize = config.data.eval_crop = 0
+    config.data.eval_resize = config.data.eval_crop = 32
     for strength in ("brightness", "contrast", "saturation", "hue"):
         config.augment[strength] /= 2
     config.augment.blur = 0.0

@@ -11,13 +11,24 @@ from ml_collections import ConfigDict, config_dict
 
 from swav_jax import trace
 from swav_jax.data.augment import Augment
+from swav_jax.files import write_whole
 from swav_jax.methods import METHODS
 from swav_jax.methods.contract import Run
 from swav_jax.models import ARCHS
 from swav_jax.optim import OPTIMIZERS, SCHEDULES
 
 # What may differ when a run goes on: these decide nothing of what is learnt.
-FREE = ("checkpoint.", "profile.", "data.data_dir:", "data.threads:")
+FREE = (
+    "checkpoint.",
+    "data.data_dir:",
+    "data.download:",
+    "data.max_bad_fraction:",
+    "data.threads:",
+    "eval.",
+    "mesh.",
+    "profile.",
+    "train.log_every_steps:",
+)
 
 
 class ConfigError(ValueError):
@@ -157,7 +168,9 @@ def _problems(config: ConfigDict, devices: int) -> Iterator[str]:
     if not config.data.crops:
         yield "data.crops is empty; it lists (number, pixels, smallest scale, largest scale)"
     for crop in config.data.crops:
-        if len(crop) != 4 or crop[0] < 1 or crop[1] < 1 or not 0 < crop[2] <= crop[3] <= 1:
+        if not isinstance(crop, tuple | list):
+            yield f"data.crops has {crop}; it lists crops like ((2, 224, 0.14, 1.0),)"
+        elif len(crop) != 4 or crop[0] < 1 or crop[1] < 1 or not 0 < crop[2] <= crop[3] <= 1:
             yield f"data.crops has {crop}; each is (number, pixels, 0 < from <= to <= 1)"
     batch, parts, shards = config.data.batch_size, config.train.accumulate, config.mesh.model
     for path, value in (
@@ -168,6 +181,9 @@ def _problems(config: ConfigDict, devices: int) -> Iterator[str]:
         ("train.log_every_steps", config.train.log_every_steps),
         ("model.dim", config.model.dim),
         ("eval.batch_size", config.eval.batch_size),
+        ("train.epochs", config.train.epochs),
+        ("checkpoint.keep_last", config.checkpoint.keep_last),
+        ("train.steps", 1 if config.train.steps is None else config.train.steps),
     ):
         if value < 1:
             yield f"{path} is {value}; it must be at least 1"
@@ -187,10 +203,23 @@ def _problems(config: ConfigDict, devices: int) -> Iterator[str]:
         )
     if config.model.prototypes % shards:
         yield f"mesh.model {shards} does not divide model.prototypes {config.model.prototypes}"
-    try:
-        trace.steps(config.profile.steps)
-    except ValueError as error:
-        yield f"profile.steps: {error}"
+    if config.data.eval_resize < config.data.eval_crop:
+        yield (
+            f"data.eval_crop {config.data.eval_crop} does not fit into images of data.eval_resize "
+            f"{config.data.eval_resize} pixels"
+        )
+    if not config.eval.knn_k or min(config.eval.knn_k) < 1:
+        yield f"eval.knn_k {config.eval.knn_k} must name numbers of neighbours, like (20, 200)"
+    if not 0 <= config.seed < 2**31:
+        yield f"seed {config.seed} must lie between 0 and {2**31 - 1}"
+    for section, parse in (
+        ("profile.steps", lambda: trace.steps(config.profile.steps)),
+        ("augment", lambda: Augment(**config.augment.to_dict())),
+    ):
+        try:
+            parse()
+        except ValueError as error:
+            yield f"{section}: {error}"
     if not 0 <= config.data.max_bad_fraction <= 1:
         yield f"data.max_bad_fraction {config.data.max_bad_fraction} is not a share from 0 to 1"
 
@@ -255,26 +284,38 @@ def to_dict(config: ConfigDict) -> dict[str, Any]:
 def claim_workdir(config: ConfigDict, workdir: Path) -> None:
     """Writes `config.json` into a new workdir, or sees that the run in it has the same settings.
 
+    For one process of a run. A workdir where nothing was trained yet is taken over.
+
     Raises:
       ConfigError: another run lives there; nothing is changed.
     """
+    if "://" in str(workdir) or ":/" in str(workdir):
+        raise ConfigError(
+            f"--workdir={workdir} is no path: mount the bucket, and name the folder all hosts see"
+        )
     path = workdir / "config.json"
-    if path.exists():
-        old, new = json.loads(path.read_text()), to_dict(config)
-        changed = sorted(c for c in _changed(old, new) if not c.startswith(FREE))
+    trained = any((workdir / "checkpoints").glob("[0-9]*")) or (workdir / "metrics.jsonl").exists()
+    if trained and not path.exists():
+        raise ConfigError(
+            f"{workdir} holds a run but no config.json, so it is not known what it is of. "
+            "Choose another --workdir."
+        )
+    if trained:
+        try:
+            old = json.loads(path.read_text())
+        except json.JSONDecodeError as error:
+            raise ConfigError(f"{path} is damaged ({error}); choose another --workdir") from None
+        found = _changed(old, to_dict(config))
+        changed = sorted(change for change in found if not change.startswith(FREE))
         if changed:
             raise ConfigError(
                 f"{workdir} holds a run with other settings ({'; '.join(changed[:5])}). "
                 "Choose another --workdir, or the old settings to go on with that run."
             )
         return
-    if workdir.exists() and (workdir / "checkpoints").exists():
-        raise ConfigError(
-            f"{workdir} holds checkpoints but no config.json, so it is not known what they are of. "
-            "Choose another --workdir."
-        )
     workdir.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(to_dict(config), indent=2, sort_keys=True) + "\n")
+    (workdir / "results.json").unlink(missing_ok=True)  # of the random network of other settings
+    write_whole(path, json.dumps(to_dict(config), indent=2, sort_keys=True) + "\n")
 
 
 def _changed(old: dict, new: dict, prefix: str = "") -> Iterator[str]:

@@ -21,11 +21,12 @@ from absl import logging
 from jaxtyping import Float, PyTree, UInt8
 from ml_collections import ConfigDict
 
-from swav_jax.methods.contract import Run
+from swav_jax.methods.contract import Run, TrainState
 
 Line = Mapping[str, float]  # what was logged after a step: `step` and metrics by name
 History = Sequence[Line]
 
+FIRST_BAD = "first_bad"  # metric: which leaf of (params, gradients) is the first without meaning
 VITAL = ("loss", "gradient_norm")  # other metrics may be undefined for good reasons
 FEW, RECENT = 4, 10  # lines: fewer than FEW are an accident; RECENT ones tell what is going on now
 PATIENCE = 2  # epochs after warm-up and freezing in which healthy losses still start above ln K
@@ -107,7 +108,7 @@ class Doctor:
             ratio = variance_ratio(np.concatenate(self._seen))
             self._facts = dataclasses.replace(self._facts, variance_ratio=ratio)
 
-    def check(self, step: int, metrics: Mapping[str, Any], state: PyTree) -> None:
+    def check(self, step: int, metrics: Mapping[str, Any], state: TrainState) -> None:
         """Stops a run whose loss or gradient is not finite.
 
         All hosts call it for every step, before a checkpoint of the state after it is made, so that
@@ -125,6 +126,7 @@ class Doctor:
         evidence = not_finite([{"step": step} | values], self._facts)
         if not evidence:
             return
+        culprit = _culprit(int(metrics.get(FIRST_BAD, -1)), state)
         bad = [(name.split("/")[0], name) for name in first_nonfinite(state)]
         first = dict(reversed(bad))  # of each part of the state
         counts = Counter(part for part, _ in bad)
@@ -133,7 +135,8 @@ class Doctor:
         saved = (int(path.name) for path in folder.glob("*") if path.name.isdecimal())
         good = max((s for s in saved if s < step), default=None)  # proved by a finite step
         evidence += (
-            f" The first tensors: {named or 'none, all of the state is finite'}."
+            f" The first tensor to be so in that step: {culprit}."
+            f" By now: {named or 'none, all of the state is finite'}."
             f" The last good checkpoint: {'none' if good is None else folder / str(good)}."
         )
         finding = _finding(NOT_FINITE, evidence, self._facts)
@@ -172,6 +175,16 @@ def examine(history: History, facts: Facts) -> list[Finding]:
                 found.append(_finding(rule, evidence, facts))
                 break
     return found
+
+
+def _culprit(place: int, state: TrainState) -> str:
+    """The name of a leaf of (params, gradients)."""
+    names = [
+        f"{kind}/{jax.tree_util.keystr(path, simple=True, separator='/')}"
+        for kind in ("params", "gradients")
+        for path, _ in jax.tree_util.tree_leaves_with_path(state.params)
+    ]
+    return names[place] if place >= 0 else "the loss"
 
 
 def first_nonfinite(tree: PyTree) -> list[str]:

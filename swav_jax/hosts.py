@@ -4,13 +4,14 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Mapping
 from types import FrameType, TracebackType
 from typing import Self
 
 import jax
 from absl import logging
-from jax._src import distributed  # the coordinator's messages have no public interface
+from jax._src import cloud_tpu_init, distributed  # neither has a public interface
 from jax.experimental import multihost_utils
 
 INTERRUPTED = 75  # exit code of a run that saved and can go on (sysexits' EX_TEMPFAIL)
@@ -18,6 +19,11 @@ FAILURE = "swav_jax/failure"  # the key under which a failing process leaves its
 NONE = "none"
 WATCH = "watch the other processes"
 FOREVER_MS = 2**31 - 1
+GRACE_SECONDS = 2.0
+
+
+class LaunchError(ValueError):
+    """Processes that were told incompletely who they are."""
 
 
 def join(coordinator: str = "", processes: int = 0, process: int = -1) -> None:
@@ -30,11 +36,20 @@ def join(coordinator: str = "", processes: int = 0, process: int = -1) -> None:
       coordinator: `address:port` of process 0.
       processes: how many there are.
       process: the number of this one.
+
+    Raises:
+      LaunchError: only some of the three are given.
     """
     coordinator = coordinator or os.environ.get("JAX_COORDINATOR_ADDRESS", "")
-    if coordinator:
-        processes = processes or int(os.environ["JAX_NUM_PROCESSES"])
-        process = process if process >= 0 else int(os.environ["JAX_PROCESS_ID"])
+    processes = processes or int(os.environ.get("JAX_NUM_PROCESSES", "0"))
+    process = process if process >= 0 else int(os.environ.get("JAX_PROCESS_ID", "-1"))
+    if coordinator or processes or process >= 0:
+        if not coordinator or not 0 <= process < processes:
+            raise LaunchError(
+                f"--coordinator={coordinator!r}, --processes={processes} and --process={process} "
+                "must be given together, with process numbers from 0 to processes - 1 and the "
+                "same coordinator, address:port of process 0, everywhere"
+            )
         jax.distributed.initialize(coordinator, processes, process)
     elif _in_a_cluster(os.environ):
         jax.distributed.initialize()
@@ -53,7 +68,8 @@ def join(coordinator: str = "", processes: int = 0, process: int = -1) -> None:
 def _in_a_cluster(environment: Mapping[str, str]) -> bool:
     tasks = int(environment.get("SLURM_NTASKS", "1"))
     workers = environment.get("TPU_WORKER_HOSTNAMES", "").split(",")
-    return (tasks > 1 and "SLURM_PROCID" in environment) or len(workers) > 1
+    slurm = tasks > 1 and "SLURM_PROCID" in environment
+    return slurm or len(workers) > 1 or cloud_tpu_init.running_in_cloud_tpu_vm
 
 
 def fail(message: str) -> None:
@@ -67,6 +83,8 @@ def fail(message: str) -> None:
     if client is not None:
         client.key_value_set(FAILURE, f"process {jax.process_index()}: {message}", True)
         logging.flush()
+        if jax.process_index() == 0:
+            time.sleep(GRACE_SECONDS)  # the message is kept in this process: the others fetch it
         os._exit(1)
 
 

@@ -12,6 +12,8 @@ import tensorflow as tf
 from absl import logging
 from tqdm import tqdm
 
+from swav_jax.files import write_whole
+
 
 class Logbook:
     """The record of one run; a silent one on all hosts but the first.
@@ -37,7 +39,7 @@ class Logbook:
         if self._path.exists():
             lines = self._path.read_text().splitlines(keepends=True)
             kept = [line for line in lines if _step_of(line) < first_step]
-            self._path.write_text("".join(kept))
+            write_whole(self._path, "".join(kept))
         self._events = tf.summary.create_file_writer(str(workdir / "tensorboard"))
         self._bar = tqdm(
             total=total_steps,
@@ -110,9 +112,7 @@ def update_results(workdir: Path, task: str, results: Mapping[str, Any]) -> dict
     path = workdir / "results.json"
     everything = read_results(workdir)
     everything[task] = everything.get(task, {}) | dict(results)
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(everything, indent=2) + "\n")
-    partial.replace(path)
+    write_whole(path, json.dumps(everything, indent=2) + "\n")
     return everything[task]
 
 

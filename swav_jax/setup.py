@@ -57,6 +57,7 @@ def build(
     run = config_lib.sizes(config, source.size)
     method = make_method(config)
     try:
+        mesh = sharding.make_mesh(config.mesh.model, devices)
         warnings = method.check(run)
     except ValueError as problem:
         raise config_lib.ConfigError(str(problem)) from None
@@ -64,7 +65,7 @@ def build(
         logging.warning("%s", warning)
     return Setup(
         config=config,
-        mesh=sharding.make_mesh(config.mesh.model, devices),
+        mesh=mesh,
         source=source,
         run=run,
         method=method,

@@ -31,13 +31,20 @@ def make_mesh(model: int = 1, devices: Sequence[Any] | None = None) -> Mesh:
     """A mesh over all devices, `model` of them along the prototypes.
 
     Raises:
-      ValueError: if the devices cannot be divided into rows of `model`.
+      ValueError: if the devices cannot be divided into rows of `model`, each within a process.
     """
     devices = jax.devices() if devices is None else devices
     if len(devices) % model:
         raise ValueError(f"mesh.model {model} does not divide the {len(devices)} devices.")
     shape = (len(devices) // model, model)
-    return jax.make_mesh(shape, ("data", "model"), (AxisType.Auto,) * 2, devices=devices)
+    mesh = jax.make_mesh(shape, ("data", "model"), (AxisType.Auto,) * 2, devices=devices)
+    for row in mesh.devices:
+        if len({device.process_index for device in row}) > 1:
+            raise ValueError(
+                f"mesh.model {model} spreads prototypes over several processes; an image's scores "
+                "have to stay within one: use at most its number of devices, and a divisor of it."
+            )
+    return mesh
 
 
 def state_shardings(mesh: Mesh, shapes: PyTree, large: int = 0) -> PyTree:
@@ -78,8 +85,13 @@ def anywhere() -> Sharding:
 
 def put_batch(mesh: Mesh, batch: PyTree) -> PyTree:
     """Global arrays [B, ...] from this host's rows of a batch."""
-    samples = NamedSharding(mesh, SAMPLES)
-    return jax.tree.map(lambda x: jax.make_array_from_process_local_data(samples, x), batch)
+    samples, hosts = NamedSharding(mesh, SAMPLES), jax.process_count()
+
+    def put(rows: np.ndarray) -> jax.Array:
+        whole = (hosts * rows.shape[0], *rows.shape[1:])
+        return jax.make_array_from_process_local_data(samples, rows, whole)
+
+    return jax.tree.map(put, batch)
 
 
 def gather(x: PyTree) -> PyTree:
@@ -99,14 +111,6 @@ def zeros(shape: tuple[int, ...], dtype: DTypeLike, spec: P) -> jax.Array:
 def fetch(x: PyTree) -> PyTree:
     """Host copies of global arrays, whole on every host."""
     return jax.device_get(jax.jit(gather)(x))
-
-
-def put_whole(mesh: Mesh, tree: PyTree) -> PyTree:
-    """The same host arrays on every device."""
-    whole = NamedSharding(mesh, WHOLE)
-    return jax.tree.map(
-        lambda x: jax.make_array_from_process_local_data(whole, np.asarray(x)), tree
-    )
 
 
 def on_blocks(

@@ -10,10 +10,11 @@ from swav_jax.config import ConfigError
 from swav_jax.data.sources import DataError
 from swav_jax.doctor import Diverged
 from swav_jax.evals.evaluate import knn_task
+from swav_jax.hosts import LaunchError
 from swav_jax.train import pretrain
 
 # Errors that say what the user can do; all others are ours and keep their traceback.
-UserError = (ConfigError, DataError, CheckpointError, Diverged, FileNotFoundError)
+UserError = (ConfigError, DataError, CheckpointError, Diverged, LaunchError, OSError)
 
 TASKS: dict[str, Callable[[ConfigDict, Path], None]] = {
     "pretrain": pretrain,

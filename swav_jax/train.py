@@ -4,6 +4,7 @@ import dataclasses
 import sys
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,16 +22,19 @@ from swav_jax import gradients, optim, sharding, trace
 from swav_jax.checkpoint import Checkpoints
 from swav_jax.curves import draw_curves
 from swav_jax.data.multicrop import Batches, train_batches
-from swav_jax.doctor import Doctor
+from swav_jax.doctor import FIRST_BAD
 from swav_jax.evals.evaluate import knn
+from swav_jax.files import alone_in
 from swav_jax.hosts import INTERRUPTED, Interruption
-from swav_jax.logbook import Logbook, read_results, update_results
+from swav_jax.logbook import read_results, update_results
 from swav_jax.methods.contract import Clock, Method, Metrics, TrainState
 from swav_jax.ops.agreement import compare
+from swav_jax.ops.diagnostics import first_nonfinite
 from swav_jax.setup import Setup, build
 from swav_jax.trace import Trace
 from swav_jax.transfer import start_from
 from swav_jax.visit import visit_all
+from swav_jax.watch import Watch
 
 
 def pretrain(config: ConfigDict, workdir: Path) -> None:
@@ -39,11 +43,12 @@ def pretrain(config: ConfigDict, workdir: Path) -> None:
     Raises:
       ConfigError: settings that cannot work, or a workdir that belongs to another run.
     """
-    setup = build(config)
-    config_lib.claim_workdir(config, workdir)
-    run, settings = setup.run, config_lib.to_dict(config)
+    setup, first_host = build(config), jax.process_index() == 0
+    if first_host:
+        config_lib.claim_workdir(config, workdir)
     with (
         jax.set_mesh(setup.mesh),
+        alone_in(workdir) if first_host else nullcontext(),
         Checkpoints(
             workdir / "checkpoints",
             keep_last=config.checkpoint.keep_last,
@@ -55,71 +60,86 @@ def pretrain(config: ConfigDict, workdir: Path) -> None:
         state, take_step = start(setup)
         if "random_init_top1" not in read_results(workdir).get("knn", {}):
             _knn(setup, state, workdir, prefix="random_init_")
-        restored = checkpoints.restore(state)
-        if config.init_from and not restored:
-            state = start_from(state, config.init_from)
-        if restored:
-            state, _ = restored
-            logging.info("going on from step %d of %d", int(state.step), run.total_steps)
-        first_step = int(state.step)
-
-        logbook = Logbook(
-            workdir,
-            first_step=first_step,
-            total_steps=run.total_steps,
-            batch_size=run.batch_size,
-            active=jax.process_index() == 0,
-        )
-        doctor = Doctor(workdir, config, run, active=jax.process_index() == 0)
-        saved, batches, interrupted, last = time.monotonic(), None, False, True
-        unread: tuple[int, Metrics] | None = None  # the host reads metrics one step late
-        for step in range(first_step, run.total_steps):
-            epoch, step_in_epoch = divmod(step, run.steps_per_epoch)
-            every = setup.method.cluster_every_epochs
-            if every and step_in_epoch == 0 and epoch % every == 0:
-                with logbook.pause():
-                    state, clusters = cluster(setup, state, step)
-                if clusters:
-                    logbook.write(step, epoch, clusters)
-                    batches = None
-            if batches is None:
-                batches = batches_from(setup, state, step)
-
-            batch = next(batches)
-            doctor.look(batch["crops"])
-            logbook.waited(batches.wait_seconds, batches.stage_seconds)
-            tracing.before(step)
-            state, metrics = take_step(state, sharding.put_batch(setup.mesh, batch))
-            tracing.after(step, metrics)
-            if unread:
-                _log(logbook, doctor, setup, state, *unread)
-            unread = step, metrics
-
-            done = step + 1
-            last, interrupted = done == run.total_steps, interruption.due(step)
-            evaluate = last or _every(config.eval.knn_every_epochs * run.steps_per_epoch, done)
-            save = last or interrupted or _due(config, done, run.steps_per_epoch, saved)
-            if save or evaluate:
-                # All lines up to here are written before a checkpoint says that they are.
-                _log(logbook, doctor, setup, state, *unread)
-                unread = None
-            if evaluate:
-                with logbook.pause():
-                    scores = _knn(setup, state, workdir)
-                if scores:
-                    logbook.write(step, done / run.steps_per_epoch, {"knn_top1": scores["top1"]})
-            if save:
-                checkpoints.save(done, state, {"config": settings})
-                saved = time.monotonic()
-            if interrupted:
-                break
-        logbook.close()
-        doctor.close()
-    if jax.process_index() == 0:
+        state = resume(setup, state, checkpoints)
+        with Watch(setup, workdir, first_step=int(state.step)) as watch:
+            state = run_steps(setup, state, take_step, checkpoints, interruption, tracing, watch)
+    if first_host:
         draw_curves(workdir)
-    if interrupted and not last:
-        logging.info("interrupted after step %d: the same command goes on from there", done)
+    if int(state.step) < setup.run.total_steps:
+        logging.info("interrupted after step %d: the same command goes on", int(state.step))
         sys.exit(INTERRUPTED)
+
+
+def run_steps(
+    setup: Setup,
+    state: TrainState,
+    take_step: Callable[..., Any],
+    checkpoints: Checkpoints,
+    interruption: Interruption,
+    tracing: Trace,
+    watch: Watch,
+) -> TrainState:
+    """The steps from where the state stands to the end, or to an interruption."""
+    run, config, every = setup.run, setup.config, setup.method.cluster_every_epochs
+    first, saved, batches = int(state.step), time.monotonic(), None
+    for step in range(first, run.total_steps):
+        epoch, step_in_epoch = divmod(step, run.steps_per_epoch)
+        if step and _every(config.eval.knn_every_epochs * run.steps_per_epoch, step):
+            evaluate(setup, state, watch, step)
+        if every and step_in_epoch == 0 and epoch % every == 0:
+            with watch.pause(state):
+                state, clusters = cluster(setup, state, step)
+            watch.note(step, clusters)
+            batches = None if clusters else batches
+        batches = batches or batches_from(setup, state, step)
+
+        batch = next(batches)
+        watch.before(batches, batch)
+        tracing.before(step)
+        state, metrics = take_step(state, sharding.put_batch(setup.mesh, batch))
+        tracing.after(step, metrics)
+        watch.after(step, state, metrics)
+
+        done = step + 1
+        last, interrupted = done == run.total_steps, interruption.due(step)
+        if last or interrupted or _due(config, done, run.steps_per_epoch, saved):
+            watch.read(state)
+            metadata = {"config": config_lib.to_dict(config), "images": run.size}
+            checkpoints.save(done, state, metadata)
+            saved = time.monotonic()
+        if interrupted and not last:
+            return state
+    evaluate(setup, state, watch, run.total_steps)
+    return state
+
+
+def resume(setup: Setup, state: TrainState, checkpoints: Checkpoints) -> TrainState:
+    """The newest checkpoint's state; else the fresh one, with a backbone to start from if any.
+
+    Raises:
+      ConfigError: the checkpoint was trained on another number of images, or `init_from` does not
+        fit.
+    """
+    restored = checkpoints.restore(state)
+    if not restored:
+        start_at = setup.config.init_from
+        return start_from(state, start_at) if start_at else state
+    state, metadata = restored
+    if metadata["images"] != setup.run.size:
+        raise config_lib.ConfigError(
+            f"the run began with {metadata['images']} training images, and there are "
+            f"{setup.run.size} now: epochs and the order of images would change. Restore the "
+            "images, or start another --workdir with --config.init_from of this one."
+        )
+    logging.info("going on from step %d of %d", int(state.step), setup.run.total_steps)
+    return state
+
+
+def evaluate(setup: Setup, state: TrainState, watch: Watch, done: int) -> None:
+    """K-NN after `done` steps. A run that goes on from there does it again, to the same result."""
+    with watch.pause(state):
+        scores = _knn(setup, state, watch.workdir)
+    watch.note(done, {"knn_top1": scores["top1"]} if scores else {})
 
 
 def start(setup: Setup) -> tuple[TrainState, Callable[..., Any]]:
@@ -178,19 +198,6 @@ def cluster(setup: Setup, state: TrainState, step: int) -> tuple[TrainState, dic
     if after is not None:
         scores |= compare(before, after, setup.source.labels)
     return state, scores
-
-
-def _log(
-    logbook: Logbook, doctor: Doctor, setup: Setup, state: TrainState, step: int, metrics: Metrics
-) -> None:
-    """Looks after a step's metrics, and writes them where a line is due."""
-    doctor.check(step, metrics, state)
-    logbook.advance(step)
-    every = setup.config.train.log_every_steps
-    if step % every == 0 or step + 1 == setup.run.total_steps:
-        values = jax.device_get(metrics) | logbook.speed(step)
-        logbook.write(step, (step + 1) / setup.run.steps_per_epoch, values)
-        doctor.observe(step, values)
 
 
 def _knn(setup: Setup, state: TrainState, workdir: Path, prefix: str = "") -> dict[str, float]:
@@ -310,7 +317,8 @@ def train_step(
     lr = schedule(state.step)
     moved = jax.tree.map(lambda p, d: p - lr.astype(p.dtype) * d, params, direction)
     frozen = method.frozen(clock)
-    metrics = {"loss": loss, "lr": lr, "gradient_norm": optax.tree.norm(grads)} | metrics
+    metrics |= {"loss": loss, "lr": lr, "gradient_norm": optax.tree.norm(grads)}
+    metrics |= {FIRST_BAD: first_nonfinite((params, grads))}
     return TrainState(
         step=state.step + 1,
         params=optim.freeze(frozen, moved, params),

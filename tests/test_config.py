@@ -32,6 +32,84 @@ def test_every_config_is_sound_and_says_how_to_run_it(path):
     optim.schedule(config.optim, steps_per_epoch=run.steps_per_epoch, total_steps=run.total_steps)
 
 
+BIG = {
+    "data.batch_size": 4096,
+    "data.crops": ((2, 224, 0.14, 1.0), (6, 96, 0.05, 0.14)),
+    "model.arch": "resnet50",
+    "model.bn_groups": 8,
+    "model.head_hidden": 2048,
+    "model.dim": 128,
+    "model.prototypes": 3000,
+    "method.temperature": 0.1,
+    "optim.name": "larc",
+    "optim.base_lr": 4.8,
+    "optim.final_lr": 0.0048,
+    "optim.start_lr": 0.3,
+    "optim.warmup_epochs": 10.0,
+    "optim.weight_decay": 1e-6,
+    "optim.momentum": 0.9,
+}
+SWAV = BIG | {
+    "method.epsilon": 0.05,
+    "method.sinkhorn_iterations": 3,
+    "method.freeze_prototypes_steps": 313,
+    "method.queue_length": 0,
+}
+SMALL_BATCH = SWAV | {
+    "data.batch_size": 256,
+    "model.bn_groups": 1,
+    "optim.base_lr": 0.6,
+    "optim.final_lr": 0.0006,
+    "optim.warmup_epochs": 0.0,
+    "method.freeze_prototypes_steps": 5005,
+    "method.queue_length": 3840,
+    "method.queue_start_epoch": 15,
+}
+WIDE = SWAV | {
+    "data.crops": ((2, 224, 0.14, 1.0), (4, 96, 0.05, 0.14)),
+    "model.head_hidden": 8192,
+    "train.epochs": 400,
+}
+PUBLISHED = {
+    **{f"swav_imagenet_{n}ep": SWAV | {"train.epochs": n} for n in (100, 200, 400, 800)},
+    **{f"swav_imagenet_{n}ep_bs256": SMALL_BATCH | {"train.epochs": n} for n in (200, 400)},
+    "swav_imagenet_400ep_2x224": SWAV | {"data.crops": ((2, 224, 0.08, 1.0),), "train.epochs": 400},
+    "swav_imagenet_rn50w2_400ep": WIDE | {"model.arch": "resnet50w2"},
+    "swav_imagenet_rn50w4_400ep": WIDE
+    | {
+        "model.arch": "resnet50w4",
+        "data.batch_size": 2560,
+        "data.crops": ((2, 224, 0.08, 1.0), (4, 96, 0.08, 0.14)),
+        "method.queue_length": 2560,
+        "method.queue_start_epoch": 0,
+    },
+    "deepcluster_v2_imagenet_800ep": BIG | {"model.prototype_heads": 3, "train.epochs": 800},
+    "deepcluster_v2_imagenet_400ep": BIG
+    | {
+        "data.crops": ((2, 160, 0.08, 1.0), (4, 96, 0.05, 0.14)),
+        "model.prototype_heads": 3,
+        "train.epochs": 400,
+    },
+    "deepcluster_v2_imagenet_400ep_2x224": BIG
+    | {
+        "data.crops": ((2, 224, 0.08, 1.0),),
+        "model.prototype_heads": 3,
+        "train.epochs": 400,
+    },
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_settings_are_those_published(name):
+    config = load(CONFIGS[0].parent / f"{name}.py").get_config()
+    expected = PUBLISHED[name]
+    if name == "swav_imagenet_rn50w4_400ep":
+        expected = {k: v for k, v in expected.items() if k != "model.bn_groups"}  # of 40 images
+    for key, value in expected.items():
+        section, setting = key.split(".")
+        assert config[section][setting] == value, key
+
+
 @pytest.mark.parametrize(
     ("key", "value", "complaint"),
     [
@@ -52,6 +130,15 @@ def test_every_config_is_sound_and_says_how_to_run_it(path):
         ("model.prototypes", 3001, "mesh.model 2 does not divide model.prototypes"),
         ("mesh.model", 3, "does not divide the 8 devices"),
         ("train.accumulate", 0, "train.accumulate is 0"),
+        ("train.epochs", 0, "train.epochs is 0"),
+        ("train.steps", 0, "train.steps is 0"),
+        ("checkpoint.keep_last", 0, "checkpoint.keep_last is 0"),
+        ("data.crops", (2, 32, 0.3, 1.0), "it lists crops like"),
+        ("data.eval_crop", 300, "does not fit"),
+        ("eval.knn_k", (), "eval.knn_k"),
+        ("seed", -1, "seed -1 must lie"),
+        ("profile.steps", "10", "like 10:15"),
+        ("augment.order", ("flip", "twist"), "twist"),
     ],
 )
 def test_settings_that_cannot_work_are_refused_by_name(key, value, complaint):
@@ -139,10 +226,28 @@ def test_a_workdir_belongs_to_one_configuration(tmp_path):
     claim_workdir(config, tmp_path / "run")  # the same run goes on
     saved = (tmp_path / "run" / "config.json").read_text()
     assert math.isclose(json.loads(saved)["optim"]["base_lr"], 4.8)
+    (tmp_path / "run" / "metrics.jsonl").write_text("{}\n")
+    config.checkpoint.keep_last = 5  # decides nothing of what is learnt
+    claim_workdir(config, tmp_path / "run")
     config.optim.base_lr = 1.0
     with pytest.raises(ConfigError, match=r"optim\.base_lr: 4\.8 there, 1\.0 here"):
         claim_workdir(config, tmp_path / "run")
     assert (tmp_path / "run" / "config.json").read_text() == saved
-    (tmp_path / "other" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "other" / "checkpoints" / "10").mkdir(parents=True)
     with pytest.raises(ConfigError, match=r"no config\.json"):
         claim_workdir(config, tmp_path / "other")
+
+
+def test_a_workdir_where_nothing_was_trained_is_taken_over(tmp_path):
+    config = defaults()
+    claim_workdir(config, tmp_path)
+    (tmp_path / "results.json").write_text("{}")
+    config.optim.base_lr = 1.0
+    claim_workdir(config, tmp_path)
+    assert json.loads((tmp_path / "config.json").read_text())["optim"]["base_lr"] == 1.0
+    assert not (tmp_path / "results.json").exists()
+
+
+def test_a_bucket_is_no_path(tmp_path):
+    with pytest.raises(ConfigError, match="mount the bucket"):
+        claim_workdir(defaults(), Path("gs://bucket/run"))

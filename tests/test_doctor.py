@@ -10,7 +10,7 @@ import pytest
 
 from swav_jax import config as config_lib
 from swav_jax.doctor import RULES, Diverged, Doctor, Facts, examine, first_nonfinite, variance_ratio
-from swav_jax.methods.contract import Run
+from swav_jax.methods.contract import Run, TrainState
 
 RECORDED = json.loads((Path(__file__).parent / "recorded_runs.json").read_text())
 LN_K = math.log(60)
@@ -296,20 +296,23 @@ def test_other_hosts_write_nothing(tmp_path):
 # ---- not finite ---------------------------------------------------------------------------------
 
 
-def a_state():
-    return {
-        "params": {"backbone": {"conv1": jnp.ones((2, 2))}, "prototypes": jnp.ones(3)},
-        "extra": {"queue": jnp.ones((2, 3)), "filled": jnp.int32(4), "key": jax.random.key(0)},
-    }
+def a_state(scale=1.0):
+    return TrainState(
+        step=jnp.int32(4),
+        params={"backbone": {"conv1": scale * jnp.ones((2, 2))}, "prototypes": scale * jnp.ones(3)},
+        batch_stats={},
+        opt_state=(),
+        extra={"queue": scale * jnp.ones((2, 3)), "key": jax.random.key(0)},
+    )
 
 
 def test_first_nonfinite_names_leaves_in_order():
     state = a_state()
     assert first_nonfinite(state) == []
-    state["params"]["prototypes"] = jnp.asarray([1.0, jnp.inf, 0.0])
+    state.params["prototypes"] = jnp.asarray([1.0, jnp.inf, 0.0])
     assert first_nonfinite(state) == ["params/prototypes"]
-    state["extra"]["queue"] = state["extra"]["queue"].at[1, 2].set(jnp.nan)
-    assert first_nonfinite(state) == ["extra/queue", "params/prototypes"]
+    state.extra["queue"] = state.extra["queue"].at[1, 2].set(jnp.nan)
+    assert first_nonfinite(state) == ["params/prototypes", "extra/queue"]
 
 
 @pytest.mark.parametrize("active", [True, False])
@@ -319,14 +322,14 @@ def test_nan_stops_the_run_with_step_tensor_and_checkpoint(tmp_path, active):
     doctor = Doctor(tmp_path, small(), Run(1500, 128, 6, 11, 220), active=active)
     fine = {"loss": jnp.float32(3.0), "gradient_norm": jnp.float32(1.0)}
     doctor.check(36, fine, a_state())
-    state = a_state()
-    state["params"] = jax.tree.map(lambda x: x * jnp.nan, state["params"])
-    state["extra"]["queue"] *= jnp.inf
+    state = a_state(jnp.nan)
+    fine["first_bad"] = jnp.int32(3)  # of two parameters and two gradients
     with pytest.raises(Diverged) as stopped:
         doctor.check(37, fine | {"gradient_norm": jnp.float32(jnp.nan)}, state)
     for text in (
         "gradient_norm became NaN or infinite in step 37.",
-        "The first tensors: extra/queue (of 1 bad ones), params/backbone/conv1 (of 2 bad ones).",
+        "The first tensor to be so in that step: gradients/prototypes.",
+        "By now: params/backbone/conv1 (of 2 bad ones), extra/queue (of 1 bad ones).",
         f"The last good checkpoint: {tmp_path / 'checkpoints' / '33'}.",
         "`--config.optim.base_lr=0.36` (now 2.0)",
     ):

@@ -10,6 +10,7 @@ from swav_jax import setup, sharding, train
 from swav_jax.checkpoint import Checkpoints
 from swav_jax.config import ConfigError
 from swav_jax.doctor import Diverged
+from swav_jax.watch import Watch
 
 
 def test_stopped_and_resumed_equals_uninterrupted_to_the_bit(tmp_path, monkeypatch):
@@ -21,17 +22,18 @@ def test_stopped_and_resumed_equals_uninterrupted_to_the_bit(tmp_path, monkeypat
         pass
 
     config.checkpoint.every_steps = 2
-    log = train._log
+    read = Watch.read
 
-    def die_after_step_four(*arguments):
-        log(*arguments)
-        if arguments[-2] == 3:  # (..., step, metrics)
+    def die_after_step_four(watch, state):
+        step = watch._unread and watch._unread[0]
+        read(watch, state)
+        if step == 3:
             raise Killed
 
-    monkeypatch.setattr(train, "_log", die_after_step_four)
+    monkeypatch.setattr(Watch, "read", die_after_step_four)
     with pytest.raises(Killed):
         train.pretrain(config, tmp_path / "parts")
-    monkeypatch.setattr(train, "_log", log)
+    monkeypatch.setattr(Watch, "read", read)
     train.pretrain(config, tmp_path / "parts")
 
     assert_same_state(saved(tmp_path / "whole"), saved(tmp_path / "parts"))

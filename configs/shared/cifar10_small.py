@@ -17,7 +17,7 @@ def cifar10_small(method: str) -> ConfigDict:
     config.data.test = "test"
     config.data.batch_size = 128
     config.data.crops = ((2, 24, 0.3, 1.0), (2, 16, 0.15, 0.5))
-    config.data.eval_resize = config.data.eval_crop = 0
+    config.data.eval_resize = config.data.eval_crop = 32
     for strength in ("brightness", "contrast", "saturation", "hue"):
         config.augment[strength] /= 2
     config.augment.blur = 0.0

@@ -22,6 +22,7 @@ from PIL import Image
 
 IMAGE_SUFFIXES = frozenset((".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp"))
 CACHE = Path.home() / ".cache" / "swav_jax"
+SPLITS = frozenset(("train", "training", "test", "val", "valid", "validation"))
 CACHE_RECORDS = 200_000  # a record index of at least this many records is kept on disk
 
 
@@ -164,6 +165,12 @@ def _folder(data_dir: str, split: str) -> Source:
     if not root.is_dir():
         if split != "train":
             raise MissingSplit(f"there is no folder {root}: nothing to read as {split!r}")
+        splits = sorted(d.name for d in top.iterdir() if d.is_dir() and d.name.lower() in SPLITS)
+        if splits:
+            raise DataError(
+                f"{top} has {', '.join(splits)} but no {split!r}: name the folder of the training "
+                "images by data.train, and that of the test images by data.test"
+            )
         root = top
     names = sorted(_image_names(root))
     if not names:

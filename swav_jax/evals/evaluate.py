@@ -7,11 +7,12 @@ from typing import Any
 import jax
 import numpy as np
 from absl import logging
-from jaxtyping import Array, Float, Float32, PyTree
+from jaxtyping import Array, Float, Float32, Int32, PyTree
 from ml_collections import ConfigDict
 
 from swav_jax import sharding
-from swav_jax.checkpoint import load_variables
+from swav_jax.checkpoint import load_metadata, load_variables
+from swav_jax.config import ConfigError, to_dict
 from swav_jax.data.multicrop import eval_batches
 from swav_jax.data.sources import DataError, MissingSplit, Source, open_source
 from swav_jax.evals.features import Apply, extract
@@ -36,14 +37,18 @@ def knn(config: ConfigDict, variables: PyTree, train: Source) -> dict[str, float
     """
     test = held_out(config)
     if test is None or train.labels is None or test.labels is None:
+        if test is not None:
+            logging.info("no k-NN evaluation: the images have no classes")
         return None
-    features = [pooled_features(config, variables, source) for source in (train, test)]
+    test_labels = in_terms_of(train, test)
+    features, test_features = (pooled_features(config, variables, s) for s in (train, test))
+    seen, test_seen = features.any(axis=1), test_features.any(axis=1)  # zeros: unreadable
     settings = config.eval
     accuracies = knn_accuracy(
-        features[0],
-        train.labels,
-        features[1],
-        test.labels,
+        features[seen],
+        train.labels[seen],
+        test_features[test_seen],
+        test_labels[test_seen],
         ks=settings.knn_k,
         temperature=settings.knn_temperature,
     )
@@ -53,6 +58,25 @@ def knn(config: ConfigDict, variables: PyTree, train: Source) -> dict[str, float
         | {f"k{k}_top1": scores["top1"] for k, scores in [*accuracies.items()][1:]}
         | {"train_images": train.size, "test_images": test.size}
     )
+
+
+def in_terms_of(train: Source, test: Source) -> Int32[np.ndarray, "M"]:
+    """The test images' labels, numbered as the training images' are: by the classes' names.
+
+    Raises:
+      DataError: a class that no training image has.
+    """
+    assert test.labels is not None  # the caller has seen to it
+    if test.class_names == train.class_names:
+        return test.labels
+    unknown = sorted(set(test.class_names) - set(train.class_names))
+    if unknown:
+        raise DataError(
+            f"no training image has the test images' class {unknown[0]!r}; the training classes "
+            f"are {', '.join(train.class_names[:10])}{', ...' * (len(train.class_names) > 10)}"
+        )
+    number = {name: i for i, name in enumerate(train.class_names)}
+    return np.array([number[name] for name in test.class_names], np.int32)[test.labels]
 
 
 def held_out(config: ConfigDict) -> Source | None:
@@ -118,18 +142,26 @@ def knn_task(config: ConfigDict, workdir: Path) -> None:
     """Evaluates the newest checkpoint of a workdir by k-NN and adds the result to `results.json`.
 
     Raises:
+      ConfigError: the checkpoint is of another network.
       CheckpointError: there is no intact checkpoint.
       DataError: there are no labelled test images.
     """
-    variables, _ = load_variables(workdir, BACKBONE)
+    run_config = load_metadata(workdir)["config"]
+    if to_dict(config)["model"] != run_config["model"]:
+        raise ConfigError(
+            f"the run in {workdir} has another network (config.model) than --config: use the "
+            "config that it was trained with"
+        )
     data = config.data
     train = open_source(data.name, data.data_dir, data.train, download=data.download)
     with jax.set_mesh(sharding.make_mesh(config.mesh.model)):
+        variables, _ = load_variables(workdir, BACKBONE)
         scores = knn(config, variables, train)
     if scores is None:
         raise DataError(
             "k-NN needs labelled training and test images: name them by data.train and data.test"
         )
-    update_results(workdir, "knn", scores)
+    if jax.process_index() == 0:
+        update_results(workdir, "knn", scores)
     for name, value in scores.items():
         logging.info("knn %s: %.4g", name, value)

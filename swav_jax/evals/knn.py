@@ -11,10 +11,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Float32, Int, Int32
 
 from swav_jax.ops.similarity import similarity, unit
 
+PIECE = 2**26  # numbers of a piece of the training features: 256 MB in float32
 SIMILARITIES = 2**25  # held at once: 128 MB in float32
 NEVER = np.iinfo(np.int32).max
 
@@ -45,10 +46,10 @@ def knn_accuracy(
       for each of `ks`: `top1`, `top5`, and `k`, the neighbours there really were.
     """
     used = tuple(min(k, len(train_features)) for k in ks)
+    nearest, who = neighbours(train_features, test_features, max(used))
     ranks = _ranks(
-        jnp.asarray(train_features, jnp.float32),
-        jnp.asarray(train_labels, jnp.int32),
-        jnp.asarray(test_features, jnp.float32),
+        nearest,
+        jnp.asarray(train_labels, jnp.int32)[who],
         jnp.asarray(test_labels, jnp.int32),
         temperature,
         ks=used,
@@ -64,26 +65,60 @@ def knn_accuracy(
     }
 
 
+def neighbours(
+    train: Float[np.ndarray, "N F"], test: Float[np.ndarray, "M F"], k: int
+) -> tuple[Float32[Array, "M k"], Int32[Array, "M k"]]:
+    """The k most similar training rows of each test row, nearest first: (cosine, number).
+
+    The training rows stay on the host and go over the devices in pieces: ImageNet's are 10 GB.
+    """
+    rows = max(k, PIECE // train.shape[1])
+    queries = unit(jnp.asarray(test, jnp.float32))
+    best = jnp.full((len(test), k), -jnp.inf), jnp.zeros((len(test), k), jnp.int32)
+    for first in range(0, len(train), rows):
+        piece = np.asarray(train[first : first + rows], np.float32)
+        best = _merge(*best, queries, piece, first)
+    return best
+
+
+@jax.jit
+def _merge(
+    nearest: Float32[Array, "M k"],
+    who: Int32[Array, "M k"],
+    test: Float32[Array, "M F"],
+    piece: Float32[Array, "n F"],
+    first: Int32[Array, ""],
+) -> tuple[Float32[Array, "M k"], Int32[Array, "M k"]]:
+    """The nearest of those known and of a piece of the training rows that starts at `first`."""
+    piece = unit(piece)
+    numbers = first + jnp.arange(len(piece), dtype=jnp.int32)
+
+    def merge_one(row: tuple[Array, Array, Array]) -> tuple[Array, Array]:
+        known, known_who, feature = row
+        both = jnp.concatenate([known, similarity(feature, piece)])
+        best, place = lax.top_k(both, len(known))  # of equal ones those that come first
+        return best, jnp.concatenate([known_who, numbers])[place]
+
+    chunk = max(1, SIMILARITIES // len(piece))
+    return lax.map(merge_one, (nearest, who, test), batch_size=min(chunk, len(test)))
+
+
 @partial(jax.jit, static_argnames=("ks", "classes"))
 def _ranks(
-    train: Float[Array, "N F"],
-    train_labels: Int[Array, "N"],
-    test: Float[Array, "M F"],
-    test_labels: Int[Array, "M"],
+    nearest: Float32[Array, "M k"],
+    labels: Int32[Array, "M k"],
+    truth: Int32[Array, "M"],
     temperature: float,
     *,
     ks: tuple[int, ...],
     classes: int,
-) -> Int[Array, "M ks"]:
+) -> Int32[Array, "M ks"]:
     """How many classes come before the true one, `NEVER` if it has no vote."""
-    train = unit(train)
 
-    def ranks_of_one(sample: tuple[Array, Array]) -> Int[Array, "ks"]:
-        feature, truth = sample
-        nearest, who = lax.top_k(similarity(unit(feature), train), max(ks))
+    def ranks_of_one(sample: tuple[Array, Array, Array]) -> Int32[Array, "ks"]:
+        nearest, labels, truth = sample
         # Weights relative to the nearest one's: the same votes, and no temperature overflows.
         weights = jnp.exp((nearest - nearest[0]) / temperature)
-        labels = train_labels[who]
         ranks = []
         for k in ks:
             votes = jnp.zeros(classes, weights.dtype).at[labels[:k]].add(weights[:k])
@@ -92,5 +127,4 @@ def _ranks(
             ranks.append(jnp.where(votes[truth] > 0, jnp.sum(ahead, dtype=jnp.int32), NEVER))
         return jnp.stack(ranks)
 
-    chunk = max(1, SIMILARITIES // len(train))
-    return lax.map(ranks_of_one, (test, test_labels), batch_size=min(chunk, len(test)))
+    return lax.map(ranks_of_one, (nearest, labels, truth), batch_size=min(1024, len(truth)))

@@ -2,7 +2,7 @@
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int, PyTree
 
 
 @jax.named_scope("metrics")
@@ -32,3 +32,10 @@ def embedding_std(embedding: Float[Array, "B D"]) -> Float[Array, ""]:
     The standard deviation over the batch, averaged over dimensions, times sqrt(D).
     """
     return jnp.mean(jnp.std(embedding, axis=0)) * embedding.shape[-1] ** 0.5
+
+
+@jax.named_scope("metrics")
+def first_nonfinite(tree: PyTree) -> Int[Array, ""]:
+    """The place, among the tree's leaves, of the first that holds a NaN or an infinity; or -1."""
+    bad = jnp.stack([~jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree)])
+    return jnp.where(jnp.any(bad), jnp.argmax(bad), -1)

@@ -36,13 +36,14 @@ def test_agrees_with_scikit_learn(temperature):
     assert 20 < ours[20]["top1"] < ours[20]["top5"] < 100
 
 
-def test_chunks_change_nothing(monkeypatch):
+def test_pieces_and_chunks_change_nothing(monkeypatch):
     train, test = clusters(60), clusters(50, seed=1)
     whole = knn_accuracy(*train, *test, ks=(5,))
-    monkeypatch.setattr(knn, "SIMILARITIES", 60 * 8)  # 8 test images at once, 2 left over
-    knn._ranks.clear_cache()
+    monkeypatch.setattr(knn, "PIECE", 12 * 25)  # 25 training images at once, 10 left over
+    monkeypatch.setattr(knn, "SIMILARITIES", 25 * 8)  # 8 test images at once, 2 left over
+    knn._merge.clear_cache()
     assert knn_accuracy(*train, *test, ks=(5,)) == whole
-    knn._ranks.clear_cache()
+    knn._merge.clear_cache()
 
 
 def test_more_neighbours_than_images():

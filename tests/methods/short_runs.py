@@ -9,6 +9,7 @@ from tiny import tiny_config
 from swav_jax import setup, sharding, train
 from swav_jax.models import Encoder, ProjectionHead
 from swav_jax.models.batch_norm import BatchNorm
+from swav_jax.watch import Watch
 
 
 class TinyBackbone(nn.Module):
@@ -67,17 +68,18 @@ class Killed(Exception):
 def resumed_and_whole(config, tmp_path, monkeypatch, *, kill_after, extra=True):
     """Last states of a run that was killed and resumed, and of one that was not."""
     branches = ["step", "params", "batch_stats", "opt_state", *(["extra"] if extra else [])]
-    log = train._log
+    read = Watch.read
 
-    def die(*arguments):
-        log(*arguments)
-        if arguments[-2] == kill_after:  # (..., step, metrics)
+    def die(watch, state):
+        step = watch._unread and watch._unread[0]
+        read(watch, state)
+        if step == kill_after:
             raise Killed
 
     config.checkpoint.every_steps = kill_after
     train.pretrain(config, tmp_path / "whole")
     with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(train, "_log", die)
+        patch.setattr(Watch, "read", die)
         train.pretrain(config, tmp_path / "parts")
     train.pretrain(config, tmp_path / "parts")
     return saved(tmp_path / "parts", branches), saved(tmp_path / "whole", branches)
