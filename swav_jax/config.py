@@ -15,7 +15,7 @@ from swav_jax.files import write_whole
 from swav_jax.methods import METHODS
 from swav_jax.methods.contract import Run
 from swav_jax.models import ARCHS
-from swav_jax.optim import OPTIMIZERS, SCHEDULES
+from swav_jax.optim import OPTIMIZERS, SCHEDULES, published_larc_lr
 
 # What may differ when a run goes on: these decide nothing of what is learnt.
 FREE = (
@@ -229,7 +229,7 @@ def lr_warning(config: ConfigDict) -> list[str]:
     if config.optim.name != "larc" or config.method.name != "swav":
         return []
     batch, lr = config.data.batch_size, config.optim.base_lr
-    usual = 0.6 * (batch / 256) ** 0.75  # through both published points
+    usual = published_larc_lr(batch)
     if usual / 10 <= lr <= usual * 10:
         return []
     return [

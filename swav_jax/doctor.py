@@ -22,6 +22,7 @@ from jaxtyping import Float, PyTree, UInt8
 from ml_collections import ConfigDict
 
 from swav_jax.methods.contract import Run, TrainState
+from swav_jax.optim import published_larc_lr
 
 Line = Mapping[str, float]  # what was logged after a step: `step` and metrics by name
 History = Sequence[Line]
@@ -415,8 +416,8 @@ RULES: tuple[tuple[Rule, ...], ...] = (
 
 
 def _calmer_lr(lr: float, facts: Facts) -> float:
-    """For LARC what the published 0.6 at batch 256 and 4.8 at 4096 suggest; else a quarter."""
-    usual = 0.6 * (facts.run.batch_size / 256) ** 0.75
+    """For LARC what the published rates suggest; else a quarter."""
+    usual = published_larc_lr(facts.run.batch_size)
     return usual if facts.config.optim.name == "larc" and usual < lr / 2 else lr / 4
 
 

@@ -35,6 +35,11 @@ def larc(
     return optax.stateless(lambda grads, params: jax.tree.map(scaled, grads, params))
 
 
+def published_larc_lr(batch_size: int) -> float:
+    """What SwAV's published LARC rates, 0.6 at batch 256 and 4.8 at 4096, give for a batch."""
+    return 0.6 * (batch_size / 256) ** 0.75
+
+
 def sgd(weight_decay: float) -> optax.GradientTransformation:
     """Plain gradients with L2 decay of every tensor, as PyTorch's SGD."""
     return optax.add_decayed_weights(weight_decay)
@@ -55,9 +60,23 @@ def lars(weight_decay: float, trust: float = 0.001) -> optax.GradientTransformat
 OPTIMIZERS = {"larc": larc, "sgd": sgd, "lars": lars}
 
 
-def optimizer(name: str, *, weight_decay: float, momentum: float) -> optax.GradientTransformation:
-    """One of OPTIMIZERS by name, followed by momentum."""
-    return optax.chain(OPTIMIZERS[name](weight_decay), optax.trace(momentum))
+def optimizer(
+    name: str, *, weight_decay: float, momentum: float, without_momentum: Sequence[str] = ()
+) -> optax.GradientTransformation:
+    """One of OPTIMIZERS by name, followed by momentum.
+
+    Args:
+      name: of the optimiser.
+      weight_decay: of all parameters, or of those that the optimiser decays.
+      momentum: share of the last direction that the next one keeps.
+      without_momentum: top-level names of the parameters that have none.
+    """
+    trace = optax.trace(momentum)
+    if without_momentum:
+        trace = optax.masked(
+            trace, lambda params: {key: key not in without_momentum for key in params}
+        )
+    return optax.chain(OPTIMIZERS[name](weight_decay), trace)
 
 
 def freeze(frozen: Mapping[str, Bool[Array, ""] | bool], new: PyTree, old: PyTree) -> PyTree:

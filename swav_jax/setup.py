@@ -69,7 +69,7 @@ def build(
         source=source,
         run=run,
         method=method,
-        optimizer=make_optimizer(config),
+        optimizer=make_optimizer(config, method),
         schedule=optim.schedule(
             config.optim, steps_per_epoch=run.steps_per_epoch, total_steps=run.total_steps
         ),
@@ -96,11 +96,14 @@ def make_method(config: ConfigDict) -> Method:
     return method(make_encoder(config), model.prototypes, model.prototype_heads, **settings)
 
 
-def make_optimizer(config: ConfigDict) -> optax.GradientTransformation:
-    """The optimiser of `config.optim`."""
+def make_optimizer(config: ConfigDict, method: Method) -> optax.GradientTransformation:
+    """The optimiser of `config.optim`, for a method's parameters."""
     settings = config.optim
     return optim.optimizer(
-        settings.name, weight_decay=settings.weight_decay, momentum=settings.momentum
+        settings.name,
+        weight_decay=settings.weight_decay,
+        momentum=settings.momentum,
+        without_momentum=method.without_momentum,
     )
 
 

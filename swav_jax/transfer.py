@@ -34,7 +34,8 @@ def load_backbone(path: str | Path) -> tuple[Backbone, dict[str, Any]]:
       The Flax module and its variables, `{"params": ..., "batch_stats": ...}`.
 
     Raises:
-      CheckpointError: there is no checkpoint, or it is damaged.
+      FileNotFoundError: there is no checkpoint.
+      CheckpointError: it is damaged.
     """
     variables, metadata = load_variables(path, BACKBONE)
     model = metadata["config"]["model"]

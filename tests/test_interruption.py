@@ -1,5 +1,6 @@
 """Whole runs as users start them, killed and interrupted, alone and as several processes."""
 
+import json
 import signal
 import socket
 import time
@@ -42,7 +43,7 @@ def test_killed_at_ten_moments_equals_uninterrupted_to_the_bit(tmp_path):
     assert [line["step"] for line in metrics(parts)] == list(range(60))
 
 
-def two_processes(workdir, *flags, devices):
+def two_processes(workdir, *flags, devices, only_second=()):
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
@@ -69,9 +70,35 @@ def test_sigterm_to_one_of_two_processes_ends_both_and_one_goes_on(tmp_path):
 def test_two_processes_of_four_devices_equal_one_device(tmp_path):
     # Large steps would amplify rounding from one step to the next.
     flags = (*SMALL, "--config.train.steps=10", "--config.optim.base_lr=0.01")
+    flags += ("--config.data.test=test",)
     alone, together = tmp_path / "alone", tmp_path / "together"
     succeed(alone, launch(alone, *flags))
     for process in two_processes(together, *flags, devices=4):
         succeed(together, process)
-    expected, found = ([line["loss"] for line in metrics(run)] for run in (alone, together))
+    expected, found = (
+        [line["loss"] for line in metrics(run) if "loss" in line] for run in (alone, together)
+    )
     np.testing.assert_allclose(found, expected, rtol=1e-5)
+    for run in (alone, together):
+        knn = json.loads((run / "results.json").read_text())["knn"]
+        assert knn["train_images"] == 1500 and knn["top1"] > 50
+
+
+def test_an_error_in_one_process_ends_both_with_its_message(tmp_path):
+    workdir = tmp_path / "run"
+    nowhere = ("--config.data.name=folder", f"--config.data.data_dir={tmp_path / 'nowhere'}")
+    for process in two_processes(workdir, *SMALL, devices=1, only_second=nowhere):
+        succeed(workdir, process, code=1)
+    said = (tmp_path / "run.log").read_text()
+    assert said.count("there is no folder") == 2
+    assert "process 1: error: there is no folder" in said
+
+
+def test_two_runs_do_not_share_a_workdir(tmp_path):
+    workdir = tmp_path / "run"
+    first = launch(workdir, *SMALL, "--config.train.steps=1000")
+    assert wait_until(lambda: lines(workdir) > 0, first)
+    succeed(workdir, launch(workdir, *SMALL, "--config.train.steps=1000"), code=1)
+    assert "another process trains in" in (tmp_path / "run.log").read_text()
+    assert first.poll() is None
+    kill(first)

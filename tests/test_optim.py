@@ -79,3 +79,15 @@ def test_lars_leaves_vectors_alone():
     np.testing.assert_allclose(direction["bias"], 1.0)
     scaled = 0.001 * np.linalg.norm(np.full(4, 3.0)) / np.linalg.norm(np.full(4, 1.3)) * 1.3
     np.testing.assert_allclose(direction["kernel"], scaled, rtol=1e-6)
+
+
+def test_some_parameters_have_no_momentum():
+    tx = optim.optimizer("sgd", weight_decay=0.0, momentum=0.5, without_momentum=("top",))
+    params = {"base": jnp.ones(2), "top": {"kernel": jnp.ones(3)}}
+    state = tx.init(params)
+    for expected in (1.0, 1.5, 1.75):
+        direction, state = tx.update(params, state, params)
+        np.testing.assert_allclose(direction["base"], expected)
+        np.testing.assert_allclose(direction["top"]["kernel"], 1.0)
+    held = optim.freeze({"top": True, "base": True}, state, tx.init(params))
+    jax.tree.map(np.testing.assert_array_equal, held, tx.init(params))

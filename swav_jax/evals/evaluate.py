@@ -85,10 +85,16 @@ def held_out(config: ConfigDict) -> Source | None:
     if not data.test:
         return None
     try:
-        return open_source(data.name, data.data_dir, data.test, download=data.download)
+        return _opened(data.name, data.data_dir, data.test, data.download)
     except MissingSplit as missing:
         logging.info("no k-NN evaluation: %s", missing)
         return None
+
+
+@cache
+def _opened(name: str, data_dir: str, split: str, download: bool) -> Source:
+    """Opened once a process: the labels of a TFDS split take a pass over its records."""
+    return open_source(name, data_dir, split, download=download)
 
 
 def pooled_features(

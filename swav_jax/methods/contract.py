@@ -89,6 +89,8 @@ class Method:
 
     # Epochs between calls of `cluster`; 0 for never.
     cluster_every_epochs: ClassVar[int] = 0
+    # Top-level parameters that the optimiser moves without momentum.
+    without_momentum: ClassVar[tuple[str, ...]] = ()
 
     def check(self, run: Run) -> list[str]:
         """Refuses (ValueError) what cannot work and returns warnings about what rarely does.

@@ -7,16 +7,15 @@ to 256 whitened principal components of unit length, x_n, and k-means solves
   min over C, a of sum_n |x_n - c_a(n)|^2;
 
 an empty cluster gets a place beside the centroid of a large one. The pseudo-labels a(n) say nothing
-about those of the last epoch, so the classifier on the backbone starts anew, with its momentum. The
+about those of the last epoch, so the classifier on the backbone starts anew, without momentum. The
 loss is the cross-entropy of softmax(W max(f, 0) + b) with a(n), over all crops; an epoch draws
 images uniformly over clusters, so that large ones do not take over.
 
 As in the published code, features f are clustered as they are before the last ReLU where the
 backbone gives them so (AlexNet, VGG16), and the classifier sees them after it; the features of a
 ResNet end with a ReLU. It differs from that code in that there is no dropout in AlexNet and VGG16,
-the classifier has the optimiser's momentum (there: none), a small cluster's images are repeated
-equally often (there: drawn with replacement), and a repeated image has the same crop within an
-epoch.
+a small cluster's images are repeated equally often (there: drawn with replacement), and a repeated
+image has the same crop within an epoch.
 
 The features need N F numbers while images are clustered, 10 GB for ImageNet with ResNet-50, spread
 over all devices; only the clusters stay in the training state.
@@ -31,7 +30,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from swav_jax import optim, sharding
+from swav_jax import sharding
 from swav_jax.methods import contract
 from swav_jax.models import Encoder
 from swav_jax.ops import bank, diagnostics
@@ -52,6 +51,7 @@ class DeepCluster(contract.Method):
     kmeans_iterations: int = 20
 
     cluster_every_epochs: ClassVar[int] = 1
+    without_momentum: ClassVar[tuple[str, ...]] = ("classifier",)
 
     def check(self, run: contract.Run) -> list[str]:
         """Refuses more clusters than there are images, and more than one classifier."""
@@ -119,7 +119,7 @@ class DeepCluster(contract.Method):
     def cluster(
         self, state: contract.TrainState, visit: contract.Visit, epoch: int, key: jax.Array
     ) -> tuple[contract.TrainState, contract.Metrics]:
-        """New pseudo-labels, a fresh classifier, and no momentum for it."""
+        """New pseudo-labels and a fresh classifier."""
         start_key, classifier_key = jax.random.split(key)
         classifier = state.params["classifier"]
         rows, width = state.extra["assignments"].shape[1], len(classifier["kernel"])
@@ -137,13 +137,7 @@ class DeepCluster(contract.Method):
         )
         extra = state.extra | {"assignments": found.assignments[None]}
         fresh = state.params | {"classifier": self._fresh(classifier_key, classifier)}
-        nothing = jax.tree.map(jnp.zeros_like, state.opt_state)
-        state = dataclasses.replace(
-            state,
-            params=fresh,
-            opt_state=optim.freeze({"classifier": True}, state.opt_state, nothing),
-            extra=extra,
-        )
+        state = dataclasses.replace(state, params=fresh, extra=extra)
         return state, bank.usage(extra["assignments"], self.prototypes)
 
     def assignments(self, extra: dict[str, Any]) -> Int[Array, "1 N"]:
