@@ -55,6 +55,7 @@ def build(
     if source is None:
         source = open_source(data.name, data.data_dir, data.train, download=data.download)
     run = config_lib.sizes(config, source.size)
+    run = run._replace(data_devices=len(devices) // config.mesh.model)
     method = make_method(config)
     try:
         mesh = sharding.make_mesh(config.mesh.model, devices)

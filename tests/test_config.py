@@ -213,6 +213,7 @@ def test_sizes_follow_from_data_and_config():
         "views": 8,
         "steps_per_epoch": 15,
         "total_steps": 45,
+        "data_devices": 1,
     }
     config.train.steps = 7
     assert sizes(config, 1000).total_steps == 7

@@ -46,6 +46,7 @@ class Run(NamedTuple):
     views: int  # crops of an image
     steps_per_epoch: int
     total_steps: int
+    data_devices: int = 1  # that share a batch's images
 
 
 def check_assignment_crops(crops: Sequence[int], run: Run) -> None:

@@ -60,7 +60,7 @@ class DeepCluster(contract.Method):
                 f"DeepCluster has one classifier: set model.prototype_heads to 1, not {self.heads}."
             )
         contract.check_clusters(self.prototypes, run)
-        bank.check_devices(jax.device_count())
+        bank.check_devices(run.data_devices, run.size)
         return []
 
     def init(

@@ -52,7 +52,7 @@ class DeepClusterV2(contract.Method):
         """Refuses more clusters than there are images to cluster."""
         contract.check_assignment_crops(self.assignment_crops, run)
         contract.check_clusters(self.prototypes, run)
-        bank.check_devices(jax.device_count())
+        bank.check_devices(run.data_devices, run.size)
         return []
 
     def init(

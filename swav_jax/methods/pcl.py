@@ -81,7 +81,7 @@ class PCL(contract.Method):
                 f"model.prototypes to at most {run.size * self.prototypes // most}, better to "
                 f"{max(run.size * self.prototypes // most // 10, 1)}."
             )
-        bank.check_devices(jax.device_count())
+        bank.check_devices(run.data_devices, run.size)
         left = least - min(least, run.batch_size)
         if not 1 <= self.negative_prototypes <= left:
             raise ValueError(

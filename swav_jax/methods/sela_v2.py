@@ -60,7 +60,7 @@ class SeLaV2(contract.Method):
         """Refuses more clusters than there are images to balance over them."""
         contract.check_assignment_crops(self.assignment_crops, run)
         contract.check_clusters(self.prototypes, run)
-        bank.check_devices(jax.device_count())
+        bank.check_devices(run.data_devices, run.size)
         return []
 
     def init(

@@ -19,9 +19,12 @@ from swav_jax.sharding import MEMORY, SAMPLES, WHOLE, on_blocks
 
 Axes = Sequence[str]
 
-# Divisible by every number of devices up to 6 and by 8, 10, 12, 15, 16, 20, 24, 30, 32, 40, 48, 60,
-# 64, 80, 96, 120, 128, 160, 192, 240, 256, so that a bank's shape does not depend on the devices.
+# Rows of a bank come in such multiples, so that its shape does not depend on the devices. The first
+# is divisible by every number of devices up to 6 and by 8, 10, 12, 15, 16, 20, 24, 32, 40, 48, 60,
+# 64, 80, 96, 120, 128, 160, 192, 240, 256; the second also by 512, 1024, 2048 and 4096.
 MULTIPLE = 3840
+LARGE_MULTIPLE = 16 * MULTIPLE
+LARGE = 1_000_000  # images, from which on the second is less than a fifteenth of them
 
 
 def empty(crops: int, clusterings: int, size: int, dim: int, dtype: DTypeLike) -> dict[str, Array]:
@@ -39,22 +42,28 @@ def empty(crops: int, clusterings: int, size: int, dim: int, dtype: DTypeLike) -
 
 
 def padded(size: int) -> int:
-    """The rows N_pad of a bank for `size` images: the next multiple of `MULTIPLE`."""
-    return -(-size // MULTIPLE) * MULTIPLE
+    """The rows N_pad of a bank for `size` images."""
+    multiple = _multiple(size)
+    return -(-size // multiple) * multiple
 
 
-def check_devices(devices: int) -> None:
-    """Refuses a number of devices that a bank cannot be spread over.
+def check_devices(devices: int, size: int) -> None:
+    """Refuses a number of data-parallel devices that a bank of `size` images cannot be spread over.
 
     Raises:
-      ValueError: `devices` does not divide `MULTIPLE`.
+      ValueError: `devices` does not divide the bank's rows evenly whatever their number.
     """
-    if MULTIPLE % devices:
-        fitting = [n for n in range(1, devices) if MULTIPLE % n == 0]
+    multiple = _multiple(size)
+    if multiple % devices:
+        fitting = [n for n in range(1, devices) if multiple % n == 0]
         raise ValueError(
-            f"A memory of the data set cannot be spread over {devices} devices, only over a "
-            f"divisor of {MULTIPLE}: use {fitting[-1]} of them."
+            f"A memory of {size} images cannot be spread over {devices} data-parallel devices, "
+            f"only over a divisor of {multiple}: use {fitting[-1]} of them."
         )
+
+
+def _multiple(size: int) -> int:
+    return LARGE_MULTIPLE if size >= LARGE else MULTIPLE
 
 
 def write(

@@ -109,7 +109,7 @@ def test_prototypes_join_the_loss_after_the_warm_up(config):
             total = float(metrics["info_nce"]) + float(metrics["proto_nce"])
             np.testing.assert_allclose(metrics["loss"], total, rtol=1e-6)
             assert (float(metrics["proto_nce"]) > 0) == (step >= 11)
-        assert step_function._cache_size() == 1  # nothing is compiled anew when clusters change
+        assert take_step._cache_size() == 1  # nothing is compiled anew when clusters change
 
 
 @pytest.mark.slow

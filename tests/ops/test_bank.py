@@ -9,11 +9,12 @@ from swav_jax.ops import bank
 
 
 def test_padding_does_not_depend_on_devices():
-    assert [bank.padded(n) for n in (1, 3840, 3841, 1_281_167)] == [3840, 3840, 7680, 1_282_560]
+    assert [bank.padded(n) for n in (1, 3840, 3841, 1_281_167)] == [3840, 3840, 7680, 1_290_240]
     for devices in (1, 2, 4, 6, 8, 24, 64, 256):
-        bank.check_devices(devices)
+        bank.check_devices(devices, 50_000)
     with pytest.raises(ValueError, match="use 6 of them"):
-        bank.check_devices(7)
+        bank.check_devices(7, 50_000)
+    bank.check_devices(4096, 1_281_167)
 
 
 @pytest.mark.parametrize("shape", [None, (8, 1), (4, 2)])
