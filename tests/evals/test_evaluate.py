@@ -54,7 +54,7 @@ def test_an_unreadable_image_has_no_vote(tmp_path):
     config = tiny_swav()
     config.data.name, config.data.data_dir, config.data.test = "folder", str(tmp_path), "test"
     config.data.max_bad_fraction = 0.1
-    config.train.steps = 1
+    config.train.steps = 2
     train.pretrain(config, tmp_path / "run")
     found = json.loads((tmp_path / "run" / "results.json").read_text())["knn"]
     assert found["k"] == 20 and np.isfinite(found["top1"])

@@ -109,9 +109,10 @@ def test_eight_devices_equal_one(config):
 
 
 @pytest.mark.slow
-def test_resume_equals_a_run_in_one_go(config, tmp_path, monkeypatch):
+@pytest.mark.parametrize("kill_after", [11, 15])  # where an epoch ends, and within one
+def test_resume_equals_a_run_in_one_go(config, tmp_path, monkeypatch, kill_after):
     config.train.epochs = 2
-    resumed, whole = resumed_and_whole(config, tmp_path, monkeypatch, kill_after=15)
+    resumed, whole = resumed_and_whole(config, tmp_path, monkeypatch, kill_after=kill_after)
     assert resumed.keys() == whole.keys()
     for name in whole:
         np.testing.assert_array_equal(resumed[name], whole[name], err_msg=name)
