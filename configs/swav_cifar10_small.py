@@ -5,7 +5,8 @@
   python main.py --config=configs/swav_cifar10_small.py --workdir=runs/cifar10_small \
     --config.data.data_dir=/my/images
 
-Expected: TODO
+Expected: k-NN 48.6 % (random network 28.1 %, pixels themselves 39.3 %); after every fourth epoch
+39.5, 42.6, 44.4, 46.5, 48.7, 49.9, 48.6. 58 minutes on 2 cores with AVX2, 94 images a second.
 """
 
 from ml_collections import ConfigDict

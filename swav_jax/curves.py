@@ -6,6 +6,8 @@ from pathlib import Path
 
 from absl import logging
 
+from swav_jax.logbook import read_results
+
 PANELS = ("loss", "knn_top1", "code_entropy", "prototypes_used", "embedding_std", "lr")
 
 
@@ -17,6 +19,9 @@ def draw_curves(workdir: Path) -> None:
     from matplotlib.figure import Figure
 
     lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    at_random = read_results(workdir).get("knn", {}).get("random_init_top1")
+    if at_random is not None:
+        lines.insert(0, {"epoch": 0, "knn_top1": at_random})
     curves = {
         name: [(line["epoch"], line[name]) for line in lines if name in line] for name in PANELS
     }

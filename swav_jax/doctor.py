@@ -139,6 +139,7 @@ class Doctor:
             f" The first tensor to be so in that step: {culprit}."
             f" By now: {named or 'none, all of the state is finite'}."
             f" The last good checkpoint: {'none' if good is None else folder / str(good)}."
+            f"{_wild(self._facts)}"
         )
         finding = _finding(NOT_FINITE, evidence, self._facts)
         self._tell(step, finding)
@@ -244,12 +245,17 @@ def identical_images(history: History, facts: Facts) -> str | None:
 
 def wild_learning_rate(history: History, facts: Facts) -> str | None:
     """The learning rate lets the weights settle."""
+    symptom, cause = no_features(history, facts) or _loss_rises(history, facts), _wild(facts)
+    return symptom + cause if symptom and cause else None
+
+
+def _wild(facts: Facts) -> str:
+    """What is wrong with the learning rate, if it is."""
     lr, name = facts.config.optim.base_lr, facts.config.optim.name
-    symptom = no_features(history, facts) or _loss_rises(history, facts)
     limit = WILD_LR.get(name, math.inf)
-    if not symptom or lr < limit:
-        return None
-    return f"{symptom} optim.base_lr is {lr:g}; with {name}, nothing settles from {limit:g} on."
+    if lr < limit:
+        return ""
+    return f" optim.base_lr is {lr:g}; with {name}, nothing settles from {limit:g} on."
 
 
 def more_prototypes_than_images(history: History, facts: Facts) -> str | None:

@@ -14,12 +14,17 @@ import numpy as np
 from swav_jax.checkpoint import load_variables
 
 ROOT = Path(__file__).parent.parent
-# The quickstart with a network that compiles in seconds.
+# The quickstart with less to compile: a smaller network, smaller crops, no blur and no jitter.
 SMALL = (
     "--config=configs/quickstart.py",
     "--config.data.batch_size=64",
-    "--config.model.arch=resnet10_tiny",
+    "--config.data.crops=((2, 16, 0.8, 1.0), (2, 8, 0.6, 1.0))",
     "--config.data.test=",
+    "--config.augment.jitter=0.0",
+    "--config.augment.blur=0.0",
+    "--config.model.arch=resnet10_tiny",
+    "--config.model.head_hidden=16",
+    "--config.model.dim=8",
     "--config.method.queue_length=128",
     "--config.method.queue_start_epoch=0",
     "--config.train.log_every_steps=1",
@@ -60,7 +65,7 @@ def kill(process):
     process.wait()
 
 
-def wait_until(condition, process, timeout=120):
+def wait_until(condition, process, timeout=300):
     """Whether the condition came true before the process ended."""
     end = time.monotonic() + timeout
     while time.monotonic() < end and process.poll() is None:

@@ -36,5 +36,6 @@ def digits(method: str) -> ConfigDict:
     config.optim.warmup_epochs = 1.0
     config.train.epochs = 12
     config.train.log_every_steps = 23
+    config.eval.knn_every_epochs = 3
     config.checkpoint.every_epochs = 4
     return config

@@ -28,6 +28,7 @@ def config(short_run):  # noqa: F811 fixture
     config.method.momentum = 0.9
     config.method.kmeans_restarts = 2
     config.method.warmup_epochs = 1
+    config.train.epochs = 3
     return config
 
 
