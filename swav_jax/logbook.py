@@ -93,7 +93,8 @@ class Logbook:
         self._events.flush()
         text = "  ".join(f"{name} {value:.4g}" for name, value in metrics.items())
         if self._bar.disable:
-            logging.info("step %d/%d  epoch %.2f  %s", step + 1, self._bar.total, epoch, text)
+            done = min(step + 1, self._bar.total)  # evaluations come behind the last step
+            logging.info("step %d/%d  epoch %.2f  %s", done, self._bar.total, epoch, text)
         elif "loss" in metrics:
             rate = metrics.get("images_per_second", 0.0)
             self._bar.set_postfix_str(f"loss {metrics['loss']:.3f}, {rate:.0f} img/s")
