@@ -4,12 +4,14 @@ import math
 import os
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.experimental import topologies
+from jax.experimental.compilation_cache import compilation_cache
 from jax.sharding import NamedSharding
 from ml_collections import ConfigDict
 
@@ -67,7 +69,21 @@ def compile_step(config: ConfigDict, devices: Sequence[Any], images: int) -> Any
     with jax.set_mesh(run.mesh):
         state = train.state_shapes(run)
         step = train.step_function(run, jax.tree.map(lambda leaf: leaf.sharding, state))
-        return step.lower(state, _batch(run)).compile()
+        with _without_cache():
+            return step.lower(state, _batch(run)).compile()
+
+
+@contextmanager
+def _without_cache() -> Iterator[None]:
+    """What was compiled for devices that are not here cannot be read back from the cache."""
+    used = jax.config.read("jax_enable_compilation_cache")
+    jax.config.update("jax_enable_compilation_cache", False)
+    compilation_cache.reset_cache()  # which remembers whether it is in use
+    try:
+        yield
+    finally:
+        jax.config.update("jax_enable_compilation_cache", used)
+        compilation_cache.reset_cache()
 
 
 def _nothing(images: int) -> Source:

@@ -74,7 +74,7 @@ PUBLISHED = {
     **{f"swav_imagenet_{n}ep": SWAV | {"train.epochs": n} for n in (100, 200, 400, 800)},
     **{f"swav_imagenet_{n}ep_bs256": SMALL_BATCH | {"train.epochs": n} for n in (200, 400)},
     "swav_imagenet_400ep_2x224": SWAV | {"data.crops": ((2, 224, 0.08, 1.0),), "train.epochs": 400},
-    "swav_imagenet_rn50w2_400ep": WIDE | {"model.arch": "resnet50w2"},
+    "swav_imagenet_rn50w2_400ep": WIDE | {"model.arch": "resnet50w2", "model.bn_groups": 16},
     "swav_imagenet_rn50w4_400ep": WIDE
     | {
         "model.arch": "resnet50w4",

@@ -61,4 +61,4 @@ def test_four_shards_hold_a_quarter_of_many_prototypes():
     config.mesh.model = 4
     shared = plan.compile_step(config, jax.devices()[:4], images=1500)
     for name in ("argument_bytes", "temp_bytes"):
-        assert plan.memory(shared)[name] < 0.3 * plan.memory(alone)[name], name
+        assert plan.memory(shared)[name] < 0.35 * plan.memory(alone)[name], name
