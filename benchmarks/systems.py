@@ -19,6 +19,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from absl import logging
 from ml_collections import ConfigDict
 from sklearn.metrics import adjusted_mutual_info_score, normalized_mutual_info_score
 
@@ -115,6 +116,7 @@ def configuration(name: str, flags: argparse.Namespace) -> ConfigDict:
 
 def measure(config: ConfigDict, workdir: Path) -> None:
     """Trains, and notes quality, speed and memory in `results.json`."""
+    logging.set_verbosity(logging.INFO)
     start()
     train.pretrain(config, workdir)
     source = open_source(config.data.name, config.data.data_dir, config.data.train)

@@ -1,7 +1,8 @@
 """SeLa-v2 on scikit-learn's bundled handwritten digits, minutes on a laptop's CPU.
 
-Data as in `quickstart.py`, with milder crops and a smaller network. An epoch must be long enough to
-learn its clusters before they are made anew: hence batches of 32, and 30 clusters for each head.
+Data as in `quickstart.py`, with smaller crops, no jitter and a smaller network. An epoch must be
+long enough to learn its clusters before they are made anew: hence batches of 32, and 30 clusters a
+head.
 
   python main.py --config=configs/quickstart_sela_v2.py --workdir=runs/quickstart_sela_v2
 
@@ -12,34 +13,20 @@ training is not known. About 3 minutes on 2 busy cores.
 
 from ml_collections import ConfigDict
 
-from swav_jax.config import defaults
+from configs.shared.digits import digits
 
 
 def get_config() -> ConfigDict:
-    config = defaults("sela_v2")
-    config.data.name = "digits"
-    config.data.test = "test"
-    config.data.batch_size = 32
+    config = digits("sela_v2")
     config.data.crops = ((2, 32, 0.6, 1.0), (2, 16, 0.3, 0.6))
-    config.data.eval_resize = config.data.eval_crop = 0
-    config.augment.flip = 0.0
-    config.augment.jitter = 0.0
-    config.augment.grey = 0.0
-    config.augment.blur = 0.0
+    config.augment.jitter = config.augment.blur = 0.0
     config.model.arch = "resnet10_tiny"
-    config.model.stem = "cifar"
-    config.model.dtype = "float32"
     config.model.head_hidden = 128
     config.model.dim = 32
-    config.model.prototypes = 30
     config.model.prototype_heads = 3
-    config.optim.name = "sgd"
     config.optim.base_lr = 0.1
     config.optim.final_lr = 0.0001
     config.optim.start_lr = 0.01
     config.optim.weight_decay = 1e-4
-    config.optim.warmup_epochs = 1.0
     config.train.epochs = 14
-    config.train.log_every_steps = 46
-    config.checkpoint.every_epochs = 5
     return config

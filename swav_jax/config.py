@@ -284,15 +284,11 @@ def to_dict(config: ConfigDict) -> dict[str, Any]:
 def claim_workdir(config: ConfigDict, workdir: Path) -> None:
     """Writes `config.json` into a new workdir, or sees that the run in it has the same settings.
 
-    For one process of a run. A workdir where nothing was trained yet is taken over.
+    For one process, that is alone in the workdir. One where nothing was trained yet is taken over.
 
     Raises:
       ConfigError: another run lives there; nothing is changed.
     """
-    if "://" in str(workdir) or ":/" in str(workdir):
-        raise ConfigError(
-            f"--workdir={workdir} is no path: mount the bucket, and name the folder all hosts see"
-        )
     path = workdir / "config.json"
     trained = any((workdir / "checkpoints").glob("[0-9]*")) or (workdir / "metrics.jsonl").exists()
     if trained and not path.exists():

@@ -15,11 +15,17 @@ def write_whole(path: Path, text: str) -> None:
 
 @contextmanager
 def alone_in(folder: Path) -> Iterator[None]:
-    """Keeps other processes that ask for the same out of a folder; a kill lets go of it.
+    """Makes a folder and keeps other processes that ask for the same out; a kill lets go of it.
 
     Raises:
+      NotADirectoryError: the folder is a bucket's address.
       BlockingIOError: another process is in there.
     """
+    if ":/" in str(folder):  # what is left of gs:// in a path
+        raise NotADirectoryError(
+            f"--workdir={folder} is no folder: mount the bucket, and name the folder all hosts see"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -3,8 +3,8 @@
 import dataclasses
 import sys
 import time
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -44,11 +44,9 @@ def pretrain(config: ConfigDict, workdir: Path) -> None:
       ConfigError: settings that cannot work, or a workdir that belongs to another run.
     """
     setup, first_host = build(config), jax.process_index() == 0
-    if first_host:
-        config_lib.claim_workdir(config, workdir)
     with (
         jax.set_mesh(setup.mesh),
-        alone_in(workdir) if first_host else nullcontext(),
+        claimed(config, workdir) if first_host else nullcontext(),
         Checkpoints(
             workdir / "checkpoints",
             keep_last=config.checkpoint.keep_last,
@@ -68,6 +66,14 @@ def pretrain(config: ConfigDict, workdir: Path) -> None:
     if int(state.step) < setup.run.total_steps:
         logging.info("interrupted after step %d: the same command goes on", int(state.step))
         sys.exit(INTERRUPTED)
+
+
+@contextmanager
+def claimed(config: ConfigDict, workdir: Path) -> Iterator[None]:
+    """Makes the workdir this run's, and keeps other processes out of it."""
+    with alone_in(workdir):
+        config_lib.claim_workdir(config, workdir)
+        yield
 
 
 def run_steps(

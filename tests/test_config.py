@@ -247,8 +247,3 @@ def test_a_workdir_where_nothing_was_trained_is_taken_over(tmp_path):
     claim_workdir(config, tmp_path)
     assert json.loads((tmp_path / "config.json").read_text())["optim"]["base_lr"] == 1.0
     assert not (tmp_path / "results.json").exists()
-
-
-def test_a_bucket_is_no_path(tmp_path):
-    with pytest.raises(ConfigError, match="mount the bucket"):
-        claim_workdir(defaults(), Path("gs://bucket/run"))

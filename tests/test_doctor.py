@@ -169,6 +169,7 @@ def test_evidence_has_numbers_and_steps_and_remedies_have_keys_and_values():
 def test_suggested_flags_give_configurations_that_pass_the_checks(name):
     run, metrics = AILING[name]
     for finding in examine(history(**metrics), run):
+        assert finding.remedies
         for remedy in finding.remedies:
             if not remedy.startswith("`--config."):
                 continue

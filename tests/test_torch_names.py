@@ -63,4 +63,5 @@ def test_every_variable_of_an_encoder_survives_the_way_there_and_back():
         lambda: encoder.init(jax.random.key(0), [jnp.zeros((1, 1, 32, 32, 3))], train=False)
     )()
     back = from_torch(to_torch(variables))
+    assert jax.tree.structure(back) == jax.tree.structure(variables)
     jax.tree.map(np.testing.assert_array_equal, back, variables)

@@ -74,6 +74,12 @@ def test_eight_devices_equal_one(model):
     np.testing.assert_allclose(losses(config, 8, 10), alone, rtol=1e-5)
 
 
+def test_eight_devices_equal_one_at_the_full_rate_but_for_rounding(x64):
+    config = tiny_swav()
+    config.model.dtype = "float64"
+    np.testing.assert_allclose(losses(config, 8, 10), losses(config, 1, 10), rtol=1e-9)
+
+
 def test_checkpoint_moves_to_another_number_of_devices(tmp_path):
     config = tiny_swav()
     leaves = {}

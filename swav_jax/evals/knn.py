@@ -74,10 +74,11 @@ def neighbours(
     """
     rows = max(k, PIECE // train.shape[1])
     queries = unit(jnp.asarray(test, jnp.float32))
-    best = jnp.full((len(test), k), -jnp.inf), jnp.zeros((len(test), k), jnp.int32)
+    shape = len(test), k
+    best = jnp.full(shape, -jnp.inf, jnp.float32), jnp.zeros(shape, jnp.int32)
     for first in range(0, len(train), rows):
         piece = np.asarray(train[first : first + rows], np.float32)
-        best = _merge(*best, queries, piece, first)
+        best = _merge(*best, queries, piece, jnp.int32(first))
     return best
 
 

@@ -138,6 +138,14 @@ def test_folders_without_images_are_refused(tmp_path):
         open_source("folder", str(tmp_path), "train")
 
 
+def test_a_folder_of_test_images_alone_is_not_taken_for_training(tmp_path):
+    for split in ("Train", "test"):
+        (tmp_path / split).mkdir()
+        Image.new("RGB", (4, 4)).save(tmp_path / split / "0.png")
+    with pytest.raises(DataError, match=r"has Train, test but no 'train'.*data\.train"):
+        open_source("folder", str(tmp_path), "train")
+
+
 def test_unknown_sources_are_refused(tmp_path):
     with pytest.raises(DataError, match="digits, folder or tfds:"):
         open_source("digitz", "", "train")

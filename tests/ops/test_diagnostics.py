@@ -19,3 +19,12 @@ def test_embedding_std_is_one_for_an_even_spread_and_zero_for_a_point():
     spread = unit(jnp.asarray(np.random.default_rng(0).normal(size=(5000, 16)), jnp.float32))
     assert float(diagnostics.embedding_std(spread)) == pytest.approx(1, abs=0.01)
     assert float(diagnostics.embedding_std(jnp.ones((5, 16)) / 4)) == 0
+
+
+def test_first_nonfinite_is_the_first_leafs_place():
+    tree = [jnp.ones(2), {"a": jnp.ones((2, 2)), "b": jnp.ones(())}]
+    assert int(diagnostics.first_nonfinite(tree)) == -1
+    tree[1]["b"] = jnp.asarray(jnp.nan)
+    assert int(diagnostics.first_nonfinite(tree)) == 2
+    tree[1]["a"] = jnp.asarray([[1.0, jnp.inf], [0.0, 0.0]])
+    assert int(diagnostics.first_nonfinite(tree)) == 1
