@@ -3,7 +3,7 @@
     python -m benchmarks.systems [--workdir runs/systems] [--epochs 20] [--only swav,simclr]
                                  [--data_dir ../shared/data/cifar10_small]
 
-Each system trains in a process of its own, by the loop that users run; an interrupted one goes on,
+Crops are smaller than in `configs/swav_cifar10_small.py`, for speed. Each system trains in a process of its own, by the loop that users run; an interrupted one goes on,
 and one that is done is only read. Clusters are the method's own; those of methods that make none
 come from k-means on their features. Prints the table; the last line is JSON.
 """
@@ -109,6 +109,8 @@ def configuration(name: str, flags: argparse.Namespace) -> ConfigDict:
     method, settings = SYSTEMS[name]
     config = cifar10_small(method)
     config.data.data_dir = flags.data_dir
+    config.data.crops = ((2, 20, 0.3, 1.0), (2, 12, 0.15, 0.5))
+    config.data.eval_resize = config.data.eval_crop = 28  # objects about as large as in the crops
     config.train.epochs = flags.epochs
     config.update_from_flattened_dict(settings)
     return config

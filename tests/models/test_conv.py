@@ -12,8 +12,10 @@ def _arrays(size, channels, side):
     return x, rng.normal(size=(size, size, channels, 5)) * 0.1
 
 
-@pytest.mark.parametrize(("size", "stride", "side"), [(1, 1, 5), (1, 2, 7), (1, 2, 6)])
-def test_1x1_has_the_values_and_gradients_of_xlas_convolution(size, stride, side, x64):
+@pytest.mark.parametrize(
+    ("size", "stride", "side"), [(1, 1, 5), (1, 2, 7), (1, 2, 6), (3, 1, 2), (3, 2, 4), (7, 1, 3)]
+)
+def test_products_have_the_values_and_gradients_of_xlas_convolution(size, stride, side, x64):
     arrays = _arrays(size, 16, side)
 
     def value_and_gradients(convolution):
@@ -27,7 +29,8 @@ def test_1x1_has_the_values_and_gradients_of_xlas_convolution(size, stride, side
 
 
 @pytest.mark.parametrize(
-    ("size", "stride", "side"), [(1, 2, 6), (3, 1, 5), (3, 2, 6), (3, 2, 7), (7, 2, 9)]
+    ("size", "stride", "side"),
+    [(1, 2, 6), (3, 1, 1), (3, 2, 3), (3, 1, 5), (3, 2, 6), (3, 2, 7), (7, 2, 9)],
 )
 def test_is_the_padded_cross_correlation(size, stride, side, x64):
     x, kernel = _arrays(size, 3, side)
