@@ -3,9 +3,11 @@
     python -m benchmarks.systems [--workdir runs/systems] [--epochs 20] [--only swav,simclr]
                                  [--data_dir ../shared/data/cifar10_small]
 
-Crops are smaller than in `configs/swav_cifar10_small.py`, for speed. Each system trains in a process of its own, by the loop that users run; an interrupted one goes on,
-and one that is done is only read. Clusters are the method's own; those of methods that make none
-come from k-means on their features. Prints the table; the last line is JSON.
+Crops are smaller than in `configs/swav_cifar10_small.py`, for speed. Each system trains in a
+process of its own, by the loop that users run; an interrupted one goes on, and one that is done is
+only read: so two of these with `--only`, each on a core of its own, take half the time. Clusters
+are the method's own; those of methods that make none come from k-means on their features. Prints
+the table; the last line is JSON.
 """
 
 import argparse
