@@ -1,13 +1,8 @@
 """Checkpoints: the whole training state, written in the background and proved intact when read.
 
-A checkpoint is a folder `<directory>/<step>` that holds Orbax's files and one of ours, `seal`,
-written last: the caller's metadata, a digest of every leaf and a digest of every file. Both are
-needed. The files' digests say whether the folder is byte for byte what was written: Orbax loads
-most flipped bits without a word, and some, in an index that went stale, change nothing that it
-reads. They are compared before any decoder sees the files, so that damage is told apart from every
-other trouble. The leaves' digests go from device to device: they show that the arrays which the
-next training step gets are those that `save` got, whatever devices either lay on, and they let a
-part of a checkpoint be read and checked without the rest.
+A checkpoint is a folder `<directory>/<step>` that holds Orbax's files and one of ours, written
+last: the seal (see `seal`). `restore` compares the files with it before Orbax sees them, so that
+damage is told apart from all other trouble, and the leaves where the next training step gets them.
 
 A save goes to `<step>.partial` and gets its name when it is sealed, so what a kill or a full disk
 leaves behind is never taken for a checkpoint. With several processes every method is collective,
@@ -15,7 +10,6 @@ process 0 alone seals and names, and the directory must be one that all of them 
 """
 
 import errno
-import hashlib
 import json
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
@@ -31,12 +25,20 @@ import numpy as np
 from absl import logging
 from flax.traverse_util import flatten_dict, unflatten_dict
 from jax.experimental import multihost_utils
-from jaxtyping import Array, PyTree, UInt32
+from jaxtyping import Array, PyTree
 from orbax.checkpoint import v1 as ocp
 
 from swav_jax import sharding
+from swav_jax.seal import (
+    SEAL,
+    CheckpointError,
+    leaf_digest,
+    read_seal,
+    write_seal,
+    wrong_files,
+    wrong_leaves,
+)
 
-SEAL = "seal"
 DAMAGED = "damaged"
 
 # Orbax logs dozens of lines a save, and a failure once for each of its threads with every stack.
@@ -44,10 +46,6 @@ DAMAGED = "damaged"
 logging.get_absl_logger().addFilter(
     lambda record: "/orbax/" not in record.pathname or logging.get_verbosity() >= logging.DEBUG
 )
-
-
-class CheckpointError(RuntimeError):
-    """A checkpoint could not be written, or none that is intact could be found."""
 
 
 class Checkpoints:
@@ -180,12 +178,12 @@ class Checkpoints:
         while (step := _agree(-1 if self.latest_step is None else self.latest_step)) >= 0:
             folder = self.directory / str(step)
             # Process 0 reads every file once; the others take its word.
-            damage = _damage(folder) if jax.process_index() == 0 else ""
+            damage = wrong_files(folder) if jax.process_index() == 0 else ""
             if not _agree(bool(damage)):
-                seal = _read_seal(folder)
+                seal = read_seal(folder)
                 _check_match(folder, seal["leaves"], wanted)
                 loaded = _load(folder, wanted)
-                damage = _wrong_leaves(loaded, seal["leaves"])
+                damage = wrong_leaves(loaded, seal["leaves"])
                 if not damage:
                     logging.info("Restored the checkpoint of step %d from %s.", step, folder)
                     leaves = [loaded[name] for name in wanted]
@@ -206,8 +204,7 @@ class Checkpoints:
     def _commit(self, step: int, contents: dict[str, Any]) -> None:
         """Seals and names what Orbax has written, then drops what need not be kept."""
         partial = self._partial(step)
-        body = json.dumps(contents | {"files": _file_digests(partial)}, indent=1).encode()
-        (partial / SEAL).write_bytes(_digest_line(body) + b"\n" + body)
+        write_seal(partial, contents)
         partial.rename(self.directory / str(step))
         logging.info("Saved the checkpoint of step %d in %s.", step, self.directory)
         for old in sorted(_steps(self.directory))[: -self._keep_last]:
@@ -270,7 +267,7 @@ def load_variables(
       CheckpointError: what was to be read is damaged.
     """
     folder = _find(path)
-    seal = _read_seal(folder)
+    seal = read_seal(folder)
     wanted: dict[str, jax.ShapeDtypeStruct] = {}
     for subtree in subtrees:
         found = {
@@ -283,40 +280,14 @@ def load_variables(
             raise KeyError(f"{folder} has no {subtree!r}; it has {', '.join(branches)}")
         wanted |= found
     loaded = _load(folder, wanted)
-    if damage := _wrong_leaves(loaded, seal["leaves"]):
+    if damage := wrong_leaves(loaded, seal["leaves"]):
         raise CheckpointError(f"{folder} is damaged: {damage}; name an earlier one")
     return unflatten_dict(loaded, sep="/"), seal["metadata"]
 
 
 def load_metadata(path: str | Path) -> dict[str, Any]:
     """What was passed to `save` with the checkpoint at `path` (see `load_variables`)."""
-    return _read_seal(_find(path))["metadata"]
-
-
-@jax.jit
-def leaf_digest(leaf: Array) -> UInt32[Array, ""]:
-    """A checksum of an array's bits and their places, the same however it is laid over devices.
-
-    The sum modulo 2^32 of mix(word ^ mix(position)). The mix is a bijection, so one wrong word
-    always shows; several show but for one case in 2^32. A sum has no order: every device adds up
-    the shard it holds.
-    """
-    if leaf.dtype == jnp.bool_:
-        leaf = leaf.astype(jnp.uint8)
-    word = {1: jnp.uint8, 2: jnp.uint16}.get(leaf.dtype.itemsize, jnp.uint32)
-    words = jax.lax.bitcast_convert_type(leaf, word).astype(jnp.uint32)
-    position = jnp.zeros(words.shape, jnp.uint32)
-    for axis, size in enumerate(words.shape):
-        index = jax.lax.broadcasted_iota(jnp.uint32, words.shape, axis)
-        position = position * np.uint32(size) + index
-    return jnp.sum(_mix(words ^ _mix(position)), dtype=jnp.uint32)
-
-
-def _mix(word: Array) -> Array:
-    """MurmurHash3's 32-bit finaliser: a bijection that spreads every bit over the word."""
-    word = (word ^ (word >> 16)) * np.uint32(0x85EBCA6B)
-    word = (word ^ (word >> 13)) * np.uint32(0xC2B2AE35)
-    return word ^ (word >> 16)
+    return read_seal(_find(path))["metadata"]
 
 
 def _named(tree: PyTree) -> dict[str, Any]:
@@ -369,51 +340,6 @@ def _check_match(folder: Path, saved: dict[str, Any], wanted: dict[str, Any]) ->
             f"{folder} is of another model, optimiser or method: {len(names)} leaves differ "
             f"({differences}). Use the config of the run that saved it, or another workdir."
         )
-
-
-def _wrong_leaves(loaded: dict[str, Array], saved: dict[str, Any]) -> str:
-    """Names the leaves whose digest is not the saved one; empty if there are none."""
-    digests = jax.device_get({name: leaf_digest(leaf) for name, leaf in loaded.items()})
-    wrong = [name for name, digest in digests.items() if int(digest) != saved[name]["digest"]]
-    return f"{len(wrong)} leaves have other bits, {wrong[0]} first" if wrong else ""
-
-
-def _damage(folder: Path) -> str:
-    """What is wrong with the files of a checkpoint; empty if they are what was sealed."""
-    try:
-        sealed, found = _read_seal(folder)["files"], _file_digests(folder)
-    except (CheckpointError, OSError) as error:
-        return str(error)
-    wrong = [name for name, digest in sealed.items() if found.get(name) != digest]
-    what = "are missing or changed"
-    return f"{len(wrong)} of {len(sealed)} files {what}, {wrong[0]} first" if wrong else ""
-
-
-def _read_seal(folder: Path) -> dict[str, Any]:
-    """The seal's contents, in its second line and after; the first is their digest."""
-    try:
-        digest, _, body = (folder / SEAL).read_bytes().partition(b"\n")
-    except OSError as error:
-        raise CheckpointError(f"{folder} has no readable seal: {error}") from error
-    if digest != _digest_line(body):
-        raise CheckpointError(f"{folder / SEAL} is not what was written")
-    return json.loads(body)
-
-
-def _digest_line(body: bytes) -> bytes:
-    return hashlib.blake2b(body).hexdigest().encode()
-
-
-def _file_digests(folder: Path) -> dict[str, str]:
-    """BLAKE2b of every file below the folder but the seal, by relative path."""
-    digests = {}
-    for file in sorted(folder.rglob("*")):
-        if file.is_file() and file != folder / SEAL:
-            with file.open("rb") as stream:
-                digests[str(file.relative_to(folder))] = hashlib.file_digest(
-                    stream, "blake2b"
-                ).hexdigest()
-    return digests
 
 
 def _steps(directory: Path) -> list[int]:
