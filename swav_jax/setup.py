@@ -20,6 +20,7 @@ from swav_jax.methods import METHODS
 from swav_jax.methods.contract import Method, Run
 from swav_jax.models import Encoder, ProjectionHead, backbone
 from swav_jax.ops.precision import at_least_float32
+from swav_jax.startup import keep_memory
 
 
 @dataclass(frozen=True, eq=False)  # hashed by identity: a static argument of jitted functions
@@ -33,7 +34,7 @@ class Setup:
     method: Method
     optimizer: optax.GradientTransformation
     schedule: optim.Schedule
-    augment: Callable[..., Any]  # (crops, index, epoch) to float crops
+    augment: Callable[..., Any]  # (crops, sample, epoch) to float crops
 
 
 def build(
@@ -50,6 +51,8 @@ def build(
       ConfigError: the first setting that cannot work, with a remedy.
     """
     devices = jax.devices() if devices is None else devices
+    if devices[0].platform == "cpu":
+        keep_memory()
     config_lib.check(config, len(devices))
     data = config.data
     if source is None:
@@ -109,5 +112,5 @@ def make_optimizer(config: ConfigDict, method: Method) -> optax.GradientTransfor
 
 
 def make_augment(config: ConfigDict) -> Callable[..., Any]:
-    """The device augmentation of `config.augment`, as a function of (crops, index, epoch)."""
+    """The device augmentation of `config.augment`, as a function of (crops, sample, epoch)."""
     return partial(augment, seed=config.seed, settings=Augment(**config.augment.to_dict()))
