@@ -104,7 +104,8 @@ def _batch(run: setup.Setup) -> dict[str, Any]:
     crops = [
         array((rows, count, size, size, 3), jnp.uint8) for count, size, *_ in run.config.data.crops
     ]
-    return {"crops": crops, "index": array((rows,), jnp.int32)}
+    numbers = array((rows,), jnp.int32)
+    return {"crops": crops, "index": numbers, "sample": numbers}
 
 
 def memory(compiled: Any) -> dict[str, int]:

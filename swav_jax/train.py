@@ -294,11 +294,11 @@ def train_step(
 
     Args:
       state: where training stands.
-      batch: `crops`, uint8 [B, n, S, S, 3] for each kind of crop, and `index`, int32 [B].
+      batch: `crops`, uint8 [B, n, S, S, 3] for each kind of crop, `index` and `sample`, int32 [B].
       method: the hyper-parameters and functions of the method.
       optimizer: from gradients to a direction, see `optim.optimizer`.
       schedule: from the step to the learning rate.
-      augment: from (crops, index, epoch) to float crops.
+      augment: from (crops, sample, epoch) to float crops.
       steps_per_epoch: length of an epoch.
       seed: of the step's own randomness.
       parts: the batch is worked through in so many parts, to save memory.
@@ -308,7 +308,7 @@ def train_step(
         epoch=state.step // steps_per_epoch,
         key=jax.random.fold_in(jax.random.key(seed), state.step),
     )
-    crops = augment(batch["crops"], batch["index"], epoch=clock.epoch)
+    crops = augment(batch["crops"], batch["sample"], epoch=clock.epoch)
     params, extra = method.before_step(state.params, state.extra)
     state = dataclasses.replace(state, params=params, extra=extra)
 

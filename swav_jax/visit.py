@@ -63,7 +63,7 @@ def visit_all(setup: Setup, epoch: int, fold: Fold, carry: PyTree, view: str) ->
 def _fold_crops(
     carry: PyTree, batch: dict[str, Any], epoch: Int[Array, ""], fold: Fold, setup: Setup
 ) -> PyTree:
-    crops = setup.augment(batch["crops"], batch["index"], epoch=epoch)
+    crops = setup.augment(batch["crops"], batch["sample"], epoch=epoch)
     return fold(carry, {"crops": crops, "index": batch["index"]})
 
 

@@ -165,9 +165,9 @@ def test_swav_trajectory(name, x64):
     ours = to_torch({"params": state.params, "batch_stats": state.batch_stats})
     drawn = {n: W.weight(seed, n, x.shape).astype(np.float64) for n, x in ours.items()}
     state = state.replace(**from_torch(drawn))
-    losses, lrs = [], []
+    numbers, losses, lrs = np.arange(batch, dtype=np.int32), [], []
     for t in range(total):
-        state, metrics = step(state, {"crops": crops(t), "index": np.arange(batch, dtype=np.int32)})
+        state, metrics = step(state, {"crops": crops(t), "index": numbers, "sample": numbers})
         losses.append(float(metrics["loss"]))
         lrs.append(float(metrics["lr"]))
     np.testing.assert_allclose(lrs, g["lr"], rtol=1e-6)

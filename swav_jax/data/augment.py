@@ -61,7 +61,7 @@ class Draw(NamedTuple):
 
 def augment(
     crops: Sequence[UInt8[Array, "B n S S 3"]],
-    index: Int[Array, "B"],
+    sample: Int[Array, "B"],
     *,
     seed: int,
     epoch: int | Int[Array, ""],
@@ -69,13 +69,12 @@ def augment(
 ) -> tuple[Float[Array, "B n S S 3"], ...]:
     """Augments every crop by itself.
 
-    What happens to a crop depends on the seed, the epoch, the image's index in the data set and the
-    crop's number among all crops of the image, and on nothing else: neither on its place in the
-    batch nor on the devices.
+    What happens to a crop depends on the seed, the epoch, the sample and the crop's number among
+    all crops of the image, and on nothing else: neither its place in the batch nor the devices.
 
     Args:
       crops: one array for each size of crops.
-      index: the images' places in the data set.
+      sample: a number for each image and each time that the epoch draws it, see `train_batches`.
       seed: of the run.
       epoch: may be traced.
       settings: what may happen.
@@ -84,7 +83,7 @@ def augment(
       The crops, normalised float32.
     """
     epoch_key = random.fold_in(random.key(seed), epoch)
-    image_keys = jax.vmap(random.fold_in, (None, 0))(epoch_key, index)
+    image_keys = jax.vmap(random.fold_in, (None, 0))(epoch_key, sample)
     number = jnp.arange(sum(images.shape[1] for images in crops))
     keys = jax.vmap(jax.vmap(random.fold_in, (None, 0)), (0, None))(image_keys, number)
     drawn = jax.vmap(jax.vmap(partial(draw, settings=settings)))(keys)

@@ -55,9 +55,16 @@ def host_rows(batch_size: int, host: int, hosts: int) -> slice:
 
 
 def batch_indices(
-    order: OrderFn, size: int, batch_size: int, host: int = 0, hosts: int = 1
-) -> Callable[[int], tuple[int, Int64[np.ndarray, " b"]]]:
-    """The function from a global step to this host's `(epoch, int64 [b] image indices)`.
+    order: OrderFn,
+    size: int,
+    batch_size: int,
+    host: int = 0,
+    hosts: int = 1,
+    repeats: bool = False,
+) -> Callable[[int], tuple[int, Int64[np.ndarray, " b"], Int64[np.ndarray, " b"]]]:
+    """The function from a global step to this host's `(epoch, images, draws)` of a batch.
+
+    Images are numbers int64 [b]; draws count how often each came before in its epoch.
 
     Args:
         order: `epoch -> int [at least steps_per_epoch * batch_size]`, the images of an epoch in
@@ -66,20 +73,33 @@ def batch_indices(
         batch_size: B, rows of a global batch.
         host: this host's number.
         hosts: how many hosts share a batch.
+        repeats: whether an order may name an image more than once.
     """
     per_epoch = steps_per_epoch(size, batch_size)
     rows = host_rows(batch_size, host, hosts)
-    kept: tuple[int, np.ndarray] = (-1, np.empty(0, np.int64))
+    kept: tuple[int, np.ndarray, np.ndarray | None] = (-1, np.empty(0, np.int64), None)
 
-    def indices(step: int) -> tuple[int, Int64[np.ndarray, " b"]]:
+    def indices(step: int) -> tuple[int, Int64[np.ndarray, " b"], Int64[np.ndarray, " b"]]:
         nonlocal kept
         epoch, step_in_epoch = divmod(int(step), per_epoch)
         if kept[0] != epoch:
-            kept = (epoch, _checked(order(epoch), per_epoch * batch_size, size))
-        batch = kept[1][step_in_epoch * batch_size : (step_in_epoch + 1) * batch_size]
-        return epoch, batch[rows].astype(np.int64)
+            images = _checked(order(epoch), per_epoch * batch_size, size)
+            kept = (epoch, images, earlier(images) if repeats else None)
+        first = step_in_epoch * batch_size
+        here = slice(first + rows.start, first + rows.stop)
+        images = kept[1][here].astype(np.int64)
+        return epoch, images, np.zeros_like(images) if kept[2] is None else kept[2][here]
 
     return indices
+
+
+def earlier(order: np.ndarray) -> Int64[np.ndarray, " n"]:
+    """How often the image at each place of an order stands at an earlier one."""
+    by_image = np.argsort(order, kind="stable")
+    _, starts, counts = np.unique(order[by_image], return_index=True, return_counts=True)
+    found = np.empty(len(order), np.int64)
+    found[by_image] = np.arange(len(order)) - np.repeat(starts, counts)
+    return found
 
 
 def _checked(order: np.ndarray, least: int, size: int) -> np.ndarray:

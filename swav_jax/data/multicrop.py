@@ -141,13 +141,15 @@ def train_batches(
         host: this host's number.
         hosts: how many hosts share a batch.
         order: `epoch -> int [at least (N // B) * B]` image numbers, instead of a permutation drawn
-            from `seed`. An image may occur several times, and gets the same crops each time.
+            from `seed`. An image may occur several times, and gets other crops each time.
         max_bad_fraction: of N; more unreadable images on one host than this stop the iterator.
         threads: that decode and crop; 0 takes one for each core.
 
     Returns:
-        An iterator of `{"crops": tuple of uint8 [b, count, S, S, 3], "index": int32 [b]}` with
-        b = B / hosts; `index` is that of the image shown, a replacement's too.
+        An iterator of `{"crops": tuple of uint8 [b, count, S, S, 3], "index": int32 [b], "sample":
+        int32 [b]}` with b = B / hosts. `index` is that of the image shown, a replacement's too.
+        `sample` is index + N times the earlier draws of the image in this epoch, modulo 2^32: what
+        the random numbers of a row are made from.
 
     Raises:
         ValueError: the sizes do not fit (see `index.py`).
@@ -157,30 +159,34 @@ def train_batches(
     def permutation(epoch: int) -> np.ndarray:
         return index.epoch_order(seed, epoch, source.size)
 
-    indices = index.batch_indices(order or permutation, source.size, batch_size, host, hosts)
+    indices = index.batch_indices(
+        order or permutation, source.size, batch_size, host, hosts, repeats=order is not None
+    )
 
     def seeds_and_indices(step: np.int64) -> np.ndarray:
-        epoch, images = indices(int(step))
-        return np.stack([np.full_like(images, (seed << 32) + epoch), images], axis=-1)
+        epoch, images, draws = indices(int(step))
+        return np.stack([np.full_like(images, (seed << 32) + epoch), images, draws], axis=-1)
 
     def rows(step: tf.Tensor) -> tf.data.Dataset:
         columns = tf.numpy_function(seeds_and_indices, [step], tf.int64)
-        return tf.data.Dataset.from_tensor_slices(tf.ensure_shape(columns, [None, 2]))
+        return tf.data.Dataset.from_tensor_slices(tf.ensure_shape(columns, [None, 3]))
 
-    def sample(seed_and_index: tf.Tensor) -> dict[str, Any]:
-        wanted = seed_and_index[1]
+    def sample(row: tf.Tensor) -> dict[str, Any]:
+        epoch_seed, wanted, draw = tf.unstack(row)
         begin = tf.timestamp()
         with tf.control_dependencies([begin]):
             image, shown, tried = _read_or_replace(source, wanted)
         with tf.control_dependencies([image]):
             decoded = tf.timestamp()
         with tf.control_dependencies([decoded]):
-            views = multi_crop(image, crops, tf.stack([seed_and_index[0], shown]))
+            number = shown + source.size * draw
+            views = multi_crop(image, crops, tf.stack([epoch_seed, number]))
         with tf.control_dependencies(views):
             end = tf.timestamp()
         return {
             "crops": views,
             "index": tf.cast(shown, tf.int32),
+            "sample": tf.cast(number, tf.int32),
             "wanted": wanted,
             "tried": tried,
             "seconds": tf.stack([decoded - begin, end - decoded]),

@@ -13,9 +13,8 @@ images uniformly over clusters, so that large ones do not take over.
 
 As in the published code, features f are clustered as they are before the last ReLU where the
 backbone gives them so (AlexNet, VGG16), and the classifier sees them after it; the features of a
-ResNet end with a ReLU. It differs from that code in that there is no dropout in AlexNet and VGG16,
-a small cluster's images are repeated equally often (there: drawn with replacement), and a repeated
-image has the same crop within an epoch.
+ResNet end with a ReLU. It differs from that code in that there is no dropout in AlexNet and VGG16
+and a small cluster's images are repeated equally often (there: drawn with replacement).
 
 The features need N F numbers while images are clustered, 10 GB for ImageNet with ResNet-50, spread
 over all devices; only the clusters stay in the training state.

@@ -22,15 +22,23 @@ def test_hosts_share_every_global_batch_in_order():
     whole = index.batch_indices(_order, 23, 6)
     parts = [index.batch_indices(_order, 23, 6, host, 3) for host in range(3)]
     for step in (0, 1, 2, 3, 4, 11, 2):
-        epoch, images = whole(step)
+        epoch, images, draws = whole(step)
         assert epoch == step // 3  # 23 // 6 = 3 steps an epoch
         np.testing.assert_array_equal(images, np.concatenate([part(step)[1] for part in parts]))
         np.testing.assert_array_equal(images, _order(epoch)[step % 3 * 6 :][:6])
+        assert not draws.any()
 
 
 def test_an_order_may_be_given():
     indices = index.batch_indices(lambda epoch: np.full(6, epoch), 7, 3)
     assert [indices(step)[1].tolist() for step in (1, 2)] == [[0, 0, 0], [1, 1, 1]]
+
+
+def test_repeated_draws_are_counted():
+    assert index.earlier(np.array([5, 2, 5, 5, 0, 2])).tolist() == [0, 0, 1, 2, 0, 1]
+    order = np.array([4, 1, 4, 4, 1, 0])
+    indices = index.batch_indices(lambda _: order, 7, 2, host=1, hosts=2, repeats=True)
+    assert [int(indices(step)[2][0]) for step in (0, 1, 2)] == [0, 2, 0]
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,7 @@ def _assert_same(some, others):
 
 def test_batches_are_sample_major_uint8(photos):
     batch = next(train_batches(photos, CROPS, 4, seed=0))
-    assert set(batch) == {"crops", "index"}
+    assert set(batch) == {"crops", "index", "sample"}
     assert [x.shape for x in batch["crops"]] == [(4, 2, 24, 24, 3), (4, 3, 16, 16, 3)]
     assert all(x.dtype == np.uint8 for x in batch["crops"]) and batch["index"].dtype == np.int32
     for views in batch["crops"]:
@@ -89,6 +89,16 @@ def test_an_epoch_has_crops_of_its_own(photos):
     np.testing.assert_array_equal(first["index"], second["index"])
     for row in range(23):
         assert not np.array_equal(first["crops"][0][row], second["crops"][0][row])
+
+
+def test_an_image_that_is_drawn_again_has_other_crops(photos):
+    twice = np.repeat(np.arange(12), 2)[:23]
+    batch = next(train_batches(photos, CROPS, 23, seed=1, order=lambda _: twice))
+    np.testing.assert_array_equal(batch["index"], twice)
+    np.testing.assert_array_equal(batch["sample"], twice + 23 * (np.arange(23) % 2))
+    assert not np.array_equal(batch["crops"][0][0], batch["crops"][0][1])
+    plain = next(train_batches(photos, CROPS, 23, seed=1, order=lambda _: np.arange(23)))
+    np.testing.assert_array_equal(batch["crops"][0][2], plain["crops"][0][1])
 
 
 def test_crops_are_those_of_pillow(photos):
