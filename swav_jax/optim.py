@@ -46,7 +46,11 @@ def sgd(weight_decay: float) -> optax.GradientTransformation:
 
 
 def lars(weight_decay: float, trust: float = 0.001) -> optax.GradientTransformation:
-    """LARS as SimCLR uses it: vectors (biases, batch norm) get neither decay nor ratio."""
+    """LARS as SimCLR uses it: vectors (biases, batch norm) get neither decay nor ratio.
+
+    SimCLR's code multiplies by the learning rate before the momentum, here it comes after: that
+    differs only while the rate changes.
+    """
 
     def matrices(params: PyTree) -> PyTree:
         return jax.tree.map(lambda p: p.ndim > 1, params)

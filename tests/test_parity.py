@@ -13,11 +13,11 @@ from golden_files import GOLDEN_DIR, W, golden, golden_names
 
 from swav_jax import optim
 from swav_jax.data import augment, multicrop, sources
+from swav_jax.methods.contract import Clock
+from swav_jax.methods.pcl import PCL
 from swav_jax.methods.swav import SwAV
 from swav_jax.models import Encoder, ProjectionHead, backbone, key_encoder
-from swav_jax.ops import queue
 from swav_jax.ops.concentration import concentration
-from swav_jax.ops.contrastive import info_nce, proto_nce
 from swav_jax.ops.kmeans import kmeans
 from swav_jax.ops.similarity import unit
 from swav_jax.ops.sinkhorn import sinkhorn
@@ -304,11 +304,12 @@ def test_pcl_concentration(clustering):
     np.testing.assert_allclose(phi, expected, rtol=1e-4)
 
 
-def test_pcl_step():
+def test_pcl_step(monkeypatch):
     g = golden("pcl.npz")
     seed, index = g["seed"], g["index"]
     batch, (width, length) = len(index), g["queue_after"].shape
     inputs = g["key_weight_after"].shape[1]
+    levels = range(sum(key.startswith("centroids") for key in g))
 
     def parameters(encoder):
         return {
@@ -320,27 +321,37 @@ def test_pcl_step():
         x = jnp.asarray(W.images(seed, name, (batch, inputs)))
         return unit(x @ parameters["kernel"] + parameters["bias"][None])
 
-    query_encoder = parameters("q")
-    slow = key_encoder.moving_average(parameters("k"), query_encoder, 0.99)
-    np.testing.assert_allclose(slow["kernel"].T, g["key_weight_after"], rtol=1e-6, atol=1e-7)
-    queries, keys = embed(query_encoder, "imq")[:, None], embed(slow, "imk")
+    def first_left(key, positives, clusters, count):
+        return jnp.asarray(np.setdiff1d(np.arange(clusters), positives)[:count])
 
+    monkeypatch.setattr("swav_jax.methods.pcl.sample_negatives", first_left)
+    method = PCL(
+        None,
+        prototypes=1,
+        heads=1,
+        temperature=0.2,
+        momentum=0.99,
+        negative_prototypes=int(g["negatives_per_clustering"]),
+        granularity=tuple(len(g[f"centroids{i}"]) for i in levels),
+    )
     columns = W.images(seed, "queue", (width, length))
     # The reference overwrites its columns from the first one on; our oldest rows are the last.
-    remembered = jnp.asarray(np.roll(columns / np.linalg.norm(columns, axis=0), -batch, axis=1).T)
-    instances = info_nce(queries, keys, remembered, temperature=0.2)
-    np.testing.assert_allclose(instances.loss, g["info_nce"], atol=1e-5)
-    after = queue.push(remembered, keys)
-    np.testing.assert_allclose(after.T, g["queue_after"], rtol=1e-5, atol=1e-6)
+    columns = np.roll(columns / np.linalg.norm(columns, axis=0), -batch, axis=1)
+    extra = {
+        "key_encoder": parameters("k"),
+        "keys": jnp.asarray(columns.T),
+        "assignments": jnp.asarray(np.stack([g[f"im2cluster{i}"] for i in levels]), jnp.int32),
+        "centroids": [jnp.asarray(g[f"centroids{i}"]) for i in levels],
+        "densities": [jnp.asarray(g[f"density{i}"]) for i in levels],
+    }
+    params, extra = method.before_step(parameters("q"), extra)
+    slow = extra["key_encoder"]
+    np.testing.assert_allclose(slow["kernel"].T, g["key_weight_after"], rtol=1e-6, atol=1e-7)
 
-    losses = []
-    for i in range(sum(key.startswith("centroids") for key in g)):
-        positives = g[f"im2cluster{i}"][index]
-        others = np.setdiff1d(np.arange(len(g[f"centroids{i}"])), positives)
-        negatives = others[: g["negatives_per_clustering"]]
-        prototypes, densities = jnp.asarray(g[f"centroids{i}"]), jnp.asarray(g[f"density{i}"])
-        loss, _ = proto_nce(
-            queries, prototypes, densities, jnp.asarray(positives), jnp.asarray(negatives)
-        )
-        losses.append(loss)
-    np.testing.assert_allclose(np.mean(losses), g["proto_nce"], atol=1e-5)
+    views = key_encoder.Views(embed(params, "imq")[:, None], embed(slow, "imk"))
+    clock = Clock(jnp.int32(0), jnp.int32(0), jax.random.key(0))
+    loss, (extra, metrics) = method.loss(params, extra, views, jnp.asarray(index), clock)
+    np.testing.assert_allclose(metrics["info_nce"], g["info_nce"], atol=1e-5)
+    np.testing.assert_allclose(metrics["proto_nce"], g["proto_nce"], atol=1e-5)
+    np.testing.assert_allclose(loss, g["info_nce"] + g["proto_nce"], atol=2e-5)
+    np.testing.assert_allclose(extra["keys"].T, g["queue_after"], rtol=1e-5, atol=1e-6)

@@ -18,6 +18,8 @@ from swav_jax.models import Encoder
 Crops = Sequence[Float[Array, "B n S S 3"]]
 Metrics = dict[str, Float[Array, ""]]
 
+IMAGES_PER_CLUSTER = 10  # on average; of fewer, centroids are noise
+
 
 @flax.struct.dataclass
 class TrainState:
@@ -58,8 +60,8 @@ def check_assignment_crops(crops: Sequence[int], run: Run) -> None:
         )
 
 
-def check_clusters(clusters: int, run: Run) -> None:
-    """Refuses (ValueError) more clusters than an epoch draws images."""
+def check_clusters(clusters: int, run: Run) -> list[str]:
+    """Refuses (ValueError) more clusters than an epoch draws images, and warns of small ones."""
     images = run.steps_per_epoch * run.batch_size
     if clusters > images:
         raise ValueError(
@@ -67,6 +69,13 @@ def check_clusters(clusters: int, run: Run) -> None:
             f"many clusters cannot be made of them. Something like {max(images // 20, 2)} is a "
             "start."
         )
+    if images < IMAGES_PER_CLUSTER * clusters:
+        return [
+            f"model.prototypes {clusters} make clusters of {images / clusters:.1f} images; with "
+            f"fewer than {IMAGES_PER_CLUSTER} they say little. Something like "
+            f"{max(images // 20, 2)} is a start."
+        ]
+    return []
 
 
 # visit(fold, carry, view): carry = fold(carry, batch) over the whole training set, jitted; `view`

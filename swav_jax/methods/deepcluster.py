@@ -58,9 +58,8 @@ class DeepCluster(contract.Method):
             raise ValueError(
                 f"DeepCluster has one classifier: set model.prototype_heads to 1, not {self.heads}."
             )
-        contract.check_clusters(self.prototypes, run)
         bank.check_devices(run.data_devices, run.size)
-        return []
+        return contract.check_clusters(self.prototypes, run)
 
     def init(
         self, key: jax.Array, crops: contract.Crops, size: int

@@ -71,6 +71,11 @@ class PCL(contract.Method):
                 f"{run.total_steps / run.steps_per_epoch:g} epochs of the training: there would "
                 "never be a cluster. A tenth of the training is usual."
             )
+        if self.heads != 1:
+            raise ValueError(
+                f"PCL has one set of prototypes a level: set model.prototype_heads to 1, not "
+                f"{self.heads}, and method.granularity to the levels."
+            )
         if not self.granularity:
             raise ValueError("method.granularity is empty: PCL needs a level of clusters.")
         least, most = min(self._levels), max(self._levels)
@@ -89,10 +94,11 @@ class PCL(contract.Method):
                 f"{left} prototypes that are left of {least} when a batch of {run.batch_size} "
                 "images has its own. Lower it, lower data.batch_size or raise model.prototypes."
             )
-        if run.size < 10 * most:
+        if run.size < contract.IMAGES_PER_CLUSTER * most:
             warnings.append(
-                f"The finest level has {run.size / most:.1f} images a cluster; with fewer than 10 "
-                "the centroids say little. Lower model.prototypes or method.granularity."
+                f"The finest level has {run.size / most:.1f} images a cluster; with fewer than "
+                f"{contract.IMAGES_PER_CLUSTER} the centroids say little. Lower model.prototypes "
+                "or method.granularity."
             )
         return warnings
 

@@ -59,9 +59,8 @@ class SeLaV2(contract.Method):
     def check(self, run: contract.Run) -> list[str]:
         """Refuses more clusters than there are images to balance over them."""
         contract.check_assignment_crops(self.assignment_crops, run)
-        contract.check_clusters(self.prototypes, run)
         bank.check_devices(run.data_devices, run.size)
-        return []
+        return contract.check_clusters(self.prototypes, run)
 
     def init(
         self, key: jax.Array, crops: contract.Crops, size: int

@@ -8,6 +8,9 @@ from sklearn.metrics import normalized_mutual_info_score
 def nmi(a: Int[np.ndarray, "N"], b: Int[np.ndarray, "N"]) -> float:
     """Normalised mutual information I(A; B) / ((H(A) + H(B)) / 2): 0 for independent, 1 for equal.
 
+    The mean of the entropies is the arithmetic one, scikit-learn's default; the figures of the
+    DeepCluster paper are over the geometric one, sqrt(H(A) H(B)), and never smaller than these.
+
     It is taken over the images that both partitions assign (not -1); NaN if there are none.
     """
     both = (a >= 0) & (b >= 0)

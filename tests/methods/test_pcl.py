@@ -49,6 +49,11 @@ def test_impossible_settings_are_refused(settings, prototypes, message):
         PCL(encoder(), prototypes, 1, **(POSSIBLE | settings)).check(RUN)
 
 
+def test_several_heads_are_refused():
+    with pytest.raises(ValueError, match=r"set model\.prototype_heads to 1, not 3"):
+        PCL(encoder(), 160, 3, **POSSIBLE).check(RUN)
+
+
 def test_small_clusters_are_warned_of():
     method = PCL(encoder(), 160, 1, **POSSIBLE)
     (warning,) = method.check(RUN)
