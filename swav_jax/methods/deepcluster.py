@@ -16,8 +16,8 @@ backbone gives them so (AlexNet, VGG16), and the classifier sees them after it; 
 ResNet end with a ReLU. It differs from that code in that there is no dropout in AlexNet and VGG16
 and a small cluster's images are repeated equally often (there: drawn with replacement).
 
-The features need N F numbers while images are clustered, 10 GB for ImageNet with ResNet-50, spread
-over all devices; only the clusters stay in the training state.
+The features need N F numbers until they are reduced, 10 GB for ImageNet with ResNet-50 and 21 GB
+with AlexNet or VGG16, spread over all devices; only the clusters stay in the training state.
 """
 
 import dataclasses
@@ -122,10 +122,11 @@ class DeepCluster(contract.Method):
         classifier = state.params["classifier"]
         rows, width = state.extra["assignments"].shape[1], len(classifier["kernel"])
         dtype = at_least_float32(self.encoder.head.dtype)
-        features = sharding.zeros((1, rows, width), dtype, sharding.MEMORY)
+        features = sharding.zeros((rows, width), dtype, sharding.SAMPLES)
         state, features = visit(self._collect, (state, features), "center")
-        seen = bank.written(features[0])
-        x = unit(pca_whiten(features[0], min(self.components, width), valid=seen))
+        seen = bank.written(features)
+        x = unit(pca_whiten(features, min(self.components, width), valid=seen))
+        del features  # they are what needs most memory
         found = kmeans(
             x,
             random_rows(start_key, x, self.prototypes, valid=seen),
@@ -156,7 +157,7 @@ class DeepCluster(contract.Method):
         state, features = carry
         variables = {"params": state.params, "batch_stats": state.batch_stats}
         found: Any = self.encoder.apply(variables, batch["crops"][0][:, 0], method="features")
-        return state, bank.write(features, batch["index"], found[:, None])
+        return state, bank.write(features[None], batch["index"], found[:, None])[0]
 
     def _fresh(self, key: jax.Array, classifier: dict[str, Array]) -> dict[str, Array]:
         """Weights from N(0, 0.01^2), biases zero, in the shapes of `classifier`."""

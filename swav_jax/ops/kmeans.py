@@ -18,6 +18,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Key
 
+from swav_jax.ops.chunks import even_chunk
 from swav_jax.ops.similarity import similarity, unit
 from swav_jax.sharding import SAMPLES, WHOLE, on_blocks
 
@@ -82,7 +83,7 @@ def kmeans(
         moves next to the centroid of a large cluster, and while any cluster is empty at the end,
         there are up to `iterations` more updates.
       valid: the rows that count; all by default. The others must be finite.
-      chunk: rows scored at a time on a device; by default `CHUNK_SCORES` / K.
+      chunk: rows scored at a time on a device, at most; by default `CHUNK_SCORES` / K.
 
     Raises:
       ValueError: there are fewer valid rows than clusters.
@@ -165,7 +166,9 @@ def _lloyd(
 ) -> KMeans:
     """One start's iterations, on one device's n of the N rows."""
     clusters, width = init.shape
-    by_chunks = partial(lax.map, batch_size=chunk)
+    # Rows that are left over from whole chunks would make `lax.map` copy all of them.
+    even = even_chunk(len(x), chunk)
+    by_chunks = partial(lax.map, batch_size=even if 2 * even > chunk else chunk)
     squares = lax.psum(jnp.sum(x**2, where=valid[:, None]), axes)
     rms = jnp.sqrt(squares / (width * lax.psum(jnp.sum(valid, dtype=x.dtype), axes)))
 

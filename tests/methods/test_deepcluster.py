@@ -44,7 +44,7 @@ def test_clusters_are_a_minimum_of_kmeans_on_whitened_features():
 
     def visit(fold, carry, view):
         assert view == "center"
-        return carry[0], carry[1].at[0, :100].set(features)
+        return carry[0], carry[1].at[:100].set(features)
 
     state, metrics = METHOD.cluster(state_of(100), visit, 3, jax.random.key(1))
     clusters = np.asarray(state.extra["assignments"][0])

@@ -5,6 +5,7 @@ import pytest
 from jax.sharding import NamedSharding
 from sklearn.decomposition import PCA
 
+from swav_jax.ops import whitening
 from swav_jax.ops.whitening import pca_whiten
 from swav_jax.sharding import SAMPLES, make_mesh
 
@@ -33,6 +34,14 @@ def test_float32_is_close_on_eight_devices():
         ours = pca_whiten(jax.device_put(x, NamedSharding(mesh, SAMPLES)), 7)
     assert ours.sharding.spec[0] == "data"
     assert_equal_up_to_sign(ours, PCA(7, whiten=True).fit_transform(np.float64(x)), 2e-4)
+
+
+def test_chunks_make_no_difference(x64, monkeypatch):
+    x = np.float64(features(rows=210))
+    monkeypatch.setattr(whitening, "CHUNK", 84)  # 7 rows
+    ours = pca_whiten(jnp.asarray(x), 7, valid=jnp.arange(210) < 200)
+    expected = PCA(7, whiten=True).fit(x[:200]).transform(x)
+    assert_equal_up_to_sign(ours, expected, 1e-9)
 
 
 def test_rows_that_are_not_valid_do_not_shape_the_components():
