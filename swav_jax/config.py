@@ -16,6 +16,7 @@ from swav_jax.methods import METHODS
 from swav_jax.methods.contract import Run
 from swav_jax.models import ARCHS
 from swav_jax.optim import OPTIMIZERS, SCHEDULES, published_larc_lr
+from swav_jax.sharding import BANK_MEMORIES
 
 # What may differ when a run goes on: these decide nothing of what is learnt.
 FREE = (
@@ -110,6 +111,7 @@ def defaults(method: str = "swav") -> ConfigDict:
     config.mesh = ConfigDict()
     config.mesh.model = 1  # devices that share the prototypes
     config.mesh.spread_parameters_above = 0  # elements; 0 for none but the prototypes
+    config.mesh.bank_memory = "device"  # or host: where DeepCluster-v2's and SeLa-v2's bank lies
 
     return config.lock()
 
@@ -157,6 +159,7 @@ def _problems(config: ConfigDict, devices: int) -> Iterator[str]:
         ("model.dtype", config.model.dtype, ("bfloat16", "float32", "float64")),
         ("optim.name", config.optim.name, tuple(OPTIMIZERS)),
         ("optim.schedule", config.optim.schedule, tuple(SCHEDULES)),
+        ("mesh.bank_memory", config.mesh.bank_memory, tuple(BANK_MEMORIES)),
     ):
         if value not in choices:
             yield f"unknown {path} {value!r}; known are {', '.join(choices)}"

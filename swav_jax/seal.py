@@ -18,6 +18,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, UInt32
 
+from swav_jax import sharding
+
 SEAL = "seal"
 
 
@@ -33,6 +35,7 @@ def leaf_digest(leaf: Array) -> UInt32[Array, ""]:
     always shows; several show but for one case in 2^32. A sum has no order: every device adds up
     the shard it holds.
     """
+    leaf = sharding.on_devices(leaf)
     if leaf.dtype == jnp.bool_:
         leaf = leaf.astype(jnp.uint8)
     word = {1: jnp.uint8, 2: jnp.uint16}.get(leaf.dtype.itemsize, jnp.uint32)

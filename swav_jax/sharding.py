@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental.compute_on import compute_on
 from jax.sharding import AxisType, Mesh, NamedSharding, Sharding, SingleDeviceSharding
 from jax.sharding import PartitionSpec as P
 from jax.typing import DTypeLike
@@ -19,6 +20,9 @@ SAMPLES = P("data")  # [B, ...]
 SCORES = P("data", "model")  # [B, K]
 MEMORY = P(None, "data")  # [A, N, ...], rows of all images
 WHOLE = P()
+
+# Where a bank may lie, as `mesh.bank_memory` says it, and JAX's name of that memory.
+BANK_MEMORIES = {"device": None, "host": "pinned_host"}
 
 # The first pattern found in a leaf's path decides; every other leaf is whole on every device.
 RULES: tuple[tuple[str, P], ...] = (
@@ -47,13 +51,16 @@ def make_mesh(model: int = 1, devices: Sequence[Any] | None = None) -> Mesh:
     return mesh
 
 
-def state_shardings(mesh: Mesh, shapes: PyTree, large: int = 0) -> PyTree:
+def state_shardings(
+    mesh: Mesh, shapes: PyTree, large: int = 0, bank_memory: str = "device"
+) -> PyTree:
     """The sharding of each leaf of a train state.
 
     Args:
       mesh: from `make_mesh`.
       shapes: the state's arrays or their shapes.
       large: parameters of at least that many elements are spread over `model`; 0 for none.
+      bank_memory: "host" for a bank in the memory of the devices' hosts.
     """
 
     def place(path: tuple, leaf: Any) -> NamedSharding:
@@ -61,7 +68,8 @@ def state_shardings(mesh: Mesh, shapes: PyTree, large: int = 0) -> PyTree:
         spec = next((spec for pattern, spec in RULES if re.search(pattern, name)), P())
         if not spec and large and leaf.size >= large:
             spec = P(*(None,) * (leaf.ndim - 1), "model")
-        return NamedSharding(mesh, _fitting(spec, leaf.shape, mesh))
+        memory = BANK_MEMORIES[bank_memory] if name == "extra/bank" else None
+        return NamedSharding(mesh, _fitting(spec, leaf.shape, mesh), memory_kind=memory)
 
     return jax.tree_util.tree_map_with_path(place, shapes)
 
@@ -99,6 +107,23 @@ def gather(x: PyTree) -> PyTree:
     if jax.sharding.get_abstract_mesh().empty:
         return x
     return jax.tree.map(lambda a: jax.lax.with_sharding_constraint(a, WHOLE), x)
+
+
+def on_devices(x: jax.Array) -> jax.Array:
+    """Inside `jax.jit`: an array in the devices' memory, whichever it comes from."""
+    return jax.device_put(x, jax.memory.Space.Device)
+
+
+def where_it_lies(function: Callable[..., Any], x: jax.Array, *others: jax.Array) -> Any:
+    """Inside `jax.jit`: `function(x, *others)`, by the host if x is in its memory.
+
+    Then the others travel and x does not.
+    """
+    if jax.typeof(x).memory_space != jax.memory.Space.Host:
+        return function(x, *others)
+    others = jax.device_put(others, jax.memory.Space.Host)
+    with compute_on("device_host"):
+        return function(x, *others)
 
 
 def zeros(shape: tuple[int, ...], dtype: DTypeLike, spec: P) -> jax.Array:

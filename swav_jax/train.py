@@ -161,8 +161,10 @@ def start(setup: Setup) -> tuple[TrainState, Callable[..., Any]]:
 def state_shapes(setup: Setup) -> TrainState:
     """Shape, dtype and sharding of every leaf of the state; nothing is computed."""
     shapes = jax.eval_shape(partial(_fresh_state, setup))
-    large = setup.config.mesh.spread_parameters_above
-    places = sharding.state_shardings(setup.mesh, shapes, large)
+    mesh = setup.config.mesh
+    places = sharding.state_shardings(
+        setup.mesh, shapes, mesh.spread_parameters_above, mesh.bank_memory
+    )
     return jax.tree.map(
         lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place),
         shapes,

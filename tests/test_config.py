@@ -119,6 +119,7 @@ def test_published_settings_are_those_published(name):
         ("model.dtype", "float16", "unknown model.dtype"),
         ("optim.name", "adam", "unknown optim.name"),
         ("optim.schedule", "line", "unknown optim.schedule"),
+        ("mesh.bank_memory", "disk", "unknown mesh.bank_memory 'disk'; known are device, host"),
         ("data.name", "cifar10", "use digits, folder or tfds:<name>"),
         ("data.name", "folder", "data.data_dir must name"),
         ("data.crops", (), "data.crops is empty"),

@@ -16,7 +16,8 @@ network on all crops as training does, so that batch norm sees what it will see.
 from an epoch's last batch have no cluster before they are drawn, and no part in the loss.
 
 The bank holds A N D numbers: 1.3 GB for ImageNet's 1.28 million images with the defaults, 1 TB for
-a billion, in float32 and spread over all devices; k-means adds the scores of a chunk at a time.
+a billion, in float32 and spread over all devices or, by `mesh.bank_memory`, the memory of their
+hosts; k-means takes one crop's rows at a time and adds the scores of a chunk of them.
 """
 
 import dataclasses
@@ -31,7 +32,7 @@ from jaxtyping import Array, Float, Int
 from swav_jax.methods import contract
 from swav_jax.models import Encoder, embed, init_with_prototypes
 from swav_jax.ops import bank, diagnostics
-from swav_jax.ops.kmeans import kmeans, random_rows
+from swav_jax.ops.kmeans import KMeans, kmeans, random_rows
 from swav_jax.ops.precision import at_least_float32
 
 
@@ -108,21 +109,12 @@ class DeepClusterV2(contract.Method):
         """Centroids of the banks become the prototypes."""
         if epoch == 0:
             state = visit(self._remember, state, "crops")
-        prototypes, assignments = {}, []
-        for h, head_key in enumerate(jax.random.split(key, self.heads)):
-            rows = state.extra["bank"][h % len(self.assignment_crops)]
-            seen = bank.written(rows)
-            found = kmeans(
-                rows,
-                random_rows(head_key, rows, self.prototypes, valid=seen),
-                iterations=self.kmeans_iterations,
-                spherical=True,
-                empty="keep",
-                valid=seen,
-            )
-            prototypes[f"prototypes{h}"] = found.centroids
-            assignments.append(found.assignments)
-        extra = state.extra | {"assignments": jnp.stack(assignments)}
+        found = [
+            self._clusters(bank.read(state.extra["bank"], h % len(self.assignment_crops)), head_key)
+            for h, head_key in enumerate(jax.random.split(key, self.heads))
+        ]
+        prototypes = {f"prototypes{h}": clusters.centroids for h, clusters in enumerate(found)}
+        extra = state.extra | {"assignments": jnp.stack([c.assignments for c in found])}
         state = dataclasses.replace(
             state, params=state.params | {"prototypes": prototypes}, extra=extra
         )
@@ -131,6 +123,19 @@ class DeepClusterV2(contract.Method):
     def assignments(self, extra: dict[str, Any]) -> Int[Array, "H N"]:
         """The clusters of each head."""
         return extra["assignments"]
+
+    def _clusters(self, rows: Float[Array, "N D"], key: jax.Array) -> KMeans:
+        """K-means over the rows that were written."""
+        seen = bank.written(rows)
+        found = kmeans(
+            rows,
+            random_rows(key, rows, self.prototypes, valid=seen),
+            iterations=self.kmeans_iterations,
+            spherical=True,
+            empty="keep",
+            valid=seen,
+        )
+        return jax.block_until_ready(found)  # before the devices get the next bank's rows
 
     def _remember(self, state: contract.TrainState, batch: dict[str, Any]) -> contract.TrainState:
         """Embeds a batch in train mode and puts its assignment crops into the bank."""

@@ -118,15 +118,15 @@ class SeLaV2(contract.Method):
         """Every image of the bank gets the cluster of its largest code."""
         if epoch == 0:
             state = visit(self._remember, state, "crops")
-        found = [
-            balanced_assignments(
-                state.extra["bank"][h % len(self.assignment_crops)],
+        found = []
+        for h in range(self.heads):
+            codes = balanced_assignments(
+                bank.read(state.extra["bank"], h % len(self.assignment_crops)),
                 unit(state.params["prototypes"][f"prototypes{h}"]),
                 epsilon=self.epsilon,
                 iterations=self.sinkhorn_iterations,
             )
-            for h in range(self.heads)
-        ]
+            found.append(jax.block_until_ready(codes))  # before the devices get the next scores
         assignments, residual = jax.tree.map(lambda *x: jnp.stack(x), *found)
         metrics = bank.usage(assignments, self.prototypes)
         state = dataclasses.replace(state, extra=state.extra | {"assignments": assignments})

@@ -2,10 +2,12 @@
 
 Rows lie at the images' numbers, so what a batch brings is scattered by `index`, in whatever order
 images are drawn. A row that was never written is zero. Under `jax.set_mesh` the images are spread
-over devices and each device scatters and looks up in its own block; only batches travel.
+over devices and each device scatters and looks up in its own block; only batches travel. A bank
+may lie in the memory of the devices' hosts, which then scatter.
 """
 
 from collections.abc import Sequence
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +17,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 
 from swav_jax.ops.similarity import similarity
-from swav_jax.sharding import MEMORY, SAMPLES, WHOLE, on_blocks
+from swav_jax.sharding import MEMORY, SAMPLES, WHOLE, on_blocks, on_devices, where_it_lies
 
 Axes = Sequence[str]
 
@@ -74,11 +76,20 @@ def write(
     def place(bank: Array, index: Array, rows: Array, sample_axes: Axes, **_: Axes) -> Array:
         index, rows = (lax.all_gather(x, sample_axes, tiled=True) for x in (index, rows))
         rows = jnp.swapaxes(rows, 0, 1).astype(bank.dtype)
-        return bank.at[:, _here(index, bank.shape[1], sample_axes)].set(rows, mode="drop")
+        return where_it_lies(scatter, bank, _here(index, bank.shape[1], sample_axes), rows)
+
+    def scatter(bank: Array, places: Array, rows: Array) -> Array:
+        return bank.at[:, places].set(rows, mode="drop")
 
     return on_blocks(
         place, (bank, index, rows), in_specs=(MEMORY, SAMPLES, SAMPLES), out_specs=MEMORY
     )
+
+
+@partial(jax.jit, static_argnums=1)
+def read(bank: Float[Array, "A N D"], crop: int) -> Float[Array, "N D"]:
+    """All rows of one crop, on the devices."""
+    return on_devices(bank[crop])
 
 
 def lookup(assignments: Int[Array, "H N"], index: Int[Array, "B"]) -> Int[Array, "H B"]:
@@ -93,6 +104,7 @@ def lookup(assignments: Int[Array, "H N"], index: Int[Array, "B"]) -> Int[Array,
     return on_blocks(find, (assignments, index), in_specs=(MEMORY, SAMPLES), out_specs=WHOLE)
 
 
+@jax.jit
 def written(bank: Float[Array, "*A N D"]) -> Bool[Array, "*A N"]:
     """Which rows were ever written: unit-length embeddings are never zero."""
     return jnp.any(bank != 0, axis=-1)
