@@ -5,10 +5,11 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import pytest
-from tiny import tiny_swav
+from tiny import tiny_config, tiny_swav
 
 from configs import quickstart
 from swav_jax import plan, sharding
+from swav_jax.ops import bank
 
 PAGE = Path(__file__).parent.parent / "docs" / "scaling.md"
 HBM = 16 * 2**30  # bytes of a v5e chip
@@ -33,6 +34,24 @@ def test_the_quickstart_compiles_for_tpus_fits_and_sends_only_what_is_listed(sli
     found = plan.collectives(compiled)
     assert ("gradients", "all-reduce") in found
     assert set(found) <= listed()
+
+
+@pytest.mark.plan
+@pytest.mark.slow
+@pytest.mark.skipif(not importlib.util.find_spec("libtpu"), reason="needs the TPU's compiler")
+def test_a_bank_in_host_memory_takes_none_of_the_devices():
+    config, devices, images = tiny_config("deepcluster_v2"), plan.topology("v5e:2x2"), 100_000
+    config.model.dim = 128
+    near = plan.compile_step(config, devices, images)
+    config.mesh.bank_memory = "host"
+    far = plan.compile_step(config, devices, images)
+    block = 2 * bank.padded(images) * 128 * 4 // len(devices)  # bytes of each device
+    saved = plan.memory(near)["argument_bytes"] - plan.memory(far)["argument_bytes"]
+    assert saved == block
+    found = far.memory_analysis()
+    assert found.host_argument_size_in_bytes == found.host_alias_size_in_bytes == block
+    assert found.host_temp_size_in_bytes == 0
+    assert found.temp_size_in_bytes < near.memory_analysis().temp_size_in_bytes + block // 10
 
 
 def test_an_unknown_slice_is_refused_with_the_remedy():
