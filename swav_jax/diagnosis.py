@@ -29,6 +29,7 @@ DEAD = 0.5  # of the prototypes that samples drawn at random would reach; balanc
 RISE = 1.05  # of the earlier loss; harmful queues and rates raise it by 10 % and more
 STARVED = 1 / 3  # of the time, the median line; the healthy runs that were recorded wait for 0.1
 WILD_LR = {"larc": 20.0, "lars": 20.0, "sgd": 2.0}  # LARC at 20 turns weights by 2 % every step
+USUAL_SGD_LR = 0.05  # of DeepCluster and MoCo at batch 256, and of small data
 LOOK_AT = 256  # images; the variance ratio of identical ones is then 1 +- 0.09
 SIGMAS = 4.0  # of that ratio's scatter; handwritten digits, an unusually uniform set, are at 17
 
@@ -282,9 +283,9 @@ RULES: tuple[tuple[Rule, ...], ...] = (
 
 
 def _calmer_lr(lr: float, facts: Facts) -> float:
-    """For LARC what the published rates suggest; else a quarter."""
-    usual = published_larc_lr(facts.run.batch_size)
-    return usual if facts.config.optim.name == "larc" and usual < lr / 2 else lr / 4
+    """A usual rate of the optimiser, or a quarter of a rate that is near it already."""
+    usual = {"larc": published_larc_lr(facts.run.batch_size), "sgd": USUAL_SGD_LR}
+    return min(usual.get(facts.config.optim.name, lr / 4), lr / 4)
 
 
 def _fewer_prototypes(prototypes: int, facts: Facts) -> int:

@@ -1,0 +1,22 @@
+"""PCL v1 on scikit-learn's bundled handwritten digits, minutes on a laptop's CPU.
+
+Data and network are those of `quickstart.py`. What makes version 1 is as in
+`pcl_v1_imagenet_200ep.py`: a linear head, no blur, and a learning rate that drops.
+
+  python main.py --config=configs/quickstart_pcl_v1.py --workdir=runs/quickstart_pcl_v1
+
+Not yet run to the end by us: no result to expect is known.
+"""
+
+from ml_collections import ConfigDict
+
+from configs.quickstart_pcl import get_config as version_2
+
+
+def get_config() -> ConfigDict:
+    config = version_2()
+    config.augment.blur = 0.0
+    config.model.head_hidden = 0
+    config.optim.schedule = "drops"
+    config.optim.drop_epochs = (8, 10)
+    return config
