@@ -38,6 +38,7 @@ def launch(workdir, *flags, devices=1, x64=False):
         "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
         "JAX_PLATFORMS": "cpu",
         "JAX_ENABLE_X64": str(int(x64)),
+        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",  # as in conftest.py
         "TF_CPP_MIN_LOG_LEVEL": "3",
     }
     with open(f"{workdir}.log", "a") as log:
