@@ -2,8 +2,10 @@
 
   python main.py --config=configs/quickstart.py --workdir=runs/quickstart
 
-Expected: k-NN 95.3 % (random network 91.2 %; pixels themselves 98.3 %), loss from 3.75 to 1.2 (ln K
-is 3.40); 3 minutes on 2 cores, compilation included.
+Expected: k-NN 95.3 to 95.6 % (random network 92.6 %; pixels 98.3 %), loss from 3.4 to 1.4
+(ln K is 3.00); 3:45 minutes on 2 cores, compilation included. Rounding grows while SwAV learns so
+little data, so that runs on different machines differ; the thin network's by less than one point,
+while with half its width, batches of 32 and 30 prototypes k-NN came out from 87.5 to 96.0 %.
 """
 
 from ml_collections import ConfigDict
@@ -13,6 +15,13 @@ from configs.shared.digits import digits
 
 def get_config() -> ConfigDict:
     config = digits("swav")
+    config.data.batch_size = 16
+    config.model.arch = "resnet18_thin"
+    config.model.prototypes = 20
     config.method.epsilon = 0.012  # with 0.02 the embedding shrinks before codes take shape
-    config.method.freeze_prototypes_steps = 0
+    config.method.freeze_prototypes_steps = 93  # an epoch
+    config.optim.base_lr = 0.02
+    config.train.epochs = 8
+    config.train.log_every_steps = 31
+    config.eval.knn_every_epochs = 2
     return config

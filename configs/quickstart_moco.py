@@ -1,6 +1,6 @@
 """MoCo-v2 on scikit-learn's bundled handwritten digits, minutes on a laptop's CPU.
 
-Data and network are those of `quickstart.py`.
+Data as in `quickstart.py`, and a network of half the width.
 
   python main.py --config=configs/quickstart_moco.py --workdir=runs/quickstart_moco
 

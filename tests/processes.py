@@ -25,6 +25,7 @@ SMALL = (
     "--config.model.arch=resnet10_tiny",
     "--config.model.head_hidden=16",
     "--config.model.dim=8",
+    "--config.method.freeze_prototypes_steps=0",
     "--config.method.queue_length=128",
     "--config.method.queue_start_epoch=0",
     "--config.train.log_every_steps=1",
@@ -38,7 +39,7 @@ def launch(workdir, *flags, devices=1, x64=False):
         "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
         "JAX_PLATFORMS": "cpu",
         "JAX_ENABLE_X64": str(int(x64)),
-        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",  # as in conftest.py
+        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",  # most of their time is compilation
         "TF_CPP_MIN_LOG_LEVEL": "3",
     }
     with open(f"{workdir}.log", "a") as log:

@@ -24,8 +24,6 @@ from swav_jax.ops.sinkhorn import sinkhorn
 from swav_jax.torch_names import from_torch, to_torch
 from swav_jax.train import init_state, train_step
 
-pytestmark = pytest.mark.usefixtures("as_users_compile")
-
 # ---- networks --------------------------------------------------------------------------
 
 
