@@ -48,7 +48,7 @@ def test_key_encoder_follows_before_the_keys_are_made_and_keys_enter_after_the_l
     state = state.replace(extra=state.extra | {"key_encoder": slow})
     after, metrics = train_step(
         state,
-        {"crops": crops, "index": jnp.arange(6)},
+        {"crops": crops, "index": jnp.arange(6), "sample": jnp.arange(6)},
         method=method,
         optimizer=sgd,
         schedule=lambda step: jnp.float32(0.1),
