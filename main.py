@@ -8,7 +8,7 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from swav_jax import hosts
-from swav_jax.startup import start
+from swav_jax.startup import keep_memory, start
 from swav_jax.tasks import TASKS, UserError
 
 _CONFIG = config_flags.DEFINE_config_file(
@@ -33,6 +33,7 @@ def main(argv: list[str]) -> None:
     start()
     try:
         hosts.join(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
+        keep_memory()
         TASKS[_TASK.value](_CONFIG.value, Path(_WORKDIR.value or ""))
     except UserError as error:
         hosts.fail(f"error: {error}")

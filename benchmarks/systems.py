@@ -33,7 +33,7 @@ from swav_jax.logbook import read_results, update_results
 from swav_jax.ops.kmeans import kmeans, random_rows
 from swav_jax.ops.similarity import unit
 from swav_jax.setup import make_encoder
-from swav_jax.startup import start
+from swav_jax.startup import keep_memory, start
 
 CLUSTERS = 100
 KEYS = {  # of the methods with a key encoder: keys of a fifth of the images, and no batch norm
@@ -121,6 +121,7 @@ def measure(config: ConfigDict, workdir: Path) -> None:
     """Trains, and notes quality, speed and memory in `results.json`."""
     logging.set_verbosity(logging.INFO)
     start()
+    keep_memory()
     train.pretrain(config, workdir)
     source = open_source(config.data.name, config.data.data_dir, config.data.train)
     lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]

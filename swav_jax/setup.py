@@ -20,7 +20,6 @@ from swav_jax.methods import METHODS
 from swav_jax.methods.contract import Method, Run
 from swav_jax.models import Encoder, ProjectionHead, backbone
 from swav_jax.ops.precision import at_least_float32
-from swav_jax.startup import keep_memory
 
 
 @dataclass(frozen=True, eq=False)  # hashed by identity: a static argument of jitted functions
@@ -51,8 +50,6 @@ def build(
       ConfigError: the first setting that cannot work, with a remedy.
     """
     devices = jax.devices() if devices is None else devices
-    if devices[0].platform == "cpu":
-        keep_memory()
     config_lib.check(config, len(devices))
     data = config.data
     if source is None:

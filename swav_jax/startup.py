@@ -30,10 +30,11 @@ def keep_memory() -> None:
     """Lets this process keep what it frees, instead of giving it back to the system.
 
     XLA:CPU asks for its work space anew in each step, and a fifth of a step goes into pages that
-    the system clears each time. For processes that compute on a CPU; glibc only.
+    the system clears each time. Does nothing where JAX computes elsewhere, and without glibc. The
+    devices must be known: several processes have joined.
     """
     libc = ctypes.CDLL(None)
-    if hasattr(libc, "mallopt"):
+    if jax.default_backend() == "cpu" and hasattr(libc, "mallopt"):
         for option, value in KEEP_MEMORY.items():
             libc.mallopt(option, value)
 
