@@ -146,11 +146,12 @@ def cross_entropy(
       image has a cluster.
     """
     seen = (assignments >= 0)[:, None]
-    right = jnp.arange(logits.shape[-1])[None, None, :] == assignments[:, None, None]
+    clusters = jnp.arange(logits.shape[-1], dtype=assignments.dtype)
+    right = clusters[None, None, :] == assignments[:, None, None]
     # A sum over the one right cluster instead of a gather: clusters may be spread over devices.
     log_p = jnp.sum(jax.nn.log_softmax(logits, axis=-1), axis=-1, where=right)
-    hit = jnp.argmax(logits, axis=-1) == assignments[:, None]
-    crops = jnp.maximum(jnp.sum(seen) * logits.shape[1], 1).astype(log_p.dtype)
+    hit = lax.argmax(logits, 2, assignments.dtype) == assignments[:, None]
+    crops = jnp.maximum(jnp.sum(seen, dtype=log_p.dtype) * logits.shape[1], 1)
     return -jnp.sum(log_p, where=seen) / crops, jnp.sum(hit & seen, dtype=log_p.dtype) / crops
 
 
@@ -167,7 +168,7 @@ def usage(assignments: Int[Array, "H N"], clusters: int) -> dict[str, Float[Arra
         return jax.ops.segment_sum(jnp.ones_like(members), members, clusters)
 
     counts = jax.vmap(sizes)(assignments)
-    total = jnp.maximum(jnp.sum(counts, axis=1), 1)
+    total = jnp.maximum(jnp.sum(counts, axis=1, dtype=counts.dtype), 1)
     return {
         "clusters_used": jnp.mean(counts > 0),
         "largest_cluster": jnp.mean(jnp.max(counts, axis=1) / total),

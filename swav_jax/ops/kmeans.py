@@ -221,7 +221,7 @@ def _beside_large(key: Key[Array, ""], means: Array, counts: Array, scale: Array
     """
     draw_key, direction_key = jax.random.split(key)
     spare = jnp.cumsum(jnp.maximum(counts - 1, 0))
-    draws = jax.random.randint(draw_key, counts.shape, 0, jnp.maximum(spare[-1], 1))
+    draws = jax.random.randint(draw_key, counts.shape, 0, jnp.maximum(spare[-1], 1), spare.dtype)
     large = jnp.searchsorted(spare, draws, side="right")
     return means[large] + scale * jax.random.normal(direction_key, means.shape, means.dtype)
 

@@ -2,6 +2,7 @@
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import pytest
 from processes import saved
 from tiny import tiny_config
@@ -15,22 +16,25 @@ from swav_jax.watch import Watch
 class TinyBackbone(nn.Module):
     """A linear layer on 4x4 blurred pixels, with batch norm."""
 
+    dtype: str = "float32"
+
     @nn.compact
     def __call__(self, x, train):
-        batch, size = x.shape[:2]
+        x, (batch, size) = x.astype(self.dtype), x.shape[:2]
         pixels = x.reshape(batch, 4, size // 4, 4, size // 4, 3).mean((2, 4))
         x = nn.Dense(16, name="linear", param_dtype=x.dtype)(pixels.reshape(batch, -1))
         return nn.relu(BatchNorm(dtype=x.dtype, param_dtype=x.dtype, name="bn1")(x, not train))
 
 
-def encoder(dim=8):
-    return Encoder(TinyBackbone(), ProjectionHead(hidden=16, dim=dim))
+def encoder(dim=8, dtype="float32"):
+    head = ProjectionHead(16, dim, dtype=jnp.dtype(dtype), param_dtype=jnp.dtype(dtype))
+    return Encoder(TinyBackbone(dtype), head)
 
 
 @pytest.fixture
 def short_run(monkeypatch):
     """Makes configurations of the given method, with 11 steps an epoch and the tiny network."""
-    monkeypatch.setattr(setup, "make_encoder", lambda config: encoder())
+    monkeypatch.setattr(setup, "make_encoder", lambda config: encoder(dtype=config.model.dtype))
 
     def config(method):
         config = tiny_config(method)

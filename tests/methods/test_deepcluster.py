@@ -109,8 +109,9 @@ def test_impossible_settings_are_refused(config):
 
 
 @pytest.mark.slow
-def test_eight_devices_equal_one(config):
-    np.testing.assert_allclose(losses(config, 8, 13), losses(config, 1, 13), rtol=1e-4)
+def test_eight_devices_equal_one(config, x64):
+    config.model.dtype = "float64"  # in float32 rounding decides between clusters that are as near
+    np.testing.assert_allclose(losses(config, 8, 13), losses(config, 1, 13), rtol=1e-9)
 
 
 @pytest.mark.slow
