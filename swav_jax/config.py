@@ -147,14 +147,32 @@ def check(config: ConfigDict, devices: int) -> None:
 
 
 def _problems(config: ConfigDict, devices: int) -> Iterator[str]:
+    """Each is only reached, and need only make sense, when there were none before it."""
     name = config.get("method", {}).get("name")
     if name not in METHODS:
         yield f"unknown method.name {name!r}; known are {', '.join(METHODS)}"
-    known = defaults(name)
-    yield from _differences(known, config)
-    if config.model.arch not in ARCHS:
-        yield f"unknown model.arch {config.model.arch!r}; known are {', '.join(ARCHS)}"
+    yield from _differences(defaults(name), config)
+    yield from _unknown_choices(config)
+    yield from _too_small(config)
+    yield from _data_problems(config.data)
+    yield from _batch_problems(config, devices)
+    if not config.eval.knn_k or min(config.eval.knn_k) < 1:
+        yield f"eval.knn_k {config.eval.knn_k} must name numbers of neighbours, like (20, 200)"
+    if not 0 <= config.seed < 2**31:
+        yield f"seed {config.seed} must lie between 0 and {2**31 - 1}"
+    for section, parse in (
+        ("profile.steps", lambda: trace.steps(config.profile.steps)),
+        ("augment", lambda: Augment(**config.augment.to_dict())),
+    ):
+        try:
+            parse()
+        except ValueError as error:
+            yield f"{section}: {error}"
+
+
+def _unknown_choices(config: ConfigDict) -> Iterator[str]:
     for path, value, choices in (
+        ("model.arch", config.model.arch, tuple(ARCHS)),
         ("model.stem", config.model.stem, ("imagenet", "cifar")),
         ("model.dtype", config.model.dtype, ("bfloat16", "float32", "float64")),
         ("optim.name", config.optim.name, tuple(OPTIMIZERS)),
@@ -163,23 +181,13 @@ def _problems(config: ConfigDict, devices: int) -> Iterator[str]:
     ):
         if value not in choices:
             yield f"unknown {path} {value!r}; known are {', '.join(choices)}"
-    source = config.data.name
-    if source not in ("digits", "folder") and not source.startswith("tfds:"):
-        yield f"unknown data.name {source!r}; use digits, folder or tfds:<name>"
-    if source == "folder" and not config.data.data_dir:
-        yield "data.name is folder, so data.data_dir must name the folder of images"
-    if not config.data.crops:
-        yield "data.crops is empty; it lists (number, pixels, smallest scale, largest scale)"
-    for crop in config.data.crops:
-        if not isinstance(crop, tuple | list):
-            yield f"data.crops has {crop}; it lists crops like ((2, 224, 0.14, 1.0),)"
-        elif len(crop) != 4 or crop[0] < 1 or crop[1] < 1 or not 0 < crop[2] <= crop[3] <= 1:
-            yield f"data.crops has {crop}; each is (number, pixels, 0 < from <= to <= 1)"
-    batch, parts, shards = config.data.batch_size, config.train.accumulate, config.mesh.model
+
+
+def _too_small(config: ConfigDict) -> Iterator[str]:
     for path, value in (
-        ("data.batch_size", batch),
-        ("train.accumulate", parts),
-        ("mesh.model", shards),
+        ("data.batch_size", config.data.batch_size),
+        ("train.accumulate", config.train.accumulate),
+        ("mesh.model", config.mesh.model),
         ("model.bn_groups", config.model.bn_groups),
         ("train.log_every_steps", config.train.log_every_steps),
         ("model.dim", config.model.dim),
@@ -190,6 +198,31 @@ def _problems(config: ConfigDict, devices: int) -> Iterator[str]:
     ):
         if value < 1:
             yield f"{path} is {value}; it must be at least 1"
+
+
+def _data_problems(data: ConfigDict) -> Iterator[str]:
+    if data.name not in ("digits", "folder") and not data.name.startswith("tfds:"):
+        yield f"unknown data.name {data.name!r}; use digits, folder or tfds:<name>"
+    if data.name == "folder" and not data.data_dir:
+        yield "data.name is folder, so data.data_dir must name the folder of images"
+    if not data.crops:
+        yield "data.crops is empty; it lists (number, pixels, smallest scale, largest scale)"
+    for crop in data.crops:
+        if not isinstance(crop, tuple | list):
+            yield f"data.crops has {crop}; it lists crops like ((2, 224, 0.14, 1.0),)"
+        elif len(crop) != 4 or crop[0] < 1 or crop[1] < 1 or not 0 < crop[2] <= crop[3] <= 1:
+            yield f"data.crops has {crop}; each is (number, pixels, 0 < from <= to <= 1)"
+    if data.eval_resize < data.eval_crop:
+        yield (
+            f"data.eval_crop {data.eval_crop} does not fit into images of data.eval_resize "
+            f"{data.eval_resize} pixels"
+        )
+    if not 0 <= data.max_bad_fraction <= 1:
+        yield f"data.max_bad_fraction {data.max_bad_fraction} is not a share from 0 to 1"
+
+
+def _batch_problems(config: ConfigDict, devices: int) -> Iterator[str]:
+    batch, parts, shards = config.data.batch_size, config.train.accumulate, config.mesh.model
     if devices % shards:
         yield f"mesh.model {shards} does not divide the {devices} devices"
     rows = devices // shards
@@ -206,25 +239,6 @@ def _problems(config: ConfigDict, devices: int) -> Iterator[str]:
         )
     if config.model.prototypes % shards:
         yield f"mesh.model {shards} does not divide model.prototypes {config.model.prototypes}"
-    if config.data.eval_resize < config.data.eval_crop:
-        yield (
-            f"data.eval_crop {config.data.eval_crop} does not fit into images of data.eval_resize "
-            f"{config.data.eval_resize} pixels"
-        )
-    if not config.eval.knn_k or min(config.eval.knn_k) < 1:
-        yield f"eval.knn_k {config.eval.knn_k} must name numbers of neighbours, like (20, 200)"
-    if not 0 <= config.seed < 2**31:
-        yield f"seed {config.seed} must lie between 0 and {2**31 - 1}"
-    for section, parse in (
-        ("profile.steps", lambda: trace.steps(config.profile.steps)),
-        ("augment", lambda: Augment(**config.augment.to_dict())),
-    ):
-        try:
-            parse()
-        except ValueError as error:
-            yield f"{section}: {error}"
-    if not 0 <= config.data.max_bad_fraction <= 1:
-        yield f"data.max_bad_fraction {config.data.max_bad_fraction} is not a share from 0 to 1"
 
 
 def lr_warning(config: ConfigDict) -> list[str]:

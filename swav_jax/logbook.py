@@ -1,6 +1,7 @@
 """What a run writes down: metrics.jsonl, TensorBoard events, results.json, the terminal."""
 
 import json
+import os
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -46,7 +47,7 @@ class Logbook:
             initial=first_step,
             unit="step",
             dynamic_ncols=True,
-            disable=not sys.stderr.isatty(),
+            disable=not _shows_bars(),
         )
 
     def waited(self, seconds: float, stages: Mapping[str, float]) -> None:
@@ -121,6 +122,11 @@ def read_results(workdir: Path) -> dict[str, Any]:
     """The contents of `results.json`; empty if there is none."""
     path = workdir / "results.json"
     return json.loads(path.read_text()) if path.exists() else {}
+
+
+def _shows_bars() -> bool:
+    """Whether standard error is a terminal that says how large it is; tqdm draws nothing else."""
+    return sys.stderr.isatty() and 0 not in os.get_terminal_size(sys.stderr.fileno())
 
 
 def _step_of(line: str) -> float:

@@ -21,7 +21,7 @@ from swav_jax import config as config_lib
 from swav_jax import gradients, optim, sharding, trace
 from swav_jax.checkpoint import Checkpoints
 from swav_jax.curves import draw_curves
-from swav_jax.data.multicrop import Batches, train_batches
+from swav_jax.data.batches import Batches, train_batches
 from swav_jax.doctor import FIRST_BAD
 from swav_jax.evals.evaluate import knn
 from swav_jax.files import alone_in

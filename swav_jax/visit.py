@@ -11,7 +11,7 @@ from jaxtyping import Array, Int, PyTree
 
 from swav_jax import sharding
 from swav_jax.data.augment import normalise
-from swav_jax.data.multicrop import eval_batches, train_batches
+from swav_jax.data.batches import eval_batches, train_batches
 from swav_jax.setup import Setup
 
 Fold = Callable[[PyTree, dict[str, Any]], PyTree]

@@ -9,7 +9,7 @@ from typing import Any, Self
 import jax
 from jaxtyping import PyTree
 
-from swav_jax.data.multicrop import Batches
+from swav_jax.data.batches import Batches
 from swav_jax.doctor import FIRST_BAD, Doctor
 from swav_jax.logbook import Logbook
 from swav_jax.methods.contract import Metrics

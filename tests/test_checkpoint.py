@@ -1,5 +1,6 @@
 """What is saved comes back to the bit on any devices, and what was damaged never comes back."""
 
+import gc
 import os
 import shutil
 import socket
@@ -263,6 +264,8 @@ def test_parts_are_read_without_the_state(tmp_path):
         load_variables(tmp_path / "nowhere")
 
 
+# A failed load leaves Orbax's reads of the other arrays unawaited, to be reported when collected.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_damaged_part_is_an_error_and_other_damage_does_not_matter(tmp_path):
     save_steps(tmp_path, [1])
     (tmp_path / "1" / "commit_success.txt").unlink(missing_ok=True)
@@ -271,6 +274,7 @@ def test_damaged_part_is_an_error_and_other_damage_does_not_matter(tmp_path):
     file.write_bytes(bytes(file.stat().st_size))
     with pytest.raises(CheckpointError):
         load_variables(tmp_path)
+    gc.collect()  # here, and not within another test
 
 
 @pytest.fixture

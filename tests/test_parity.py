@@ -12,7 +12,7 @@ import tensorflow as tf
 from golden_files import GOLDEN_DIR, W, golden, golden_names
 
 from swav_jax import optim
-from swav_jax.data import augment, multicrop, sources
+from swav_jax.data import augment, crops, sources
 from swav_jax.methods.contract import Clock
 from swav_jax.methods.pcl import PCL
 from swav_jax.methods.swav import SwAV
@@ -23,6 +23,8 @@ from swav_jax.ops.similarity import unit
 from swav_jax.ops.sinkhorn import sinkhorn
 from swav_jax.torch_names import from_torch, to_torch
 from swav_jax.train import init_state, train_step
+
+pytestmark = pytest.mark.usefixtures("as_users_compile")
 
 # ---- networks --------------------------------------------------------------------------
 
@@ -197,15 +199,15 @@ def test_crops_are_resized_as_by_pillow():
     assert names
     for name in names:
         number, size = map(int, name.removeprefix("resized").split("_"))
-        crop = multicrop.cut(photograph, arrays["boxes_ijhw"][number : number + 1], size)[0]
+        crop = crops.cut(photograph, arrays["boxes_ijhw"][number : number + 1], size)[0]
         assert _grey_levels_apart(crop, arrays[name]) < 1.5, name
-    crop = multicrop.cut(photograph, arrays["crop_box_ijhw"][None], len(arrays["crop96"]))[0]
+    crop = crops.cut(photograph, arrays["crop_box_ijhw"][None], len(arrays["crop96"]))[0]
     assert _grey_levels_apart(crop, arrays["crop96"]) < 1.5
 
 
 def test_central_crop_is_as_by_torchvision():
     arrays = golden("augment.npz")
-    crop = multicrop.central_crop(_photograph(arrays), 256, 224)
+    crop = crops.central_crop(_photograph(arrays), 256, 224)
     assert _grey_levels_apart(crop, arrays["center_crop224"]) < 1.5
 
 
@@ -216,10 +218,10 @@ def test_crop_parameters_have_the_reference_quantiles(kind, scale):
     ours = {"area": [], "log_aspect": [], "cy": [], "cx": []}
     for repeat in range(repeats):  # the median of repeats steadies the smallest and the largest
         uniform = tf.random.stateless_uniform(
-            [draws, multicrop.TRIES, 4], [repeat, 0], dtype=tf.float64
+            [draws, crops.TRIES, 4], [repeat, 0], dtype=tf.float64
         )
         low, high = np.full((2, draws, 1), np.array(scale)[:, None, None])
-        boxes = multicrop.random_boxes(uniform, tf.constant([height, width]), low, high).numpy()
+        boxes = crops.random_boxes(uniform, tf.constant([height, width]), low, high).numpy()
         top, left, h, w = boxes.astype(np.float64).T
         quantiles = np.linspace(0, 1, len(arrays[f"{kind}_area"]))
         ours["area"].append(np.quantile(h * w / (height * width), quantiles))

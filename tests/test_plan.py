@@ -11,6 +11,8 @@ from configs import quickstart
 from swav_jax import plan, sharding
 from swav_jax.ops import bank
 
+pytestmark = pytest.mark.usefixtures("as_users_compile")
+
 PAGE = Path(__file__).parent.parent / "docs" / "scaling.md"
 HBM = 16 * 2**30  # bytes of a v5e chip
 

@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from swav_jax import sharding
 from swav_jax.checkpoint import load_metadata, load_variables
 from swav_jax.config import ConfigError, to_dict
-from swav_jax.data.multicrop import eval_batches
+from swav_jax.data.batches import eval_batches
 from swav_jax.data.sources import DataError, MissingSplit, Source, open_source
 from swav_jax.evals.features import Apply, extract
 from swav_jax.evals.knn import knn_accuracy

@@ -30,14 +30,12 @@ from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from swav_jax import sharding
-from swav_jax.methods import contract
-from swav_jax.models import Encoder, embed, init_with_prototypes
-from swav_jax.ops import bank, diagnostics
-from swav_jax.ops.precision import at_least_float32
+from swav_jax.methods import banked, contract
+from swav_jax.models import Encoder, embed
+from swav_jax.ops import bank
 from swav_jax.ops.similarity import similarity, unit
 from swav_jax.ops.sinkhorn import Codes, sinkhorn
 
@@ -58,22 +56,13 @@ class SeLaV2(contract.Method):
 
     def check(self, run: contract.Run) -> list[str]:
         """Refuses more clusters than there are images to balance over them."""
-        contract.check_assignment_crops(self.assignment_crops, run)
-        bank.check_devices(run.data_devices, run.size)
-        return contract.check_clusters(self.prototypes, run)
+        return banked.check(self, run)
 
     def init(
         self, key: jax.Array, crops: contract.Crops, size: int
     ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
         """Encoder and prototypes as PyTorch draws them, and an empty bank."""
-        params, batch_stats = init_with_prototypes(
-            self.encoder, key, crops, self.prototypes, self.heads
-        )
-        head = self.encoder.head
-        extra = bank.empty(
-            len(self.assignment_crops), self.heads, size, head.dim, at_least_float32(head.dtype)
-        )
-        return params, batch_stats, extra
+        return banked.init(self, key, crops, size)
 
     def before_step(
         self, params: dict[str, Any], extra: dict[str, Any]
@@ -100,28 +89,18 @@ class SeLaV2(contract.Method):
         clock: contract.Clock,
     ) -> tuple[Float[Array, ""], tuple[dict[str, Any], contract.Metrics]]:
         """Cross-entropy of all crops with the clusters, averaged over the heads."""
-        embedding = outputs
-        prototypes = params["prototypes"]
-        loss, metrics = bank.cluster_prediction(
-            embedding,
-            [prototypes[f"prototypes{h}"] for h in range(self.heads)],
-            bank.lookup(extra["assignments"], index),
-            self.temperature,
-        )
-        assigned = lax.stop_gradient(embedding)[:, self.assignment_crops, :]
-        metrics["embedding_std"] = diagnostics.embedding_std(assigned[:, 0])
-        return loss, (extra | {"bank": bank.write(extra["bank"], index, assigned)}, metrics)
+        return banked.loss(self, params["prototypes"], extra, outputs, index)
 
     def cluster(
         self, state: contract.TrainState, visit: contract.Visit, epoch: int, key: jax.Array
     ) -> tuple[contract.TrainState, contract.Metrics]:
         """Every image of the bank gets the cluster of its largest code."""
         if epoch == 0:
-            state = visit(self._remember, state, "crops")
+            state = visit(partial(banked.remember, self), state, "crops")
         found = []
         for h in range(self.heads):
             codes = balanced_assignments(
-                bank.read(state.extra["bank"], h % len(self.assignment_crops)),
+                banked.rows_of_head(self, state.extra, h),
                 unit(state.params["prototypes"][f"prototypes{h}"]),
                 epsilon=self.epsilon,
                 iterations=self.sinkhorn_iterations,
@@ -135,17 +114,6 @@ class SeLaV2(contract.Method):
     def assignments(self, extra: dict[str, Any]) -> Int[Array, "H N"]:
         """The clusters of each head."""
         return extra["assignments"]
-
-    def _remember(self, state: contract.TrainState, batch: dict[str, Any]) -> contract.TrainState:
-        """Embeds a batch in train mode and puts its assignment crops into the bank."""
-        embedding, batch_stats = self.forward(
-            state.params, state.batch_stats, state.extra, batch["crops"]
-        )
-        assigned = embedding[:, self.assignment_crops, :]
-        filled = bank.write(state.extra["bank"], batch["index"], assigned)
-        return dataclasses.replace(
-            state, batch_stats=batch_stats, extra=state.extra | {"bank": filled}
-        )
 
 
 @partial(jax.jit, static_argnames=("epsilon", "iterations"))

@@ -6,7 +6,7 @@ from methods.short_runs import encoder, losses, resumed_and_whole, short_run  # 
 
 from swav_jax import setup, sharding, train
 from swav_jax.data.augment import normalise
-from swav_jax.data.multicrop import eval_batches
+from swav_jax.data.batches import eval_batches
 from swav_jax.methods.contract import Run
 from swav_jax.methods.pcl import PCL
 from swav_jax.models import key_encoder

@@ -1,4 +1,4 @@
-"""Multi-crop on the host: each image is decoded once and cut into V crops, exactly repeatable.
+"""Batches of crops on the host: each image is decoded once and cut, exactly repeatable.
 
 Every random number is a function of (seed, epoch, image, crop) and every batch one of its global
 step, so the same seed gives the same bytes with any number of threads or hosts, and after a
@@ -11,7 +11,7 @@ import math
 import os
 import time
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -19,12 +19,9 @@ import tensorflow as tf
 from absl import logging
 
 from swav_jax.data import index
+from swav_jax.data.crops import Crops, central_crop, multi_crop
 from swav_jax.data.sources import DataError, Source
 
-Crops = Sequence[tuple[int, int, float, float]]  # (count, size in pixels, min scale, max scale)
-
-TRIES = 10  # of a random crop, before the central fallback; torchvision's number
-MIN_ASPECT, MAX_ASPECT = 3 / 4, 4 / 3  # width / height; torchvision's default
 REPLACEMENTS = 64  # images tried in place of an unreadable one
 READ_AHEAD = 2  # whole batches
 
@@ -271,123 +268,6 @@ def eval_batches(
         max_bad_fraction,
         replaced=False,
     )
-
-
-# ---- pixels -------------------------------------------------------------------------------------
-
-
-def multi_crop(image: tf.Tensor, crops: Crops, seed: tf.Tensor) -> tuple[tf.Tensor, ...]:
-    """Cuts random crops.
-
-    Args:
-        image: uint8 [H, W, 3].
-        crops: `(count, size, min_scale, max_scale)` for each resolution.
-        seed: int64 [2].
-
-    Returns:
-        uint8 [count, S, S, 3] for each resolution.
-    """
-    counts = [count for count, *_ in crops]
-    low, high = (np.repeat([c[k] for c in crops], counts)[:, None] for k in (2, 3))
-    uniform = tf.random.stateless_uniform(
-        [sum(counts), TRIES, 4], seed, dtype=tf.float64, alg="philox"
-    )
-    boxes = random_boxes(uniform, tf.shape(image)[:2], low, high)
-    return tuple(
-        cut(image, some, size)
-        for some, (_, size, _, _) in zip(tf.split(boxes, counts), crops, strict=True)
-    )
-
-
-def random_boxes(
-    uniform: tf.Tensor, image_size: tf.Tensor, min_scale: np.ndarray, max_scale: np.ndarray
-) -> tf.Tensor:
-    """The boxes of RandomResizedCrop (Szegedy et al. 2015, as in torchvision).
-
-    Of ten tries, area ~ U(min_scale, max_scale) of the image and log(width / height) ~
-    U(log 3/4, log 4/3), the first that fits is placed uniformly; if none fits, the box is the
-    largest central one with an aspect in that range.
-
-    Args:
-        uniform: float64 [n, tries, 4] in [0, 1): area, aspect, top and left of each try.
-        image_size: int32 [2], height and width.
-        min_scale: smallest share of the image's area, float64 [n, 1].
-        max_scale: largest share, float64 [n, 1].
-
-    Returns:
-        int32 [n, 4]: top, left, height, width.
-    """
-    size = tf.cast(image_size, tf.float64)
-    log_aspects = math.log(MIN_ASPECT), math.log(MAX_ASPECT)
-    area = tf.reduce_prod(size) * (min_scale + (max_scale - min_scale) * uniform[..., 0])
-    aspect = tf.exp(log_aspects[0] + (log_aspects[1] - log_aspects[0]) * uniform[..., 1])
-    box = tf.round(tf.sqrt(tf.stack([area / aspect, area * aspect], axis=-1)))  # [n, tries, 2]
-    corner = tf.floor(uniform[..., 2:] * (size - box + 1))
-
-    fits = tf.reduce_all((box > 0) & (box <= size), axis=-1)  # [n, tries]
-    first = tf.argmax(tf.cast(fits, tf.int32), axis=-1)  # of equal values the first
-    chosen = tf.gather(tf.concat([corner, box], axis=-1), first, batch_dims=1)
-
-    largest = tf.round(size[::-1] * [1 / MIN_ASPECT, MAX_ASPECT])  # for the full other side
-    fallback = tf.minimum(size, largest)
-    central = tf.concat([(size - fallback) // 2, fallback], axis=0)
-    return tf.cast(tf.where(tf.reduce_any(fits, axis=-1)[:, None], chosen, central), tf.int32)
-
-
-def cut(image: tf.Tensor, boxes: tf.Tensor, size: int) -> tf.Tensor:
-    """Crops boxes and resizes each.
-
-    Args:
-        image: uint8 [H, W, 3].
-        boxes: int32 [n, 4] (n known): top, left, height, width.
-        size: S.
-
-    Returns:
-        uint8 [n, S, S, 3].
-    """
-    count = boxes.shape[0]
-    begins = tf.pad(boxes[:, :2], [[0, 0], [1, 1]])
-    extents = tf.pad(boxes[:, 2:], [[0, 0], [1, 1]], constant_values=-1)  # -1: all of that axis
-    scales = tf.cast(size / boxes[:, 2:], tf.float32)
-    crops = [
-        _resample(tf.slice(image[None], begin, extent), size, scale, [0.0, 0.0])
-        for begin, extent, scale in zip(
-            *(tf.unstack(x, count) for x in (begins, extents, scales)), strict=True
-        )
-    ]
-    return _rounded(tf.concat(crops, axis=0))
-
-
-def central_crop(image: tf.Tensor, resize: int, crop: int) -> tf.Tensor:
-    """Resize(shorter side) and CenterCrop in one resampling: uint8 [H, W, 3] -> [S, S, 3]."""
-    if not resize and not crop:
-        return image
-    size = tf.shape(image)[:2]
-    shorter = tf.reduce_min(size)
-    resized = size * resize // shorter if resize else size
-    corner = tf.round((tf.cast(resized, tf.float64) - (crop or resize)) / 2)
-    scale = tf.cast(resized / size, tf.float32)
-    shift = -tf.cast(corner, tf.float32)
-    return _rounded(_resample(image[None], crop or resize, scale, shift)[0])
-
-
-def _resample(images: tf.Tensor, size: int, scale: tf.Tensor, shift: tf.Tensor) -> tf.Tensor:
-    """Bilinear with antialiasing, as Pillow: output pixel = input pixel * scale + shift."""
-    return tf.raw_ops.ScaleAndTranslate(
-        images=images,
-        size=[size, size],
-        scale=scale,
-        translation=shift,
-        kernel_type="triangle",
-        antialias=True,
-    )
-
-
-def _rounded(levels: tf.Tensor) -> tf.Tensor:
-    return tf.cast(levels + 0.5, tf.uint8)  # means of grey levels, so within 0..255
-
-
-# ---- tf.data ------------------------------------------------------------------------------------
 
 
 def _in_parallel(

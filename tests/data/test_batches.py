@@ -10,8 +10,9 @@ from absl import logging
 from images import save_damaged, smooth
 from PIL import Image
 
-from swav_jax.data import index, multicrop
-from swav_jax.data.multicrop import eval_batches, train_batches
+from swav_jax.data import index
+from swav_jax.data.batches import _replacement_step, eval_batches, train_batches
+from swav_jax.data.crops import random_boxes
 from swav_jax.data.sources import DataError, open_source
 
 CROPS = ((2, 24, 0.3, 1.0), (3, 16, 0.1, 0.3))
@@ -110,53 +111,13 @@ def test_crops_are_those_of_pillow(photos):
             [5, 10, 4], [3 << 32, number], dtype=tf.float64, alg="philox"
         )
         low, high = np.array([[0.3]] * 2 + [[0.1]] * 3), np.array([[1.0]] * 2 + [[0.3]] * 3)
-        boxes = multicrop.random_boxes(uniform, tf.constant(image.size[::-1]), low, high).numpy()
+        boxes = random_boxes(uniform, tf.constant(image.size[::-1]), low, high).numpy()
         views = [*batch["crops"][0][row], *batch["crops"][1][row]]
         for (top, left, height, width), view in zip(boxes, views, strict=True):
             box = image.crop((left, top, left + width, top + height))
             pillows = box.resize(view.shape[:2], Image.Resampling.BILINEAR)
             apart = np.abs(view.astype(int) - np.asarray(pillows))
             assert apart.mean() < 0.5 and apart.max() <= 2
-
-
-def _boxes(height, width, low, high, count=20_000, seed=0):
-    uniform = tf.random.stateless_uniform([count, 10, 4], [seed, 0], dtype=tf.float64)
-    low, high = np.full((count, 1), low), np.full((count, 1), high)
-    return multicrop.random_boxes(uniform, tf.constant([height, width]), low, high).numpy()
-
-
-def test_boxes_lie_in_the_image_and_in_the_scales():
-    top, left, height, width = _boxes(300, 400, 0.1, 0.5).T
-    assert top.min() == 0 and (top + height).max() == 300
-    assert left.min() == 0 and (left + width).max() == 400
-    area = height * width / (300 * 400)
-    assert 0.095 < area.min() < 0.105 and 0.49 < area.max() < 0.51
-    aspect = np.log(width / height)
-    assert abs(np.median(aspect)) < 0.01
-    assert np.all(np.abs(aspect) < np.log(4 / 3) + 0.02) and np.abs(aspect).max() > 0.28
-
-
-@pytest.mark.parametrize(
-    ("height", "width", "box"),
-    [
-        (10, 20_000, (0, 9993, 10, 13)),  # the central 4:3
-        (20_000, 10, (9993, 0, 13, 10)),  # the central 3:4
-        (1, 1, (0, 0, 1, 1)),
-    ],
-)
-def test_where_no_try_fits_the_box_is_central(height, width, box):
-    assert np.all(_boxes(height, width, 0.14, 1.0, count=50) == box)
-
-
-@pytest.mark.parametrize(("height", "width"), [(60, 91), (91, 60), (33, 33), (35, 200)])
-def test_central_crop_is_pillows_resize_and_crop(height, width):
-    image = smooth(0, height, width)
-    scale = 40 / min(height, width)
-    resized = image.resize((int(width * scale), int(height * scale)), Image.Resampling.BILINEAR)
-    left, top = round((resized.width - 32) / 2), round((resized.height - 32) / 2)
-    pillows = np.asarray(resized.crop((left, top, left + 32, top + 32))).astype(int)
-    ours = multicrop.central_crop(tf.constant(np.asarray(image)), 40, 32).numpy()
-    assert np.abs(ours - pillows).mean() < 0.5 and np.abs(ours - pillows).max() <= 2
 
 
 @pytest.mark.parametrize("hosts", [1, 2])
@@ -257,17 +218,18 @@ def test_the_wait_and_the_slow_stage_are_known():
 def test_an_open_iterator_does_not_hang_the_end_of_python():
     program = """
 import dataclasses
-from swav_jax.data import multicrop, sources
+from swav_jax.data import sources
+from swav_jax.data.batches import train_batches
 import tensorflow as tf
 
 digits = sources.open_source("digits", "", "train")
 def read(i):
     return tf.ensure_shape(tf.numpy_function(lambda x: x, [digits.read(i)], tf.uint8), [32, 32, 3])
 source = dataclasses.replace(digits, read=read)
-other = multicrop.train_batches(source, ((2, 16, 0.3, 1.0),), 256, seed=0)
+other = train_batches(source, ((2, 16, 0.3, 1.0),), 256, seed=0)
 next(other)
 def train():
-    batches = multicrop.train_batches(source, ((2, 16, 0.3, 1.0),), 256, seed=0, threads=4)
+    batches = train_batches(source, ((2, 16, 0.3, 1.0),), 256, seed=0, threads=4)
     next(batches)
     raise ValueError("the error that ends training")
 train()
@@ -278,5 +240,5 @@ train()
 
 def test_replacements_visit_every_image():
     for size in (1, 2, 3, 5, 10, 64, 1797):
-        step = multicrop._replacement_step(size)
+        step = _replacement_step(size)
         assert len({k * step % size for k in range(size)}) == size
