@@ -8,6 +8,7 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from swav_jax import hosts
+from swav_jax.config import of_chosen_method
 from swav_jax.startup import keep_memory, start
 from swav_jax.tasks import TASKS, UserError
 
@@ -23,6 +24,17 @@ _PROCESSES = flags.DEFINE_integer("processes", 0, "With --coordinator: how many 
 _PROCESS = flags.DEFINE_integer("process", -1, "With --coordinator: the number of this one.")
 
 
+def parse(argv: list[str]) -> list[str]:
+    """The arguments that are no flags; a wrong flag ends the process with one line."""
+    try:
+        return app.parse_flags_with_usage(argv)
+    except (AttributeError, KeyError, TypeError) as error:  # of ml_collections: no such setting
+        what = str(error).replace("\\n", ". ").replace("\\", "").replace("'", "").strip('"')
+        sys.exit(f"error: --config has no setting {what}")
+    except OSError as error:
+        sys.exit(f"error: --config cannot be read: {' '.join(str(error).split())}")
+
+
 def main(argv: list[str]) -> None:
     """Runs one task."""
     if len(argv) > 1:
@@ -31,10 +43,13 @@ def main(argv: list[str]) -> None:
         raise app.UsageError(f"unknown --task={_TASK.value}; known are {', '.join(TASKS)}")
     logging.set_verbosity(logging.INFO)
     start()
+    config = of_chosen_method(
+        _CONFIG.value, config_flags.get_override_values(flags.FLAGS["config"])
+    )
     try:
         hosts.join(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
         keep_memory()
-        TASKS[_TASK.value](_CONFIG.value, Path(_WORKDIR.value or ""))
+        TASKS[_TASK.value](config, Path(_WORKDIR.value or ""))
     except UserError as error:
         hosts.fail(f"error: {error}")
         sys.exit(1)
@@ -47,4 +62,4 @@ def main(argv: list[str]) -> None:
 
 if __name__ == "__main__":
     flags.mark_flags_as_required(["config", "workdir"])
-    app.run(main)
+    app.run(main, flags_parser=parse)

@@ -7,7 +7,7 @@ is in `swav_jax/methods/deepcluster.py`.
   python main.py --config=configs/deepcluster_imagenet_vgg16.py \
     --workdir=runs/deepcluster_vgg16 --config.data.data_dir=/data/tfds
 
-Published: no ImageNet linear evaluation that we know of.
+Published: no ImageNet linear evaluation, hardware or time that we know of.
 Not run by us at full length.
 """
 

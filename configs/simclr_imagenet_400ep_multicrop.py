@@ -7,7 +7,7 @@ settings are those of SimCLR (Chen et al., 2020). Its twin without small crops i
   python main.py --config=configs/simclr_imagenet_400ep_multicrop.py \
     --workdir=runs/simclr_multicrop --config.data.data_dir=/data/tfds
 
-Not run by us at full length.
+Hardware, time and result of that run are not published. Not run by us at full length.
 """
 
 from ml_collections import ConfigDict

@@ -1,11 +1,13 @@
 """SwAV on CIFAR-10 from TensorFlow Datasets: ResNet-18 with a 3x3 stem, for one GPU.
 
-Images and jitter as in `swav_cifar10_small.py`, with the full network, all 50,000 images and LARC.
+Source: ours. Images and jitter as in `swav_cifar10_small.py`, with the full network, all 50,000
+images and LARC.
 
   python main.py --config=configs/swav_cifar10.py --workdir=runs/cifar10 \
     --config.data.data_dir=/data/tfds
 
-`--config.data.download` fetches the data set. Expected: unknown, not run at full length by us.
+`--config.data.download` fetches the data set. Time and result are unknown: not run at full length
+by us.
 Others report 89.2 % by a linear classifier after 1000 epochs (solo-learn).
 """
 

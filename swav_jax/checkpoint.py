@@ -170,8 +170,8 @@ class Checkpoints:
 
         Raises:
           CheckpointError: checkpoints were there and all of them are damaged; or the files of one
-            are intact and Orbax still cannot read it (memory, say), which condemns no checkpoint.
-          ValueError: the target has other leaves, shapes or dtypes than the checkpoint.
+            are intact and Orbax still cannot read it (memory, say), which condemns no checkpoint;
+            or the target has other leaves, shapes or dtypes than the checkpoint.
         """
         self.wait()
         wanted = {name: _struct(leaf) for name, leaf in _named(target).items()}
@@ -323,7 +323,7 @@ def _load(folder: Path, wanted: dict[str, jax.ShapeDtypeStruct]) -> dict[str, Ar
 
 
 def _check_match(folder: Path, saved: dict[str, Any], wanted: dict[str, Any]) -> None:
-    """Raises ValueError with the first leaves in which the checkpoint and the target differ."""
+    """Raises CheckpointError with the first leaves in which checkpoint and target differ."""
 
     def show(leaf: dict[str, Any] | None) -> str:
         return f"{leaf['dtype']}{leaf['shape']}" if leaf else "nothing"
@@ -336,7 +336,7 @@ def _check_match(folder: Path, saved: dict[str, Any], wanted: dict[str, Any]) ->
             f"{name}: {show(found.get(name))} saved, {show(ours.get(name))} expected"
             for name in names[:5]
         )
-        raise ValueError(
+        raise CheckpointError(
             f"{folder} is of another model, optimiser or method: {len(names)} leaves differ "
             f"({differences}). Use the config of the run that saved it, or another workdir."
         )

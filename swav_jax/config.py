@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,43 @@ FREE = (
     "profile.",
     "train.log_every_steps:",
 )
+
+POSITIVE = (math.ulp(0.0), math.inf)
+# Settings by their least and most value; those of `method` are of all methods.
+LIMITS: dict[tuple[float, float], dict[str, tuple[str, ...]]] = {
+    (1, math.inf): {
+        "checkpoint": ("keep_last",),
+        "data": ("batch_size",),
+        "eval": ("batch_size",),
+        "mesh": ("model",),
+        "method": ("components", "kmeans_iterations", "kmeans_restarts", "sinkhorn_iterations"),
+        "model": ("bn_groups", "dim", "head_layers", "prototype_heads", "prototypes"),
+        "train": ("accumulate", "epochs", "log_every_steps", "steps"),
+    },
+    (0, math.inf): {
+        "augment": ("brightness", "contrast", "saturation"),
+        "checkpoint": ("every_epochs", "every_minutes", "every_steps", "keep_every_steps"),
+        "data": ("threads",),
+        "eval": ("knn_every_epochs",),
+        "mesh": ("spread_parameters_above",),
+        "method": ("freeze_prototypes_steps", "queue_length", "queue_start_epoch", "warmup_epochs"),
+        "model": ("head_hidden",),
+        "optim": ("base_lr", "final_lr", "start_lr", "warmup_epochs", "weight_decay"),
+    },
+    POSITIVE: {
+        "eval": ("knn_temperature",),
+        "method": ("epsilon", "temperature"),
+    },
+    (0, 1): {
+        "augment": ("blur", "flip", "grey", "jitter"),
+        "data": ("max_bad_fraction",),
+        "method": ("momentum",),
+        "optim": ("momentum",),
+    },
+    (0, 0.5): {
+        "augment": ("hue",),
+    },
+}
 
 
 class ConfigError(ValueError):
@@ -116,6 +153,24 @@ def defaults(method: str = "swav") -> ConfigDict:
     return config.lock()
 
 
+def of_chosen_method(config: ConfigDict, flags: Mapping[str, Any]) -> ConfigDict:
+    """The configuration with the section `method` that belongs to a `method.name` set by a flag.
+
+    The other method's hyper-parameters give way to the defaults of the chosen one.
+
+    Args:
+      config: with the values of the flags.
+      flags: what the flags have set, by path: {"method.name": "simclr"}.
+    """
+    name = flags.get("method.name")
+    if name not in METHODS or config.method.keys() == defaults(name).method.keys():
+        return config
+    given = {p.removeprefix("method."): v for p, v in flags.items() if p.startswith("method.")}
+    with config.unlocked():
+        config.method = ConfigDict(defaults(name).method.to_dict() | given)
+    return config
+
+
 def sizes(config: ConfigDict, images: int) -> Run:
     """The lengths that follow from the configuration and the number of training images.
 
@@ -153,7 +208,7 @@ def _problems(config: ConfigDict, devices: int) -> Iterator[str]:
         yield f"unknown method.name {name!r}; known are {', '.join(METHODS)}"
     yield from _differences(defaults(name), config)
     yield from _unknown_choices(config)
-    yield from _too_small(config)
+    yield from _out_of_range(config)
     yield from _data_problems(config.data)
     yield from _batch_problems(config, devices)
     if not config.eval.knn_k or min(config.eval.knn_k) < 1:
@@ -183,21 +238,15 @@ def _unknown_choices(config: ConfigDict) -> Iterator[str]:
             yield f"unknown {path} {value!r}; known are {', '.join(choices)}"
 
 
-def _too_small(config: ConfigDict) -> Iterator[str]:
-    for path, value in (
-        ("data.batch_size", config.data.batch_size),
-        ("train.accumulate", config.train.accumulate),
-        ("mesh.model", config.mesh.model),
-        ("model.bn_groups", config.model.bn_groups),
-        ("train.log_every_steps", config.train.log_every_steps),
-        ("model.dim", config.model.dim),
-        ("eval.batch_size", config.eval.batch_size),
-        ("train.epochs", config.train.epochs),
-        ("checkpoint.keep_last", config.checkpoint.keep_last),
-        ("train.steps", 1 if config.train.steps is None else config.train.steps),
-    ):
-        if value < 1:
-            yield f"{path} is {value}; it must be at least 1"
+def _out_of_range(config: ConfigDict) -> Iterator[str]:
+    for (low, high), sections in LIMITS.items():
+        for section, keys in sections.items():
+            for key in keys:
+                value = config[section].get(key)
+                if value is not None and not low <= value <= high:
+                    least = "above 0" if (low, high) == POSITIVE else f"at least {low}"
+                    most = f" and at most {high}" if high < math.inf else ""
+                    yield f"{section}.{key} is {value}; it must be {least}{most}"
 
 
 def _data_problems(data: ConfigDict) -> Iterator[str]:
@@ -210,6 +259,8 @@ def _data_problems(data: ConfigDict) -> Iterator[str]:
     for crop in data.crops:
         if not isinstance(crop, tuple | list):
             yield f"data.crops has {crop}; it lists crops like ((2, 224, 0.14, 1.0),)"
+        elif not all(isinstance(number, int | float) for number in crop):
+            yield f"data.crops has {crop}; all four of a crop are numbers"
         elif len(crop) != 4 or crop[0] < 1 or crop[1] < 1 or not 0 < crop[2] <= crop[3] <= 1:
             yield f"data.crops has {crop}; each is (number, pixels, 0 < from <= to <= 1)"
     if data.eval_resize < data.eval_crop:
@@ -217,8 +268,6 @@ def _data_problems(data: ConfigDict) -> Iterator[str]:
             f"data.eval_crop {data.eval_crop} does not fit into images of data.eval_resize "
             f"{data.eval_resize} pixels"
         )
-    if not 0 <= data.max_bad_fraction <= 1:
-        yield f"data.max_bad_fraction {data.max_bad_fraction} is not a share from 0 to 1"
 
 
 def _batch_problems(config: ConfigDict, devices: int) -> Iterator[str]:

@@ -24,6 +24,7 @@ PATIENCE = 2  # epochs after warm-up and freezing in which healthy losses still 
 AT_CHANCE = 0.97  # of ln K; healthy runs pass it within the epochs of PATIENCE, stuck ones never
 FLAT = 0.01  # of ln K over the recent lines; a loss that falls faster is still on its way down
 UNIFORM = 0.95  # of ln K; codes start at 0.2 to 0.8 and pass a maximum while the loss nears ln K
+ONE_HOT = 0.02  # of ln K; codes of sharp healthy runs stay above 0.05, hard ones have 0
 COLLAPSED = 0.05  # spread of embeddings; it starts at 0.8, dips to 0.4 and rises in healthy runs
 DEAD = 0.5  # of the prototypes that samples drawn at random would reach; balanced codes reach more
 RISE = 1.05  # of the earlier loss; harmful queues and rates raise it by 10 % and more
@@ -140,6 +141,16 @@ def uniform_codes(history: History, facts: Facts) -> str | None:
     return f"Code entropy is {entropy:.3f} nats of at most ln K = {facts.chance:.3f}{_span(lines)}"
 
 
+def one_hot_codes(history: History, facts: Facts) -> str | None:
+    """Soft codes share an image among prototypes."""
+    lines = _late(history, facts, "code_entropy")
+    entropy = _mean(lines, "code_entropy")
+    hard = facts.config.method.get("hard_codes", False)
+    if not lines or hard or entropy > ONE_HOT * facts.chance:
+        return None
+    return f"Code entropy is {entropy:.3g} nats, where one prototype an image gives 0{_span(lines)}"
+
+
 def collapsed_embedding(history: History, facts: Facts) -> str | None:
     """The embeddings of different images differ."""
     lines = _late(history, facts, "embedding_std")
@@ -240,6 +251,7 @@ CALMER = ("optim.base_lr", "model.dtype")
 COPIES = ("look for copies, blank images, or a decoder that fails in the same way for all",)
 QUEUE = ("method.queue_start_epoch", "method.queue_length")
 SHARPER = ("method.epsilon", "method.freeze_prototypes_steps", "data.crops")
+SOFTER = ("a method.epsilon that is two to five times larger", "method.sinkhorn_iterations")
 DIFFER = "check that the images differ and are what you expect"
 SPREAD = ("optim.base_lr", *SHARPER, DIFFER)
 FEWER = ("model.prototypes", "method.sinkhorn_iterations", "method.freeze_prototypes_steps")
@@ -266,6 +278,7 @@ RULES: tuple[tuple[Rule, ...], ...] = (
         ),
         Rule("The queue makes the loss rise", queue_hurts, ("loss", "queue_used"), QUEUE),
         Rule("The codes are uniform", uniform_codes, ("code_entropy",), SHARPER),
+        Rule("The codes have collapsed to one-hot", one_hot_codes, ("code_entropy",), SOFTER),
         Rule(
             "The embeddings have collapsed to a point",
             collapsed_embedding,

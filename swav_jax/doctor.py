@@ -1,7 +1,7 @@
 """The doctor attends a run: gathers its facts, tells each finding once, stops it if it diverges.
 
-It tells on the terminal and in the workdir's `doctor.md`; what there is to find, and what helps, is
-in `diagnosis`.
+It tells on the terminal and in the workdir's `doctor.md`, and keeps its findings in `results.json`
+for when the run goes on; what there is to find, and what helps, is in `diagnosis`.
 """
 
 import dataclasses
@@ -33,6 +33,7 @@ from swav_jax.diagnosis import (
     not_finite,
     wild_rate,
 )
+from swav_jax.logbook import read_results, update_results
 from swav_jax.methods.contract import Run, TrainState
 
 FIRST_BAD = "first_bad"  # metric: which leaf of (params, gradients) is the first without meaning
@@ -46,7 +47,7 @@ class Doctor:
     """Watches one run.
 
     Args:
-      workdir: of the run; the lines that its `metrics.jsonl` already has are taken up.
+      workdir: of the run; what its `metrics.jsonl` and `results.json` already have is taken up.
       config: of the run.
       run: its sizes.
       active: whether this host writes and speaks.
@@ -58,7 +59,9 @@ class Doctor:
         path = workdir / "metrics.jsonl"
         lines = path.read_text().splitlines() if active and path.exists() else []
         self._history: list[Line] = [json.loads(line) for line in lines]
-        self._found: dict[str, Finding] = {}
+        known = read_results(workdir).get("doctor", {}) if active else {}
+        last = self._history[-1]["step"] if self._history else -1
+        self._found = {n: _finding(noted) for n, noted in known.items() if noted["step"] <= last}
         self._seen: list[np.ndarray] = []
 
     def look(self, crops: Sequence[UInt8[np.ndarray, "b n S S 3"]]) -> None:
@@ -125,7 +128,14 @@ class Doctor:
         self._found[finding.name] = finding
         if self._active:
             logging.warning("Doctor, step %d: %s", step, finding)
+            noted = {"step": step} | dataclasses.asdict(finding)
+            update_results(self._workdir, "doctor", {finding.name: noted})
         self.close()
+
+
+def _finding(noted: Mapping[str, Any]) -> Finding:
+    fields = {name: value for name, value in noted.items() if name != "step"}
+    return Finding(**fields | {"remedies": tuple(noted["remedies"])})
 
 
 def _culprit(place: int, state: TrainState) -> str:

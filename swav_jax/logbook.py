@@ -21,8 +21,8 @@ class Logbook:
 
     Args:
       workdir: where the files go.
-      first_step: steps already done; lines of `metrics.jsonl` from there on belong to steps that
-        will be made again and are removed.
+      first_step: steps already done; what is recorded from there on belongs to steps that will be
+        made again, and is removed.
       total_steps: where training ends.
       batch_size: images of a step.
       active: whether this host writes.
@@ -37,11 +37,17 @@ class Logbook:
         if not active:
             return
         self._path = workdir / "metrics.jsonl"
-        if self._path.exists():
-            lines = self._path.read_text().splitlines(keepends=True)
-            kept = [line for line in lines if _step_of(line) < first_step]
+        lines = self._path.read_text().splitlines(keepends=True) if self._path.exists() else []
+        kept = [line for line in lines if _step_of(line) < first_step]
+        events = workdir / "tensorboard"
+        if len(kept) < len(lines):
             write_whole(self._path, "".join(kept))
-        self._events = tf.summary.create_file_writer(str(workdir / "tensorboard"))
+            for old in events.glob("events.out.tfevents.*"):
+                old.unlink()
+        self._events = tf.summary.create_file_writer(str(events))
+        if len(kept) < len(lines):
+            for line in map(json.loads, kept):
+                self._draw(line.pop("step"), line)
         self._bar = tqdm(
             total=total_steps,
             initial=first_step,
@@ -88,9 +94,7 @@ class Logbook:
         line = {"step": step, "epoch": round(epoch, 4)} | {k: float(v) for k, v in metrics.items()}
         with self._path.open("a") as file:
             file.write(json.dumps(line) + "\n")
-        with self._events.as_default(step=step):
-            for name, value in metrics.items():
-                tf.summary.scalar(name, float(value))
+        self._draw(step, metrics)
         self._events.flush()
         text = "  ".join(f"{name} {value:.4g}" for name, value in metrics.items())
         if self._bar.disable:
@@ -101,6 +105,12 @@ class Logbook:
             self._bar.set_postfix_str(f"loss {metrics['loss']:.3f}, {rate:.0f} img/s")
         else:
             self._bar.write(f"epoch {epoch:.4g}: {text}")
+
+    def _draw(self, step: int, metrics: Mapping[str, float]) -> None:
+        with self._events.as_default(step=step):
+            for name, value in metrics.items():
+                if name != "epoch":
+                    tf.summary.scalar(name, float(value))
 
     def close(self) -> None:
         """Ends the progress bar and flushes the events."""

@@ -56,9 +56,8 @@ def build(
         source = open_source(data.name, data.data_dir, data.train, download=data.download)
     run = config_lib.sizes(config, source.size)
     run = run._replace(data_devices=len(devices) // config.mesh.model)
-    method = make_method(config)
+    method, mesh = make_method(config), make_mesh(config, devices)
     try:
-        mesh = sharding.make_mesh(config.mesh.model, devices)
         warnings = method.check(run)
     except ValueError as problem:
         raise config_lib.ConfigError(str(problem)) from None
@@ -76,6 +75,18 @@ def build(
         ),
         augment=make_augment(config),
     )
+
+
+def make_mesh(config: ConfigDict, devices: Sequence[Any]) -> Mesh:
+    """The devices as `config.mesh` lays them out.
+
+    Raises:
+      ConfigError: they cannot be laid out so.
+    """
+    try:
+        return sharding.make_mesh(config.mesh.model, devices)
+    except ValueError as problem:
+        raise config_lib.ConfigError(str(problem)) from None
 
 
 def make_encoder(config: ConfigDict) -> Encoder:

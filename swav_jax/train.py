@@ -32,7 +32,7 @@ from swav_jax.ops.agreement import compare
 from swav_jax.ops.diagnostics import first_nonfinite
 from swav_jax.setup import Setup, build
 from swav_jax.trace import Trace
-from swav_jax.transfer import start_from
+from swav_jax.transfer import check_origin, start_from
 from swav_jax.visit import visit_all
 from swav_jax.watch import Watch
 
@@ -55,6 +55,8 @@ def pretrain(config: ConfigDict, workdir: Path) -> None:
         Interruption() as interruption,
         Trace(trace.steps(config.profile.steps), workdir / "profile") as tracing,
     ):
+        if config.init_from and checkpoints.latest_step is None:
+            check_origin(config, config.init_from)
         state, take_step = start(setup)
         if "random_init_top1" not in read_results(workdir).get("knn", {}):
             _knn(setup, state, workdir, prefix="random_init_")
@@ -123,8 +125,7 @@ def resume(setup: Setup, state: TrainState, checkpoints: Checkpoints) -> TrainSt
     """The newest checkpoint's state; else the fresh one, with a backbone to start from if any.
 
     Raises:
-      ConfigError: the checkpoint was trained on another number of images, or `init_from` does not
-        fit.
+      ConfigError: the checkpoint was trained on another number of images.
     """
     restored = checkpoints.restore(state)
     if not restored:

@@ -7,8 +7,9 @@ from typing import Any
 import jax
 import numpy as np
 from jaxtyping import PyTree
+from ml_collections import ConfigDict
 
-from swav_jax.checkpoint import load_variables
+from swav_jax.checkpoint import load_metadata, load_variables
 from swav_jax.config import ConfigError
 from swav_jax.methods.contract import TrainState
 from swav_jax.models import Backbone, backbone
@@ -45,17 +46,32 @@ def load_backbone(path: str | Path) -> tuple[Backbone, dict[str, Any]]:
     return module, {collection: tree["backbone"] for collection, tree in variables.items()}
 
 
+def check_origin(config: ConfigDict, path: str | Path) -> None:
+    """Sees that a run can start from the backbone at `path`, before anything is computed.
+
+    Raises:
+      ConfigError: it is of another network.
+      CheckpointError: the checkpoint has no readable seal.
+      FileNotFoundError: there is none.
+    """
+    theirs = load_metadata(path)["config"]["model"]
+    for key in ("arch", "stem"):
+        if config.model[key] != theirs[key]:
+            raise ConfigError(
+                f"init_from: {path} has the network model.{key}={theirs[key]}, this run has "
+                f"{config.model[key]}; model.arch and model.stem must be those of that run"
+            )
+
+
 def start_from(state: TrainState, path: str | Path) -> TrainState:
     """A fresh state with the backbone of another run, in every copy that the method keeps of it.
 
     Args:
-      state: of any method, on any devices.
+      state: of any method with the same backbone, on any devices.
       path: as `load_backbone` takes it.
 
     Raises:
-      ConfigError: its backbone has other shapes.
       CheckpointError: the checkpoint is damaged.
-      FileNotFoundError: there is none.
     """
     variables, _ = load_variables(path, BACKBONE)
     learnt = {
@@ -69,14 +85,7 @@ def start_from(state: TrainState, path: str | Path) -> TrainState:
         for name, leaf in _named(tree):
             _, found, within = f"/{name}".rpartition("/backbone/")
             if found:
-                new = learnt.get(within)
-                if new is None or new.shape != leaf.shape:
-                    shape = "nothing" if new is None else new.shape
-                    raise ConfigError(
-                        f"init_from: {path} has {shape} for backbone/{within}, where this network "
-                        f"has {leaf.shape}; model.arch and model.stem must be those of that run"
-                    )
-                leaf = jax.device_put(np.asarray(new, leaf.dtype), leaf.sharding)
+                leaf = jax.device_put(np.asarray(learnt[within], leaf.dtype), leaf.sharding)
             leaves.append(leaf)
         return jax.tree.unflatten(jax.tree.structure(tree), leaves)
 

@@ -80,6 +80,8 @@ class Watch:
             return
         shown = {name: value for name, value in metrics.items() if name != FIRST_BAD}
         values = jax.device_get(shown) | self._logbook.speed(step)
+        if self._setup.source.may_fail:
+            values["unreadable_images"] = len(self._setup.source.unreadable)
         self._logbook.write(step, (step + 1) / run.steps_per_epoch, values)
         self._doctor.observe(step, values)
 

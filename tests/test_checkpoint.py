@@ -234,7 +234,7 @@ def test_another_model_is_an_error_that_names_leaves_and_sets_nothing_aside(tmp_
     target.params["head"]["kernel"] = jax.ShapeDtypeStruct((16, 9), jnp.bfloat16)
     target.extra["bank"] = jax.ShapeDtypeStruct((4,), jnp.float32)
     del target.extra["queue"]
-    with Checkpoints(tmp_path) as checkpoints, pytest.raises(ValueError) as error:
+    with Checkpoints(tmp_path) as checkpoints, pytest.raises(CheckpointError) as error:
         checkpoints.restore(target)
     message = str(error.value)
     assert "params/head/kernel: bfloat16[16, 8] saved, bfloat16[16, 9] expected" in message

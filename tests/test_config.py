@@ -7,7 +7,16 @@ import pytest
 
 from swav_jax import config as config_lib
 from swav_jax import optim, setup
-from swav_jax.config import ConfigError, check, claim_workdir, defaults, sizes
+from swav_jax.config import (
+    LIMITS,
+    ConfigError,
+    check,
+    claim_workdir,
+    defaults,
+    of_chosen_method,
+    sizes,
+)
+from swav_jax.methods import METHODS
 
 CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.py"))
 
@@ -126,7 +135,12 @@ def test_published_settings_are_those_published(name):
         ("data.crops", ((2, 32, 0.5, 0.1),), "data.crops has"),
         ("data.batch_size", 102, "not a multiple of 4 .*; try 104"),
         ("data.batch_size", 0, "data.batch_size is 0"),
-        ("data.max_bad_fraction", 2.0, "not a share"),
+        ("data.max_bad_fraction", 2.0, "must be at least 0 and at most 1"),
+        ("model.prototypes", 0, "model.prototypes is 0; it must be at least 1"),
+        ("method.epsilon", 0.0, "method.epsilon is 0.0; it must be above 0"),
+        ("method.queue_length", -256, "method.queue_length is -256"),
+        ("augment.jitter", 1.5, "augment.jitter is 1.5"),
+        ("data.crops", ((2, "32", 0.3, 1.0),), "are numbers"),
         ("model.bn_groups", 7, "model.bn_groups 7 does not divide"),
         ("model.prototypes", 3001, "mesh.model 2 does not divide model.prototypes"),
         ("mesh.model", 3, "does not divide the 8 devices"),
@@ -148,6 +162,29 @@ def test_settings_that_cannot_work_are_refused_by_name(key, value, complaint):
     config.update_from_flattened_dict({key: value})
     with pytest.raises(ConfigError, match=complaint):
         check(config, devices=8)
+
+
+def test_every_limit_is_of_a_setting():
+    known = {name: defaults(name) for name in METHODS}
+    for sections in LIMITS.values():
+        for section, keys in sections.items():
+            assert all(any(key in config[section] for config in known.values()) for key in keys)
+
+
+def test_a_method_chosen_by_a_flag_brings_its_settings():
+    config = defaults("swav")
+    config.method.name = "simclr"
+    config.method.temperature = 0.3
+    chosen = of_chosen_method(config, {"method.name": "simclr", "method.temperature": 0.3})
+    assert chosen.method.to_dict() == {"name": "simclr", "temperature": 0.3}
+    check(chosen, devices=1)
+    config = defaults("swav")
+    config.method.name, config.method.epsilon = "simclr", 0.1
+    chosen = of_chosen_method(config, {"method.name": "simclr", "method.epsilon": 0.1})
+    with pytest.raises(ConfigError, match=r"unknown setting method\.epsilon"):
+        check(chosen, devices=1)
+    config = defaults("swav")
+    assert of_chosen_method(config, {"method.epsilon": 0.1}) is config
 
 
 def test_unknown_and_mistyped_settings_are_refused():

@@ -39,6 +39,7 @@ AILING = {
     "wild_learning_rate": (facts(**{"optim.base_lr": 100.0}), {"loss": LN_K}),
     "more_prototypes_than_images": (facts(**{"model.prototypes": 1501}), {}),
     "uniform_codes": (facts(), {"code_entropy": 0.97 * LN_K}),
+    "one_hot_codes": (facts(), {"code_entropy": 0.01 * LN_K}),
     "collapsed_embedding": (facts(), {"embedding_std": 0.01}),
     "dead_prototypes": (facts(), {"prototypes_used": 0.2}),
     "stuck": (facts(), {"loss": lambda s: LN_K + 1.2 * math.exp(-s / 11)}),
@@ -59,6 +60,8 @@ NEARLY = {
     "more_prototypes_than_images": (facts(**{"model.prototypes": 1500}), {"prototypes_used": 0.08}),
     # soft codes early in training
     "uniform_codes": (facts(), {"code_entropy": lambda s: (0.97 if s < 33 else 0.8) * LN_K}),
+    # as asked for
+    "one_hot_codes": (facts(**{"method.hard_codes": True}), {"code_entropy": 0.0}),
     "collapsed_embedding": (facts(), {"embedding_std": lambda s: 0.01 if s < 33 else 0.2}),
     # 128 images cannot reach more than 12 % of 1,000 prototypes
     "dead_prototypes": (facts(**{"model.prototypes": 1000}), {"prototypes_used": 0.11}),

@@ -93,6 +93,21 @@ def test_a_resumed_run_has_its_history(tmp_path):
     assert "stuck at ln K" in (tmp_path / "doctor.md").read_text()
 
 
+def test_findings_outlast_the_process_that_made_them(tmp_path, monkeypatch):
+    told = []
+    monkeypatch.setattr("absl.logging.warning", lambda text, *args: told.append(text % args))
+    lines = history(loss=LN_K)
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    watch(tmp_path, lines[-1:]).close()
+    page = (tmp_path / "doctor.md").read_text()
+    assert "stuck at ln K" in page
+    watch(tmp_path, []).close()  # a run that had nothing left to do
+    assert (tmp_path / "doctor.md").read_text() == page and len(told) == 1
+    (tmp_path / "metrics.jsonl").write_text(json.dumps(lines[0]) + "\n")
+    watch(tmp_path, []).close()  # it went back before the step of the finding
+    assert "Nothing was found" in (tmp_path / "doctor.md").read_text()
+
+
 def test_other_hosts_write_nothing(tmp_path):
     doctor = Doctor(tmp_path, small(), Run(1500, 128, 6, 11, 220), active=False)
     for line in history(loss=LN_K):

@@ -24,7 +24,8 @@ def checkpoints(workdir):
 def test_killed_at_ten_moments_equals_uninterrupted_to_the_bit(tmp_path):
     flags = (*SMALL, "--config.train.steps=60", "--config.checkpoint.every_steps=3")
     whole, parts = tmp_path / "whole", tmp_path / "parts"
-    succeed(whole, launch(whole, *flags))
+    succeed(whole, launch(whole, *flags, "--config.profile.steps=5:7"))
+    assert list((whole / "profile").rglob("*.xplane.pb"))
 
     random, in_saves = np.random.RandomState(0), 0
     for kills in range(10):

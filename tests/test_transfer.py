@@ -1,3 +1,6 @@
+import re
+from pathlib import Path
+
 import jax
 import numpy as np
 import pytest
@@ -51,5 +54,30 @@ def test_another_network_is_refused(trained):
     config = tiny_swav()
     config.model.arch = "resnet18_tiny"
     config.init_from = str(trained)
-    with pytest.raises(ConfigError, match=r"init_from.*layer1_1.*model\.arch"):
+    with pytest.raises(ConfigError, match=r"init_from.*model\.arch=resnet10_tiny.*resnet18_tiny"):
         train.pretrain(config, trained.parent / "other")
+    assert not (trained.parent / "other" / "results.json").exists()
+
+
+def snippets():
+    """The README's Python."""
+    text = (Path(__file__).parent.parent / "README.md").read_text()
+    return re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+
+
+def test_the_three_lines_of_the_readme(trained, tmp_path, monkeypatch):
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "quickstart").symlink_to(trained)
+    monkeypatch.chdir(tmp_path)
+    names = {"images": np.ones((2, 16, 16, 3), np.float32)}
+    exec(snippets()[0], names)
+    assert names["features"].shape == (2, 64)
+
+
+def test_the_readme_puts_a_backbone_into_nnx(trained):
+    model, variables = swav_jax.load_backbone(trained)
+    images = np.random.default_rng(0).random((2, 16, 16, 3), np.float32)
+    names = {"model": model, "variables": variables, "images": images}
+    exec(snippets()[1], names)
+    expected = model.apply(variables, images, train=False)
+    np.testing.assert_allclose(names["bridged"](images, train=False), expected, rtol=1e-6)

@@ -33,7 +33,6 @@ class Batches:
         wait_seconds: how long the consumer waited for the last batch.
         stage_seconds: mean thread seconds an image of the last batch spent in `read` (reading and
             decoding) and `crop`. When `wait_seconds` is high, the larger one is the slow stage.
-        unreadable: numbers of the images that this host has found unreadable.
     """
 
     def __init__(
@@ -41,7 +40,6 @@ class Batches:
     ):
         self.wait_seconds = 0.0
         self.stage_seconds = {"read": 0.0, "crop": 0.0}
-        self.unreadable: set[int] = set()
         self._batches: Iterator[dict[str, Any]] = dataset.as_numpy_iterator()
         self._source = source
         self._max_bad = max_bad_fraction * source.size
@@ -76,24 +74,22 @@ class Batches:
 
     def _note(self, wanted: int, tried: int) -> None:
         """Names and counts the unreadable images that were tried in place of `wanted`."""
-        size = self._source.size
+        size, unreadable = self._source.size, self._source.unreadable
         step = _replacement_step(size)
         for bad in ((wanted + k * step) % size for k in range(tried)):
-            if bad not in self.unreadable:
-                self.unreadable.add(bad)
+            if bad not in unreadable:
+                unreadable.add(bad)
                 logging.warning(
                     "%s is no readable image; %s",
                     self._source.describe(bad),
                     "another takes its place" if self._replaced else "it is left out",
                 )
-        if len(self.unreadable) > self._max_bad or (
-            self._replaced and tried == min(REPLACEMENTS, size)
-        ):
-            some = [self._source.describe(bad) for bad in sorted(self.unreadable)[:5]]
+        if len(unreadable) > self._max_bad or (self._replaced and tried == min(REPLACEMENTS, size)):
+            some = [self._source.describe(bad) for bad in sorted(unreadable)[:5]]
             raise DataError(
-                f"{len(self.unreadable)} of {size} images cannot be read and "
+                f"{len(unreadable)} of {size} images cannot be read and "
                 f"data.max_bad_fraction allows {self._max_bad:g}: {', '.join(some)}"
-                f"{' ...' if len(self.unreadable) > len(some) else ''}. Repair or remove them (the "
+                f"{' ...' if len(unreadable) > len(some) else ''}. Repair or remove them (the "
                 "log names each), or raise data.max_bad_fraction"
             )
 

@@ -46,6 +46,7 @@ class Source:
         may_fail: whether `read` can fail on a damaged image, by an error or by giving an empty one;
             False if all is decoded in memory.
         find_labels: gives `labels`; called once, when somebody asks for them.
+        unreadable: numbers of the images that this host has found unreadable so far.
     """
 
     size: int
@@ -54,6 +55,7 @@ class Source:
     read: Callable[[tf.Tensor], tf.Tensor]
     may_fail: bool
     find_labels: Callable[[], np.ndarray | None]
+    unreadable: set[int] = dataclasses.field(default_factory=set, compare=False)
 
     @functools.cached_property
     def labels(self) -> Int32[np.ndarray, " N"] | None:

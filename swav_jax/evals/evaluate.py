@@ -19,7 +19,7 @@ from swav_jax.evals.features import Apply, extract
 from swav_jax.evals.knn import knn_accuracy
 from swav_jax.logbook import update_results
 from swav_jax.models import Encoder
-from swav_jax.setup import make_encoder
+from swav_jax.setup import make_encoder, make_mesh
 from swav_jax.transfer import BACKBONE
 
 
@@ -160,7 +160,7 @@ def knn_task(config: ConfigDict, workdir: Path) -> None:
         )
     data = config.data
     train = open_source(data.name, data.data_dir, data.train, download=data.download)
-    with jax.set_mesh(sharding.make_mesh(config.mesh.model)):
+    with jax.set_mesh(make_mesh(config, jax.devices())):
         variables, _ = load_variables(workdir, BACKBONE)
         scores = knn(config, variables, train)
     if scores is None:

@@ -2,9 +2,9 @@
 
 A bank remembers the embedding z of each assignment crop of each image. Before the first clustering,
 one pass in train mode without an optimiser fills it, on all crops as training does, so that batch
-norm sees what it will see. Then it takes the embeddings that training computes anyway. Head h has
-the clusters of bank h mod A. Images left over from an epoch's last batch have no cluster before
-they are drawn, and no part in the loss.
+norm sees what it will see (the reference passes each assignment crop alone). Then it takes the
+embeddings that training computes anyway. Head h has the clusters of bank h mod A. Images left over
+from an epoch's last batch have no cluster before they are drawn, and no part in the loss.
 """
 
 import dataclasses

@@ -168,7 +168,7 @@ def test_unreadable_images_are_replaced_and_named_once(damaged, warnings):
 
     batches = train_batches(source, CROPS, 5, **options)
     taken = _take(batches, 12)  # 3 epochs
-    assert batches.unreadable == bad
+    assert source.unreadable == bad
     for epoch in range(3):
         shown = np.concatenate([b["index"] for b in taken[4 * epoch : 4 * epoch + 4]])
         order = index.epoch_order(0, epoch, 20)
