@@ -31,6 +31,8 @@ FREE = (
     "train.log_every_steps:",
 )
 
+FAR = 4  # times the published learning rate, or a fourth of it
+
 POSITIVE = (math.ulp(0.0), math.inf)
 # Settings by their least and most value; those of `method` are of all methods.
 LIMITS: dict[tuple[float, float], dict[str, tuple[str, ...]]] = {
@@ -138,7 +140,7 @@ def defaults(method: str = "swav") -> ConfigDict:
     checkpoint = config.checkpoint = ConfigDict()
     checkpoint.every_epochs = 1
     checkpoint.every_steps = 0
-    checkpoint.every_minutes = 0.0
+    checkpoint.every_minutes = 0.0  # looked at every train.log_every_steps
     checkpoint.keep_last = 2
     checkpoint.keep_every_steps = 0  # keeps these for good; 0 for none
 
@@ -184,10 +186,10 @@ def sizes(config: ConfigDict, images: int) -> Run:
             f"Try {2 ** int(math.log2(images))}."
         )
     steps_per_epoch = images // batch
-    steps = config.train.steps
-    total = config.train.epochs * steps_per_epoch if steps is None else steps
+    epochs_steps = config.train.epochs * steps_per_epoch
+    total = epochs_steps if config.train.steps is None else config.train.steps
     views = sum(crop[0] for crop in config.data.crops)
-    return Run(images, batch, views, steps_per_epoch, total)
+    return Run(images, batch, views, steps_per_epoch, total, epochs_steps=epochs_steps)
 
 
 def check(config: ConfigDict, devices: int) -> None:
@@ -292,15 +294,16 @@ def _batch_problems(config: ConfigDict, devices: int) -> Iterator[str]:
 
 def lr_warning(config: ConfigDict) -> list[str]:
     """Warns of a LARC learning rate far from the published ones (0.6 at batch 256, 4.8 at 4096)."""
-    if config.optim.name != "larc" or config.method.name != "swav":
+    if config.optim.name != "larc":
         return []
     batch, lr = config.data.batch_size, config.optim.base_lr
     usual = published_larc_lr(batch)
-    if usual / 10 <= lr <= usual * 10:
+    if usual / FAR <= lr <= usual * FAR:
         return []
     return [
-        f"optim.base_lr {lr:g} is far from {usual:.2g}, which the published 0.6 at batch 256 and "
-        f"4.8 at 4096 suggest for batch {batch}; training may stall or diverge."
+        f"optim.base_lr {lr:g} is far from the {usual:.2g} that the published 0.6 at batch 256 and "
+        f"4.8 at 4096 suggest for batch {batch}; training may stall or diverge. Start with "
+        f"--config.optim.base_lr={usual:.2g}."
     ]
 
 

@@ -18,6 +18,7 @@ from swav_jax.optim import published_larc_lr
 Line = Mapping[str, float]  # what was logged after a step: `step` and metrics by name
 History = Sequence[Line]
 
+CLUSTERS = ("clusters_used", "largest_cluster")
 VITAL = ("loss", "gradient_norm")  # other metrics may be undefined for good reasons
 FEW, RECENT = 4, 10  # lines: fewer than FEW are an accident; RECENT ones tell what is going on now
 PATIENCE = 2  # epochs after warm-up and freezing in which healthy losses still start above ln K
@@ -27,6 +28,8 @@ UNIFORM = 0.95  # of ln K; codes start at 0.2 to 0.8 and pass a maximum while th
 ONE_HOT = 0.02  # of ln K; codes of sharp healthy runs stay above 0.05, hard ones have 0
 COLLAPSED = 0.05  # spread of embeddings; it starts at 0.8, dips to 0.4 and rises in healthy runs
 DEAD = 0.5  # of the prototypes that samples drawn at random would reach; balanced codes reach more
+UNEVEN = 0.5  # of the images in one cluster, or of the clusters without an image
+FOUND = 3.0  # times as often as by chance; healthy runs find a tenth and more of the pairs
 RISE = 1.05  # of the earlier loss; harmful queues and rates raise it by 10 % and more
 STARVED = 1 / 3  # of the time, the median line; the healthy runs that were recorded wait for 0.1
 WILD_LR = {"larc": 20.0, "lars": 20.0, "sgd": 2.0}  # LARC at 20 turns weights by 2 % every step
@@ -184,6 +187,37 @@ def stuck(history: History, facts: Facts) -> str | None:
     return f"The loss stays at {later:.3f} where ln K = {facts.chance:.3f}{_span(lines)}"
 
 
+def clusters_not_learnt(history: History, facts: Facts) -> str | None:
+    """Clusters are predicted better than by a guess."""
+    lines = _late(history, facts, "loss", "cluster_accuracy")
+    loss = _mean(lines, "loss")
+    if not lines or loss < AT_CHANCE * facts.chance:
+        return None
+    return f"The loss stays at {loss:.3f} where ln K = {facts.chance:.3f}{_span(lines)}"
+
+
+def uneven_clusters(history: History, facts: Facts) -> str | None:
+    """Clusters are used, and none has most of the images."""
+    lines = [line for line in _with(history, *CLUSTERS) if line["step"] >= facts.settled][-3:]
+    used, largest = (_mean(lines, name) for name in CLUSTERS)
+    if len(lines) < 3 or (used > UNEVEN and largest < UNEVEN):
+        return None
+    return f"{used:.0%} of the clusters are used, the largest has {largest:.0%}{_span(lines)}"
+
+
+def positives_not_found(history: History, facts: Facts) -> str | None:
+    """An image's other crop is found among crops of others more often than by chance."""
+    lines = _late(history, facts, "positive_accuracy")
+    accuracy = _mean(lines, "positive_accuracy")
+    candidates = facts.config.method.get("queue_length", facts.run.batch_size) + 1
+    if not lines or accuracy > FOUND / candidates:
+        return None
+    return (
+        f"{accuracy:.2%} of the other crops are found among {candidates} candidates, where a guess "
+        f"finds {1 / candidates:.2%}{_span(lines)}"
+    )
+
+
 def no_features(history: History, facts: Facts) -> str | None:
     """Codes, embeddings and loss all say something."""
     symptoms = (judge(history, facts) for judge in (uniform_codes, collapsed_embedding, stuck))
@@ -256,6 +290,9 @@ DIFFER = "check that the images differ and are what you expect"
 SPREAD = ("optim.base_lr", *SHARPER, DIFFER)
 FEWER = ("model.prototypes", "method.sinkhorn_iterations", "method.freeze_prototypes_steps")
 LEARN = (*SHARPER, "model.prototypes", "optim.base_lr", DIFFER)
+COARSER = ("model.prototypes", "optim.base_lr", DIFFER)
+LESSONS = ("longer epochs: a smaller data.batch_size", "model.prototypes", "optim.base_lr", DIFFER)
+PAIRS = ("optim.base_lr", "data.crops", DIFFER)
 FEED = (
     "data.threads",
     "use a host with more CPU cores",
@@ -287,6 +324,9 @@ RULES: tuple[tuple[Rule, ...], ...] = (
         ),
         Rule("Most prototypes are dead", dead_prototypes, ("prototypes_used",), FEWER),
         Rule("The loss is stuck at ln K", stuck, ("loss", "code_entropy"), LEARN),
+        Rule("The clusters are uneven", uneven_clusters, CLUSTERS, COARSER),
+        Rule("The clusters are not learnt", clusters_not_learnt, ("cluster_accuracy",), LESSONS),
+        Rule("Crops are not recognised", positives_not_found, ("positive_accuracy",), PAIRS),
     ),
     (Rule("Training waits for data", starved, ("data_wait_share",), FEED),),
 )

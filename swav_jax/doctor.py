@@ -180,7 +180,7 @@ def variance_ratio(moments: Float[np.ndarray, "b V 6"]) -> float:
 
 def _report(found: Sequence[Finding], history: History, facts: Facts) -> str:
     """The page `doctor.md`."""
-    done = int(history[-1]["step"]) + 1 if history else 0
+    done = min(int(history[-1]["step"]) + 1, facts.run.total_steps) if history else 0
     page = [f"# Doctor's report after step {done} of {facts.run.total_steps}", ""]
     for finding in found:
         page += [f"## {finding.title}", "", finding.evidence, "", "Known to help:", ""]

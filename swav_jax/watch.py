@@ -89,6 +89,7 @@ class Watch:
         """Writes what was found before a step: by clustering, by an evaluation."""
         if scores:
             self._logbook.write(step, step / self._setup.run.steps_per_epoch, scores)
+            self._doctor.observe(step, scores)
 
     @contextmanager
     def pause(self, state: PyTree) -> Iterator[None]:

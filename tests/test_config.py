@@ -235,11 +235,15 @@ def test_swav_warns_of_what_gets_stuck():
     assert any("exceeds the 100 images" in w for w in method.check(run._replace(size=100)))
 
 
-@pytest.mark.parametrize(("batch", "lr", "warned"), [(256, 0.6, 0), (4096, 4.8, 0), (64, 100.0, 1)])
+@pytest.mark.parametrize(
+    ("batch", "lr", "warned"), [(256, 0.6, 0), (4096, 4.8, 0), (64, 4.8, 1), (256, 0.1, 1)]
+)
 def test_unusual_learning_rates_warn(batch, lr, warned):
     config = defaults()
     config.data.batch_size, config.optim.base_lr = batch, lr
-    assert len(config_lib.lr_warning(config)) == warned
+    warnings = config_lib.lr_warning(config)
+    assert len(warnings) == warned
+    assert all("--config.optim.base_lr=0." in warning for warning in warnings)
 
 
 def test_sizes_follow_from_data_and_config():
@@ -252,9 +256,10 @@ def test_sizes_follow_from_data_and_config():
         "steps_per_epoch": 15,
         "total_steps": 45,
         "data_devices": 1,
+        "epochs_steps": 45,
     }
     config.train.steps = 7
-    assert sizes(config, 1000).total_steps == 7
+    assert sizes(config, 1000)[4:] == (7, 1, 45)
     with pytest.raises(ConfigError, match="exceeds the 63 training images"):
         sizes(config, 63)
 

@@ -29,6 +29,9 @@ def found(facts_, **metrics):
 QUEUE = {"method.queue_length": 256, "method.queue_start_epoch": 5}
 
 
+OTHER = dict.fromkeys(("code_entropy", "prototypes_used"), math.nan)  # methods without codes
+
+
 def queue_from(step):
     return lambda s: float(s >= step)
 
@@ -43,6 +46,9 @@ AILING = {
     "collapsed_embedding": (facts(), {"embedding_std": 0.01}),
     "dead_prototypes": (facts(), {"prototypes_used": 0.2}),
     "stuck": (facts(), {"loss": lambda s: LN_K + 1.2 * math.exp(-s / 11)}),
+    "uneven_clusters": (facts(), {"clusters_used": 0.9, "largest_cluster": 0.7}),
+    "clusters_not_learnt": (facts(), {"cluster_accuracy": 0.02, "loss": LN_K} | OTHER),
+    "positives_not_found": (facts(**QUEUE), {"positive_accuracy": 0.01} | OTHER),
     "queue_hurts": (
         facts(**QUEUE),
         {"queue_used": queue_from(88), "loss": lambda s: 3 + (s >= 88)},
@@ -67,6 +73,10 @@ NEARLY = {
     "dead_prototypes": (facts(**{"model.prototypes": 1000}), {"prototypes_used": 0.11}),
     # slow, but it moves
     "stuck": (facts(), {"loss": lambda s: 5.3 - 0.006 * s}),
+    "uneven_clusters": (facts(), {"clusters_used": 0.6, "largest_cluster": 0.3}),
+    # new clusters, not yet learnt
+    "clusters_not_learnt": (facts(), {"cluster_accuracy": 0.02, "loss": 0.95 * LN_K} | OTHER),
+    "positives_not_found": (facts(**QUEUE), {"positive_accuracy": 0.02} | OTHER),
     # a bump when the queue starts, gone within an epoch
     "queue_hurts": (
         facts(**QUEUE),

@@ -4,21 +4,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from tiny import encoder
 
 from swav_jax import gradients
 from swav_jax.methods.contract import Clock
 from swav_jax.methods.swav import SwAV
-from swav_jax.models import Encoder, ProjectionHead, backbone
 from swav_jax.optim import optimizer
 from swav_jax.train import init_state
 
 
 def swav(bn_groups):
-    encoder = Encoder(
-        backbone("resnet10_tiny", stem="cifar", bn_groups=bn_groups),
-        ProjectionHead(16, 8, bn_groups=bn_groups),
-    )
-    return SwAV(encoder, 12, 1, queue_length=16, queue_start_epoch=0)
+    return SwAV(encoder(bn_groups=bn_groups), 12, 1, queue_length=16, queue_start_epoch=0)
 
 
 @pytest.mark.parametrize("parts", [2, 4])

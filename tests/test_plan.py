@@ -29,8 +29,9 @@ def listed():
 @pytest.mark.parametrize("slice_", ["v5e:2x2", "v5e:4x4"])
 def test_the_quickstart_compiles_for_tpus_fits_and_sends_only_what_is_listed(slice_):
     config = quickstart.get_config()
-    config.method.queue_length = 64
     devices = plan.topology(slice_)
+    config.data.batch_size = 4 * len(devices)
+    config.method.queue_length = 4 * config.data.batch_size
     compiled = plan.compile_step(config, devices, images=1500)
     assert sum(plan.memory(compiled).values()) < HBM
     found = plan.collectives(compiled)
@@ -75,6 +76,7 @@ def test_bytes_and_purposes_of_messages():
     assert plan.collectives(compiled) == {("codes", "all-reduce"): 40}
 
 
+@pytest.mark.usefixtures("linear_network")
 def test_four_shards_hold_a_quarter_of_many_prototypes():
     config = tiny_swav()
     config.model.prototypes = 100_000

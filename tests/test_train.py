@@ -13,6 +13,7 @@ from swav_jax.doctor import Diverged
 from swav_jax.watch import Watch
 
 
+@pytest.mark.usefixtures("linear_network")
 def test_stopped_and_resumed_equals_uninterrupted_to_the_bit(tmp_path, monkeypatch):
     config = tiny_swav()
     config.train.steps = 6
@@ -41,6 +42,7 @@ def test_stopped_and_resumed_equals_uninterrupted_to_the_bit(tmp_path, monkeypat
     assert [line["step"] for line in metrics(tmp_path / "parts")] == list(range(6))
 
 
+@pytest.mark.usefixtures("linear_network")
 def test_another_configuration_is_refused_before_anything_happens(tmp_path):
     config = tiny_swav()
     config.train.steps = 2
@@ -65,21 +67,34 @@ def losses(config, devices, steps):
     return found
 
 
-@pytest.mark.parametrize("model", [1, 2])
-def test_eight_devices_equal_one(model):
+def test_eight_devices_equal_one():
     config = tiny_swav()
     config.optim.base_lr = 0.05  # large steps amplify rounding from one to the next
+    np.testing.assert_allclose(losses(config, 8, 10), losses(config, 1, 10), rtol=1e-5)
+
+
+@pytest.mark.usefixtures("linear_network")
+def test_eight_devices_that_share_prototypes_and_large_parameters_equal_one():
+    config = tiny_swav()
+    config.optim.base_lr = 0.05
     alone = losses(config, 1, 10)
-    config.mesh.model = model
+    config.mesh.model = 2
+    config.mesh.spread_parameters_above = 100
+    layout = train.state_shapes(setup.build(config)).params
+    kernel = layout["head"]["projection_head_0"]["kernel"]
+    for leaf in (kernel, layout["prototypes"]["prototypes0"]):
+        assert "model" in leaf.sharding.spec
     np.testing.assert_allclose(losses(config, 8, 10), alone, rtol=1e-5)
 
 
+@pytest.mark.usefixtures("linear_network")
 def test_eight_devices_equal_one_at_the_full_rate_but_for_rounding(x64):
     config = tiny_swav()
     config.model.dtype = "float64"
     np.testing.assert_allclose(losses(config, 8, 10), losses(config, 1, 10), rtol=1e-9)
 
 
+@pytest.mark.usefixtures("linear_network")
 def test_checkpoint_moves_to_another_number_of_devices(tmp_path):
     config = tiny_swav()
     leaves = {}
@@ -96,6 +111,19 @@ def test_checkpoint_moves_to_another_number_of_devices(tmp_path):
     jax.tree.map(np.testing.assert_array_equal, leaves[8], leaves[2])
 
 
+def test_checkpoints_are_due_by_the_clock(monkeypatch):
+    config = tiny_swav()
+    config.train.log_every_steps, config.checkpoint.every_minutes = 2, 5.0
+    monkeypatch.setattr("time.monotonic", lambda: 1000.0)
+    due = {
+        (done, saved): train._due(config, done, 93, saved)
+        for done in (7, 8)
+        for saved in (701.0, 700.0)
+    }
+    assert [key for key, value in due.items() if value] == [(8, 700.0)]
+
+
+@pytest.mark.usefixtures("linear_network")
 def test_a_folder_with_damaged_images_trains_and_names_them(tmp_path, monkeypatch):
     told = []
     monkeypatch.setattr(logging, "warning", lambda text, *args: told.append(text % args))
@@ -120,6 +148,7 @@ def test_a_folder_with_damaged_images_trains_and_names_them(tmp_path, monkeypatc
     assert metrics(tmp_path / "run")[-1]["unreadable_images"] == 4
 
 
+@pytest.mark.usefixtures("linear_network")
 def test_a_run_that_diverges_stops_and_keeps_the_last_good_checkpoint(tmp_path):
     config = tiny_swav()
     config.optim.name, config.optim.base_lr = "sgd", 1e30

@@ -1,7 +1,8 @@
 """Images from disk to device: sources, sample order and multi-crop on the host, then augmentation.
 
 TensorFlow is the host's image reader here and nothing more. This is the one place that tells it so:
-it neither takes the accelerators, which belong to JAX, nor chats on the terminal.
+it neither takes the accelerators, which belong to JAX, nor chats on the terminal, nor loads Keras
+before somebody asks for it.
 """
 
 import contextlib
@@ -24,7 +25,21 @@ def _without_greetings() -> Iterator[None]:
         os.close(null)
 
 
-with _without_greetings():
+@contextlib.contextmanager
+def _without_keras() -> Iterator[None]:
+    """Leaves out Keras 3, a third of TensorFlow's start; `tf.keras` still loads it."""
+    name = "TF_USE_LEGACY_KERAS"
+    if name in os.environ:
+        yield
+        return
+    os.environ[name] = "1"
+    try:
+        yield
+    finally:
+        del os.environ[name]
+
+
+with _without_greetings(), _without_keras():
     import tensorflow as tf
 
     tf.config.set_visible_devices([], "GPU")

@@ -49,6 +49,7 @@ class Run(NamedTuple):
     steps_per_epoch: int
     total_steps: int
     data_devices: int = 1  # that share a batch's images
+    epochs_steps: int = 0  # what train.epochs take; train.steps may cut that short, for a trial
 
 
 def check_assignment_crops(crops: Sequence[int], run: Run) -> None:

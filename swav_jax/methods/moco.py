@@ -92,7 +92,7 @@ class MoCo(contract.Method):
         queries, keys = outputs
         loss, accuracy = info_nce(queries, keys, extra["keys"], temperature=self.temperature)
         metrics = {
-            "key_accuracy": accuracy,
+            "positive_accuracy": accuracy,
             "embedding_std": diagnostics.embedding_std(queries[:, 0]),
         }
         return loss, (extra | {"keys": queue.push(extra["keys"], keys)}, metrics)

@@ -65,11 +65,19 @@ class PCL(contract.Method):
             views=run.views,
             images=run.size,
         )
-        if self.warmup_epochs * run.steps_per_epoch >= run.total_steps:
+        warmup = self.warmup_epochs * run.steps_per_epoch
+        longest = max(run.total_steps, run.epochs_steps)
+        if warmup >= longest:
             raise ValueError(
                 f"method.warmup_epochs {self.warmup_epochs} are not less than the "
-                f"{run.total_steps / run.steps_per_epoch:g} epochs of the training: there would "
+                f"{longest / run.steps_per_epoch:g} epochs of the training: there would "
                 "never be a cluster. A tenth of the training is usual."
+            )
+        if warmup >= run.total_steps:
+            warnings.append(
+                f"train.steps ends this trial after {run.total_steps} steps, before there are "
+                f"clusters: they come after {warmup} steps. method.warmup_epochs=0 brings them at "
+                "once."
             )
         if self.heads != 1:
             raise ValueError(
@@ -164,7 +172,7 @@ class PCL(contract.Method):
         clusters = jax.tree.map(lambda *x: jnp.mean(jnp.stack(x)), *levels)
         metrics = {
             "info_nce": instances.loss,
-            "key_accuracy": instances.accuracy,
+            "positive_accuracy": instances.accuracy,
             "proto_nce": clusters.loss,
             "prototype_accuracy": clusters.accuracy,
             "embedding_std": diagnostics.embedding_std(queries[:, 0]),
@@ -210,6 +218,7 @@ class PCL(contract.Method):
         centroids, densities = _prototypes(found, self.temperature)
         clusters = {"assignments": assignments, "centroids": centroids, "densities": densities}
         metrics = {f"inertia_{k}": f.inertia for k, f in zip(self._levels, found, strict=True)}
+        metrics |= bank.usage(assignments[:1], self._levels[0])
         return dataclasses.replace(state, extra=state.extra | clusters), metrics
 
     def assignments(self, extra: dict[str, Any]) -> Int[Array, "H N"]:

@@ -85,7 +85,7 @@ class SimCLR(contract.Method):
             out_specs=Contrast._make((sharding.WHOLE, sharding.WHOLE)),
         )
         metrics = {
-            "pair_accuracy": accuracy,
+            "positive_accuracy": accuracy,
             "embedding_std": diagnostics.embedding_std(outputs[:, 0]),
         }
         return loss, (extra, metrics)

@@ -49,12 +49,18 @@ class SwAV(contract.Method):
         contract.check_assignment_crops(self.assignment_crops, run)
         if run.views < 2:
             raise ValueError("SwAV compares crops of an image: data.crops must cut at least two.")
-        if self.freeze_prototypes_steps > run.total_steps:
+        longest, warnings = max(run.total_steps, run.epochs_steps), []
+        if self.freeze_prototypes_steps > longest:
             raise ValueError(
                 f"method.freeze_prototypes_steps {self.freeze_prototypes_steps} exceeds the "
-                f"{run.total_steps} steps of the training: the prototypes would never move."
+                f"{longest} steps of the training: the prototypes would never move."
             )
-        warnings = []
+        if self.freeze_prototypes_steps > run.total_steps:
+            warnings.append(
+                f"train.steps ends this trial after {run.total_steps} steps, in all of which "
+                f"method.freeze_prototypes_steps {self.freeze_prototypes_steps} holds the "
+                "prototypes; 0 lets them move."
+            )
         seen = run.batch_size + self.queue_length
         if seen * 4 < self.prototypes:
             warnings.append(
@@ -70,7 +76,8 @@ class SwAV(contract.Method):
         if self.epsilon < 0.0114:
             warnings.append(
                 f"method.epsilon {self.epsilon} overflows exp(1/epsilon) in float32 in other "
-                "implementations; here it is safe, but codes are close to one-hot."
+                "implementations; here it is safe, but codes are close to one-hot. Raise it if "
+                "code_entropy falls to 0."
             )
         return warnings
 

@@ -30,6 +30,7 @@ def test_classes_of_test_images_are_found_by_name(tmp_path):
         in_terms_of(train_images, open_source("folder", str(tmp_path), "other"))
 
 
+@pytest.mark.usefixtures("linear_network")
 def test_task_repeats_the_evaluation_of_training(tmp_path):
     config = tiny_swav()
     config.data.test = "test"
@@ -47,6 +48,7 @@ def test_task_repeats_the_evaluation_of_training(tmp_path):
         knn_task(config, tmp_path)
 
 
+@pytest.mark.usefixtures("linear_network")
 def test_an_unreadable_image_has_no_vote(tmp_path):
     folder(tmp_path, "train", ["ant", "bee"], images=20)
     folder(tmp_path, "test", ["ant", "bee"], images=3)

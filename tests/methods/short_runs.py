@@ -1,50 +1,11 @@
 """Short runs of whole methods, on a network that compiles in a second."""
 
-import flax.linen as nn
 import jax
-import jax.numpy as jnp
 import pytest
 from processes import saved
-from tiny import tiny_config
 
 from swav_jax import setup, sharding, train
-from swav_jax.models import Encoder, ProjectionHead
-from swav_jax.models.batch_norm import BatchNorm
 from swav_jax.watch import Watch
-
-
-class TinyBackbone(nn.Module):
-    """A linear layer on 4x4 blurred pixels, with batch norm."""
-
-    dtype: str = "float32"
-
-    @nn.compact
-    def __call__(self, x, train):
-        x, (batch, size) = x.astype(self.dtype), x.shape[:2]
-        pixels = x.reshape(batch, 4, size // 4, 4, size // 4, 3).mean((2, 4))
-        x = nn.Dense(16, name="linear", param_dtype=x.dtype)(pixels.reshape(batch, -1))
-        return nn.relu(BatchNorm(dtype=x.dtype, param_dtype=x.dtype, name="bn1")(x, not train))
-
-
-def encoder(dim=8, dtype="float32"):
-    head = ProjectionHead(16, dim, dtype=jnp.dtype(dtype), param_dtype=jnp.dtype(dtype))
-    return Encoder(TinyBackbone(dtype), head)
-
-
-@pytest.fixture
-def short_run(monkeypatch):
-    """Makes configurations of the given method, with 11 steps an epoch and the tiny network."""
-    monkeypatch.setattr(setup, "make_encoder", lambda config: encoder(dtype=config.model.dtype))
-
-    def config(method):
-        config = tiny_config(method)
-        config.data.batch_size = 128
-        config.optim.name = "sgd"
-        config.optim.base_lr = 0.1
-        config.optim.weight_decay = 1e-4
-        return config
-
-    return config
 
 
 def losses(config, devices, steps):

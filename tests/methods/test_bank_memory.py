@@ -3,7 +3,7 @@
 import jax
 import numpy as np
 import pytest
-from methods.short_runs import losses, short_run  # noqa: F401 fixture
+from methods.short_runs import losses
 
 from swav_jax import setup, sharding, train
 from swav_jax.checkpoint import Checkpoints
@@ -13,7 +13,7 @@ from swav_jax.checkpoint import Checkpoints
 @pytest.mark.parametrize(
     ("method", "devices"), [("deepcluster_v2", 1), ("deepcluster_v2", 8), ("sela_v2", 8)]
 )
-def test_losses_are_those_of_a_bank_on_the_devices(short_run, method, devices):  # noqa: F811
+def test_losses_are_those_of_a_bank_on_the_devices(short_run, method, devices):
     config = short_run(method)
     config.model.prototype_heads = 3
     near = losses(config, devices, 12)  # clusters before steps 0 and 11
@@ -21,7 +21,7 @@ def test_losses_are_those_of_a_bank_on_the_devices(short_run, method, devices): 
     assert losses(config, devices, 12) == near
 
 
-def test_steps_and_checkpoints_leave_it_there(short_run, tmp_path):  # noqa: F811
+def test_steps_and_checkpoints_leave_it_there(short_run, tmp_path):
     config = short_run("deepcluster_v2")
     config.mesh.bank_memory = "host"
     run = setup.build(config)

@@ -2,8 +2,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from methods.short_runs import encoder, losses, resumed_and_whole, short_run  # noqa: F401 fixture
+from methods.short_runs import losses, resumed_and_whole
 from sklearn.decomposition import PCA
+from tiny import encoder
 
 from swav_jax import setup
 from swav_jax.config import ConfigError
@@ -16,7 +17,7 @@ METHOD = DeepCluster(encoder(), prototypes=6, heads=1, components=3)
 
 
 @pytest.fixture
-def config(short_run):  # noqa: F811 fixture
+def config(short_run):
     config = short_run("deepcluster")
     config.optim.base_lr = 0.02
     return config

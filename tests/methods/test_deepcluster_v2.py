@@ -2,7 +2,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from methods.short_runs import encoder, losses, resumed_and_whole, short_run  # noqa: F401 fixture
+from methods.short_runs import losses, resumed_and_whole
+from tiny import encoder
 
 from swav_jax import setup
 from swav_jax.config import ConfigError
@@ -12,7 +13,7 @@ from swav_jax.ops.similarity import unit
 
 
 @pytest.fixture
-def config(short_run):  # noqa: F811 fixture
+def config(short_run):
     config = short_run("deepcluster_v2")
     config.model.prototype_heads = 3
     config.optim.base_lr = 0.02

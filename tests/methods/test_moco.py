@@ -2,7 +2,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from methods.short_runs import encoder, losses, resumed_and_whole, short_run  # noqa: F401 fixture
+from methods.short_runs import losses, resumed_and_whole
+from tiny import encoder
 
 from swav_jax import gradients
 from swav_jax.methods.contract import Clock, Run
@@ -15,7 +16,7 @@ RUN = Run(size=1500, batch_size=128, views=2, steps_per_epoch=11, total_steps=11
 
 
 @pytest.fixture
-def config(short_run):  # noqa: F811 fixture
+def config(short_run):
     config = short_run("moco")
     config.method.queue_length = 512
     config.method.momentum = 0.9

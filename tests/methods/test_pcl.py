@@ -2,7 +2,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from methods.short_runs import encoder, losses, resumed_and_whole, short_run  # noqa: F401 fixture
+from methods.short_runs import losses, resumed_and_whole
+from tiny import encoder
 
 from swav_jax import setup, sharding, train
 from swav_jax.data.augment import normalise
@@ -21,7 +22,7 @@ POSSIBLE = {
 
 
 @pytest.fixture
-def config(short_run):  # noqa: F811 fixture
+def config(short_run):
     config = short_run("pcl")
     config.model.prototypes = 160
     config.method.update(POSSIBLE)

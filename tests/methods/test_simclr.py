@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
-from methods.short_runs import encoder, losses, resumed_and_whole, short_run  # noqa: F401 fixture
+from methods.short_runs import losses, resumed_and_whole
+from tiny import encoder
 
 from swav_jax.methods.contract import Run
 from swav_jax.methods.simclr import SimCLR
@@ -17,14 +18,14 @@ def test_impossible_settings_are_refused():
         method.check(RUN._replace(batch_size=1))
 
 
-def test_eight_devices_equal_one_and_the_loss_falls(short_run):  # noqa: F811 fixture
+def test_eight_devices_equal_one_and_the_loss_falls(short_run):
     config = short_run("simclr")
     alone = losses(config, 1, 12)
     np.testing.assert_allclose(losses(config, 8, 12), alone, rtol=1e-4)
     assert np.mean(alone[-3:]) < np.mean(alone[:3])
 
 
-def test_resumes_exactly(short_run, tmp_path, monkeypatch):  # noqa: F811 fixture
+def test_resumes_exactly(short_run, tmp_path, monkeypatch):
     config = short_run("simclr")
     config.train.steps = 6
     resumed, whole = resumed_and_whole(config, tmp_path, monkeypatch, kill_after=4, extra=False)
