@@ -2,7 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from methods.short_runs import encoder
+from tiny import encoder
 
 from swav_jax.models import key_encoder
 
