@@ -59,9 +59,12 @@ class Doctor:
         path = workdir / "metrics.jsonl"
         lines = path.read_text().splitlines() if active and path.exists() else []
         self._history: list[Line] = [json.loads(line) for line in lines]
-        known = read_results(workdir).get("doctor", {}) if active else {}
+        known = read_results(workdir).get("doctor", {}).get("findings", {}) if active else {}
         last = self._history[-1]["step"] if self._history else -1
-        self._found = {n: _finding(noted) for n, noted in known.items() if noted["step"] <= last}
+        self._noted = {name: noted for name, noted in known.items() if noted["step"] <= last}
+        if len(self._noted) < len(known):  # those of steps that will be made again
+            update_results(workdir, "doctor", {"findings": self._noted})
+        self._found = {name: _finding(noted) for name, noted in self._noted.items()}
         self._seen: list[np.ndarray] = []
 
     def look(self, crops: Sequence[UInt8[np.ndarray, "b n S S 3"]]) -> None:
@@ -128,8 +131,8 @@ class Doctor:
         self._found[finding.name] = finding
         if self._active:
             logging.warning("Doctor, step %d: %s", step, finding)
-            noted = {"step": step} | dataclasses.asdict(finding)
-            update_results(self._workdir, "doctor", {finding.name: noted})
+            self._noted[finding.name] = {"step": step} | dataclasses.asdict(finding)
+            update_results(self._workdir, "doctor", {"findings": self._noted})
         self.close()
 
 

@@ -106,6 +106,9 @@ def test_findings_outlast_the_process_that_made_them(tmp_path, monkeypatch):
     (tmp_path / "metrics.jsonl").write_text(json.dumps(lines[0]) + "\n")
     watch(tmp_path, []).close()  # it went back before the step of the finding
     assert "Nothing was found" in (tmp_path / "doctor.md").read_text()
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    watch(tmp_path, []).close()  # nor does it come back when that step is passed
+    assert "Nothing was found" in (tmp_path / "doctor.md").read_text()
 
 
 def test_other_hosts_write_nothing(tmp_path):

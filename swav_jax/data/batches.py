@@ -166,23 +166,15 @@ def train_batches(
 
     def sample(row: tf.Tensor) -> dict[str, Any]:
         epoch_seed, wanted, draw = tf.unstack(row)
-        begin = tf.timestamp()
-        with tf.control_dependencies([begin]):
-            image, shown, tried = _read_or_replace(source, wanted)
-        with tf.control_dependencies([image]):
-            decoded = tf.timestamp()
-        with tf.control_dependencies([decoded]):
-            number = shown + source.size * draw
-            views = multi_crop(image, crops, tf.stack([epoch_seed, number]))
-        with tf.control_dependencies(views):
-            end = tf.timestamp()
-        return {
+
+        def cut(image: tf.Tensor, shown: tf.Tensor) -> tuple[tf.Tensor, ...]:
+            return multi_crop(image, crops, tf.stack([epoch_seed, shown + source.size * draw]))
+
+        views, shown, noted = _read_and_cut(source, wanted, cut)
+        return noted | {
             "crops": views,
             "index": tf.cast(shown, tf.int32),
-            "sample": tf.cast(number, tf.int32),
-            "wanted": wanted,
-            "tried": tried,
-            "seconds": tf.stack([decoded - begin, end - decoded]),
+            "sample": tf.cast(shown + source.size * draw, tf.int32),
         }
 
     steps = tf.data.Dataset.range(
@@ -236,22 +228,15 @@ def eval_batches(
 
     def sample(position: tf.Tensor) -> dict[str, Any]:
         wanted = tf.minimum(position, source.size - 1)
-        begin = tf.timestamp()
-        with tf.control_dependencies([begin]):
-            image, shown, tried = _read_or_replace(source, wanted, candidates=1)
-        with tf.control_dependencies([image]):
-            decoded = tf.timestamp()
-        with tf.control_dependencies([decoded]):
-            image = central_crop(image, resize, crop)
-        with tf.control_dependencies([image]):
-            end = tf.timestamp()
-        return {
+
+        def cut(image: tf.Tensor, _: tf.Tensor) -> tf.Tensor:
+            return central_crop(image, resize, crop)
+
+        image, shown, noted = _read_and_cut(source, wanted, cut, candidates=1)
+        return noted | {
             "image": image,
             "index": tf.cast(wanted, tf.int32),
             "valid": (position < source.size) & (shown >= 0),
-            "wanted": wanted,
-            "tried": tried,
-            "seconds": tf.stack([decoded - begin, end - decoded]),
         }
 
     batches = tf.data.Dataset.range(-(-source.size // batch_size))
@@ -280,8 +265,25 @@ def _in_parallel(
     return samples.batch(batch_size, drop_remainder=True).prefetch(READ_AHEAD).with_options(options)
 
 
+def _read_and_cut(
+    source: Source, wanted: tf.Tensor, cut: Callable, candidates: int = REPLACEMENTS
+) -> tuple[Any, tf.Tensor, dict[str, tf.Tensor]]:
+    """`cut(image, number)` of an image or its replacement, its number, and what `Batches` notes."""
+    begin = tf.timestamp()
+    with tf.control_dependencies([begin]):
+        image, shown, tried = _read_or_replace(source, wanted, candidates)
+    with tf.control_dependencies([image]):
+        decoded = tf.timestamp()
+    with tf.control_dependencies([decoded]):
+        views = cut(image, shown)
+    with tf.control_dependencies(tf.nest.flatten(views)):
+        end = tf.timestamp()
+    seconds = tf.stack([decoded - begin, end - decoded])
+    return views, shown, {"wanted": wanted, "tried": tried, "seconds": seconds}
+
+
 def _read_or_replace(
-    source: Source, wanted: tf.Tensor, candidates: int = REPLACEMENTS
+    source: Source, wanted: tf.Tensor, candidates: int
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """Reads an image or, if that fails, the next of its fixed line of replacements.
 
