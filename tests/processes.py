@@ -33,11 +33,12 @@ SMALL = (
 )
 
 
-def launch(workdir, *flags, devices=1):
+def launch(workdir, *flags, devices=1, x64=False):
     """Starts `main.py` with the flags; what it says is appended to `workdir.log`."""
     environment = os.environ | {
         "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
         "JAX_PLATFORMS": "cpu",
+        "JAX_ENABLE_X64": str(int(x64)),
         "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",  # most of their time is compilation
         "TF_CPP_MIN_LOG_LEVEL": "3",
     }

@@ -271,7 +271,7 @@ def test_a_workdir_belongs_to_one_configuration(tmp_path):
     saved = (tmp_path / "run" / "config.json").read_text()
     assert math.isclose(json.loads(saved)["optim"]["base_lr"], 4.8)
     (tmp_path / "run" / "metrics.jsonl").write_text("{}\n")
-    config.checkpoint.keep_last = 5  # decides nothing of what is learnt
+    config.checkpoint.keep_last, config.profile.steps = 5, "1:3"  # decide nothing of what is learnt
     claim_workdir(config, tmp_path / "run")
     config.optim.base_lr = 1.0
     with pytest.raises(ConfigError, match=r"optim\.base_lr: 4\.8 there, 1\.0 here"):

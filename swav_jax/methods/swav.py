@@ -137,7 +137,7 @@ class SwAV(contract.Method):
         metrics["embedding_std"] = diagnostics.embedding_std(assigned[:, 0])
         if self.queue_length:
             metrics["queue_used"] = self._queue_full(extra).astype(loss.dtype)
-            extra = self._remember(extra, jnp.swapaxes(assigned, 0, 1), clock)
+            extra = self._remember(extra, assigned, clock)
         return loss, (extra, metrics)
 
     def _head_loss(
@@ -201,12 +201,14 @@ class SwAV(contract.Method):
         return extra["queue_filled"] >= self.queue_length
 
     def _remember(
-        self, extra: dict[str, Any], assigned: Float[Array, "A B D"], clock: contract.Clock
+        self, extra: dict[str, Any], assigned: Float[Array, "B A D"], clock: contract.Clock
     ) -> dict[str, Any]:
         """The batch enters the queue from its start epoch on, after the codes were made."""
         started = clock.epoch >= self.queue_start_epoch
-        grown = jnp.minimum(extra["queue_filled"] + assigned.shape[1], self.queue_length)
+        grown = jnp.minimum(extra["queue_filled"] + len(assigned), self.queue_length)
+        with jax.named_scope("queue"):  # the embeddings go to the devices where the queue begins
+            newest = jnp.swapaxes(assigned, 0, 1)
         return extra | {
-            "queue": jnp.where(started, queue.push(extra["queue"], assigned), extra["queue"]),
+            "queue": jnp.where(started, queue.push(extra["queue"], newest), extra["queue"]),
             "queue_filled": jnp.where(started, grown, extra["queue_filled"]),
         }
