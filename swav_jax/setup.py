@@ -19,6 +19,7 @@ from swav_jax.data.sources import Source, open_source
 from swav_jax.methods import METHODS
 from swav_jax.methods.contract import Method, Run
 from swav_jax.models import Encoder, ProjectionHead, backbone
+from swav_jax.models.alexnet_vgg import SobelNet
 from swav_jax.ops.precision import at_least_float32
 
 
@@ -56,6 +57,7 @@ def build(
         source = open_source(data.name, data.data_dir, data.train, download=data.download)
     run = config_lib.sizes(config, source.size)
     run = run._replace(data_devices=len(devices) // config.mesh.model)
+    _check_image_sizes(config)
     method, mesh = make_method(config), make_mesh(config, devices)
     try:
         warnings = method.check(run)
@@ -75,6 +77,29 @@ def build(
         ),
         augment=make_augment(config),
     )
+
+
+def _check_image_sizes(config: ConfigDict) -> None:
+    """Networks that end in linear layers over all places take images of one size.
+
+    Raises:
+      ConfigError: images of several sizes, or too small ones.
+    """
+    network = make_encoder(config).backbone
+    if not isinstance(network, SobelNet):
+        return
+    arch, size = config.model.arch, config.data.eval_crop
+    sizes = sorted({size} | {crop[1] for crop in config.data.crops})
+    if len(sizes) > 1:
+        raise config_lib.ConfigError(
+            f"model.arch {arch} takes images of one size, but data.crops and data.eval_crop have "
+            f"{', '.join(map(str, sizes))} pixels"
+        )
+    image = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
+    try:
+        jax.eval_shape(partial(network.init, train=False), jax.random.key(0), image)
+    except ValueError as problem:
+        raise config_lib.ConfigError(f"model.arch {arch}: {problem}") from None
 
 
 def make_mesh(config: ConfigDict, devices: Sequence[Any]) -> Mesh:

@@ -79,6 +79,66 @@ WIDE = SWAV | {
     "model.head_hidden": 8192,
     "train.epochs": 400,
 }
+MOMENTUM_CONTRAST = {
+    "data.batch_size": 256,
+    "data.crops": ((2, 224, 0.2, 1.0),),
+    "augment.std": (0.229, 0.224, 0.225),
+    "model.arch": "resnet50",
+    "model.dim": 128,
+    "method.momentum": 0.999,
+    "method.temperature": 0.2,
+    "optim.name": "sgd",
+    "optim.base_lr": 0.03,
+    "optim.warmup_epochs": 0.0,
+    "optim.weight_decay": 1e-4,
+    "optim.momentum": 0.9,
+}
+V2 = {
+    "model.head_hidden": 2048,
+    "model.head_layers": 2,
+    "model.head_norm": False,
+    "augment.blur": 0.5,
+    "augment.hue": 0.1,
+    "optim.schedule": "cosine_by_epoch",
+}
+PCL = MOMENTUM_CONTRAST | {
+    "model.prototypes": 25_000,
+    "method.granularity": (1, 2, 4),
+    "method.queue_length": 16_384,
+    "method.negative_prototypes": 16_384,
+    "method.warmup_epochs": 20,
+    "method.kmeans_iterations": 20,
+    "method.kmeans_restarts": 5,
+    "train.epochs": 200,
+}
+SIMCLR = {
+    "data.batch_size": 4096,
+    "data.crops": ((2, 224, 0.08, 1.0),),
+    "augment.jitter": 0.8,
+    "augment.blur": 0.5,
+    "model.arch": "resnet50",
+    "model.dim": 128,
+    "method.temperature": 0.1,
+    "optim.name": "lars",
+    "optim.base_lr": 4.8,
+    "optim.warmup_epochs": 10.0,
+    "optim.weight_decay": 1e-6,
+    "optim.momentum": 0.9,
+}
+DEEPCLUSTER = {
+    "data.batch_size": 256,
+    "augment.std": (0.229, 0.224, 0.225),
+    "model.prototypes": 10_000,
+    "method.components": 256,
+    "method.kmeans_iterations": 20,
+    "optim.name": "sgd",
+    "optim.base_lr": 0.05,
+    "optim.schedule": "drops",
+    "optim.drop_epochs": (),
+    "optim.weight_decay": 1e-5,
+    "optim.momentum": 0.9,
+    "train.epochs": 200,
+}
 PUBLISHED = {
     **{f"swav_imagenet_{n}ep": SWAV | {"train.epochs": n} for n in (100, 200, 400, 800)},
     **{f"swav_imagenet_{n}ep_bs256": SMALL_BATCH | {"train.epochs": n} for n in (200, 400)},
@@ -105,6 +165,23 @@ PUBLISHED = {
         "model.prototype_heads": 3,
         "train.epochs": 400,
     },
+    "pcl_v1_imagenet_200ep": PCL
+    | {
+        "model.head_hidden": 0,
+        "augment.blur": 0.0,
+        "optim.schedule": "drops",
+        "optim.drop_epochs": (120, 160),
+    },
+    "pcl_v2_imagenet_200ep": PCL | V2,
+    **{
+        f"moco_v2_imagenet_{n}ep": MOMENTUM_CONTRAST
+        | V2
+        | {"method.queue_length": 65_536, "train.epochs": n}
+        for n in (200, 800)
+    },
+    **{f"simclr_imagenet_{n}ep": SIMCLR | {"train.epochs": n} for n in (100, 200, 400, 800, 1000)},
+    "deepcluster_imagenet_alexnet": DEEPCLUSTER | {"model.arch": "alexnet_sobel"},
+    "deepcluster_imagenet_vgg16": DEEPCLUSTER | {"model.arch": "vgg16_sobel"},
 }
 
 
