@@ -1,9 +1,9 @@
 """Training in processes of their own, which tests may kill, and what those processes leave."""
 
 import json
+import multiprocessing
 import os
-import signal
-import subprocess
+import runpy
 import sys
 import time
 from pathlib import Path
@@ -33,45 +33,51 @@ SMALL = (
 )
 
 
+# Children are forked from a process that has done the imports, which would take each of them 7 s.
+CHILDREN = multiprocessing.get_context("forkserver")
+CHILDREN.set_forkserver_preload(["swav_jax.tasks"])
+
+
 def launch(workdir, *flags, devices=1, x64=False):
     """Starts `main.py` with the flags; what it says is appended to `workdir.log`."""
-    environment = os.environ | {
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
-        "JAX_PLATFORMS": "cpu",
-        "JAX_ENABLE_X64": str(int(x64)),
-        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",  # most of their time is compilation
-        "TF_CPP_MIN_LOG_LEVEL": "3",
-    }
+    process = CHILDREN.Process(target=run_main, args=(workdir, flags, devices, x64))
+    process.start()
+    return process
+
+
+def run_main(workdir, flags, devices, x64):
+    """What a user's `python main.py` does after its imports."""
     with open(f"{workdir}.log", "a") as log:
-        return subprocess.Popen(
-            [sys.executable, "main.py", f"--workdir={workdir}", *flags],
-            cwd=ROOT,
-            env=environment,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-        )
+        for stream in (1, 2):
+            os.dup2(log.fileno(), stream)
+    os.chdir(ROOT)
+    os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={devices}"
+    jax.config.update("jax_platforms", "cpu")
+    jax.config.update("jax_enable_x64", x64)
+    jax.config.update("jax_disable_most_optimizations", True)  # most of the time is compilation
+    sys.argv = ["main.py", f"--workdir={workdir}", *flags]
+    sys.path.insert(0, str(ROOT))
+    runpy.run_path("main.py", run_name="__main__")
 
 
 def succeed(workdir, process, code=0, timeout=300):
     """Waits for a process and shows its log if it does not end as it should."""
-    try:
-        found = process.wait(timeout)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        found = "no end"
+    process.join(timeout)
+    found = process.exitcode
+    process.kill()
     assert found == code, Path(f"{workdir}.log").read_text()[-3000:]
 
 
 def kill(process):
     """SIGKILL, and the end of the process."""
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    process.kill()
+    process.join()
 
 
 def wait_until(condition, process, timeout=300):
     """Whether the condition came true before the process ended."""
     end = time.monotonic() + timeout
-    while time.monotonic() < end and process.poll() is None:
+    while time.monotonic() < end and process.is_alive():
         if condition():
             return True
         time.sleep(0.002)

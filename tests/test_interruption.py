@@ -1,7 +1,6 @@
 """Whole runs as users start them, killed and interrupted, alone and as several processes."""
 
 import json
-import signal
 import socket
 import time
 
@@ -37,7 +36,7 @@ def test_killed_at_ten_moments_equals_uninterrupted_to_the_bit(tmp_path):
             assert wait_until(lambda f=unfinished: any(f.glob("*.partial*")), process)
         else:
             time.sleep(random.uniform(0, 0.3))
-        assert process.poll() is None, "the run must not end before it is killed ten times"
+        assert process.is_alive(), "the run must not end before it is killed ten times"
         kill(process)
         in_saves += any((parts / "checkpoints").glob("*.partial*"))
     assert in_saves >= 3
@@ -64,7 +63,7 @@ def test_sigterm_to_one_of_two_processes_ends_both_and_one_goes_on(tmp_path):
     workdir = tmp_path / "run"
     pair = two_processes(workdir, *flags, devices=1)
     assert wait_until(lambda: lines(workdir) > 3, pair[0])
-    pair[1].send_signal(signal.SIGTERM)
+    pair[1].terminate()  # SIGTERM
     for process in pair:
         succeed(workdir, process, code=75)
     stopped = int(saved(workdir)["['step']"])
@@ -121,5 +120,5 @@ def test_two_runs_do_not_share_a_workdir(tmp_path):
     assert wait_until(lambda: lines(workdir) > 0, first)
     succeed(workdir, launch(workdir, *SMALL, "--config.train.steps=1000"), code=1)
     assert "another process trains in" in (tmp_path / "run.log").read_text()
-    assert first.poll() is None
+    assert first.is_alive()
     kill(first)

@@ -126,6 +126,7 @@ def test_larc(x64):
             np.testing.assert_allclose(params[n], g[f"step{t}.{n}"], rtol=1e-6, atol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", golden_names("swav_trajectory_*.npz"))
 def test_swav_trajectory(name, x64):
     g = golden(name)
@@ -163,7 +164,8 @@ def test_swav_trajectory(name, x64):
         images = [W.images(seed, f"step{t}.crop{i}", (batch, 3, s, s)) for i, s in enumerate(sizes)]
         return tuple(np.transpose(x, (0, 2, 3, 1)).astype(np.float64)[:, None] for x in images)
 
-    state = init_state(method, optimizer, crops(0), size=batch, seed=0)
+    initial = jax.jit(partial(init_state, method, optimizer, size=batch, seed=0))  # fewer programs
+    state = initial(crops(0))
     ours = to_torch({"params": state.params, "batch_stats": state.batch_stats})
     drawn = {n: W.weight(seed, n, x.shape).astype(np.float64) for n, x in ours.items()}
     state = state.replace(**from_torch(drawn))

@@ -14,7 +14,7 @@ from swav_jax.watch import Watch
 
 
 @pytest.mark.usefixtures("linear_network")
-def test_stopped_and_resumed_equals_uninterrupted_to_the_bit(tmp_path, monkeypatch):
+def test_stopped_and_damaged_equals_uninterrupted_to_the_bit(tmp_path, monkeypatch):
     config = tiny_swav()
     config.train.steps = 6
     train.pretrain(config, tmp_path / "whole")
@@ -37,9 +37,21 @@ def test_stopped_and_resumed_equals_uninterrupted_to_the_bit(tmp_path, monkeypat
     monkeypatch.setattr(Watch, "read", read)
     train.pretrain(config, tmp_path / "parts")
 
-    assert_same_state(saved(tmp_path / "whole"), saved(tmp_path / "parts"))
-    assert metrics(tmp_path / "whole") == metrics(tmp_path / "parts")
-    assert [line["step"] for line in metrics(tmp_path / "parts")] == list(range(6))
+    def assert_parts_are_whole():
+        assert_same_state(saved(tmp_path / "whole"), saved(tmp_path / "parts"))
+        assert metrics(tmp_path / "whole") == metrics(tmp_path / "parts")
+        assert [line["step"] for line in metrics(tmp_path / "parts")] == list(range(6))
+
+    assert_parts_are_whole()
+
+    newest = tmp_path / "parts" / "checkpoints" / "6"
+    largest = max((f for f in newest.rglob("*") if f.is_file()), key=lambda f: f.stat().st_size)
+    content = bytearray(largest.read_bytes())
+    content[len(content) // 3] ^= 16
+    largest.write_bytes(content)
+    train.pretrain(config, tmp_path / "parts")  # from the checkpoint of step 4
+    assert (tmp_path / "parts" / "checkpoints" / "damaged" / "6").is_dir()
+    assert_parts_are_whole()
 
 
 @pytest.mark.usefixtures("linear_network")
@@ -67,6 +79,7 @@ def losses(config, devices, steps):
     return found
 
 
+@pytest.mark.slow
 def test_eight_devices_equal_one():
     config = tiny_swav()
     config.optim.base_lr = 0.05  # large steps amplify rounding from one to the next
@@ -87,6 +100,7 @@ def test_eight_devices_that_share_prototypes_and_large_parameters_equal_one():
     np.testing.assert_allclose(losses(config, 8, 10), alone, rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("linear_network")
 def test_eight_devices_equal_one_at_the_full_rate_but_for_rounding(x64):
     config = tiny_swav()
