@@ -23,4 +23,5 @@ def get_config() -> ConfigDict:
     config.optim.base_lr = 0.05
     config.optim.schedule = "drops"
     config.optim.weight_decay = 1e-5
+    config.train.epochs = 12
     return config

@@ -15,7 +15,7 @@ from configs.shared.digits import digits
 def get_config() -> ConfigDict:
     config = digits("pcl")
     config.model.head_norm = False
-    config.model.prototypes = 80
+    config.model.prototypes = 64
     config.method.momentum = 0.99
     config.method.queue_length = 512
     config.method.negative_prototypes = 32

@@ -15,21 +15,24 @@ from swav_jax.checkpoint import load_variables
 
 ROOT = Path(__file__).parent.parent
 # The quickstart with less to compile: a smaller network, smaller crops, no blur and no jitter.
-SMALL = (
-    "--config=configs/quickstart.py",
+SMALLER = (
     "--config.data.batch_size=64",
-    "--config.data.crops=((2, 16, 0.8, 1.0), (2, 8, 0.6, 1.0))",
     "--config.data.test=",
     "--config.augment.jitter=0.0",
     "--config.augment.blur=0.0",
     "--config.model.arch=resnet10_tiny",
     "--config.model.head_hidden=16",
     "--config.model.dim=8",
+    "--config.optim.warmup_epochs=0.0",
+    "--config.train.log_every_steps=1",
+)
+SMALL = (
+    "--config=configs/quickstart.py",
+    *SMALLER,
+    "--config.data.crops=((2, 16, 0.8, 1.0), (2, 8, 0.6, 1.0))",
     "--config.method.freeze_prototypes_steps=0",
     "--config.method.queue_length=128",
     "--config.method.queue_start_epoch=0",
-    "--config.train.log_every_steps=1",
-    "--config.optim.warmup_epochs=0.0",
 )
 
 

@@ -6,7 +6,17 @@ import time
 
 import numpy as np
 import pytest
-from processes import SMALL, assert_same_state, kill, launch, metrics, saved, succeed, wait_until
+from processes import (
+    SMALL,
+    SMALLER,
+    assert_same_state,
+    kill,
+    launch,
+    metrics,
+    saved,
+    succeed,
+    wait_until,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -92,6 +102,34 @@ def test_two_processes_of_four_devices_equal_one_device(tmp_path):
     np.testing.assert_allclose(found, expected, rtol=1e-9)
     knn = [json.loads((run / "results.json").read_text())["knn"] for run in (alone, together)]
     assert knn[0] == knn[1] and knn[0]["train_images"] == 1500
+
+
+CLUSTERING = {
+    "deepcluster": ("--config.data.crops=((1, 16, 0.8, 1.0),)",),
+    "pcl": (
+        "--config.data.crops=((2, 16, 0.8, 1.0),)",
+        "--config.model.prototypes=80",
+        "--config.method.negative_prototypes=16",
+        "--config.method.warmup_epochs=0",
+    ),
+}
+
+
+@pytest.mark.parametrize("method", CLUSTERING)
+def test_two_processes_cluster_as_one(tmp_path, method):
+    """Over two epochs, at a rate so small that rounding does not grow into other clusters."""
+    flags = (f"--config=configs/quickstart_{method}.py", *SMALLER, *CLUSTERING[method])
+    flags += ("--config.train.steps=26", "--config.optim.base_lr=0.0001")
+    alone, together = tmp_path / "alone", tmp_path / "together"
+    succeed(alone, launch(alone, *flags, devices=2))
+    for process in two_processes(together, *flags, devices=1):
+        succeed(together, process)
+    expected, found = metrics(alone), metrics(together)
+    assert [line.keys() for line in found] == [line.keys() for line in expected]
+    assert sum("nmi_labels" in line for line in found) == 2
+    for ours, theirs in zip(found, expected, strict=True):
+        for name in ours.keys() & {"loss", "nmi_labels", "nmi_previous", "inertia_80"}:
+            np.testing.assert_allclose(ours[name], theirs[name], rtol=1e-5, err_msg=name)
 
 
 def test_prototypes_spread_over_processes_are_refused(tmp_path):

@@ -34,8 +34,8 @@ def digits(method: str) -> ConfigDict:
     config.optim.final_lr = 0.00003
     config.optim.start_lr = 0.003
     config.optim.warmup_epochs = 1.0
-    config.train.epochs = 12
+    config.train.epochs = 8
     config.train.log_every_steps = 23
-    config.eval.knn_every_epochs = 3
+    config.eval.knn_every_epochs = 2
     config.checkpoint.every_epochs = 4
     return config
