@@ -287,7 +287,7 @@ QUEUE = ("method.queue_start_epoch", "method.queue_length")
 SHARPER = ("method.epsilon", "method.freeze_prototypes_steps", "data.crops")
 SOFTER = ("a method.epsilon that is two to five times larger", "method.sinkhorn_iterations")
 DIFFER = "check that the images differ and are what you expect"
-SPREAD = ("optim.base_lr", *SHARPER, DIFFER)
+SPREAD = ("model.head_norm", "optim.base_lr", *SHARPER, DIFFER)
 FEWER = ("model.prototypes", "method.sinkhorn_iterations", "method.freeze_prototypes_steps")
 LEARN = (*SHARPER, "model.prototypes", "optim.base_lr", DIFFER)
 COARSER = ("model.prototypes", "optim.base_lr", DIFFER)
@@ -359,6 +359,7 @@ SUGGESTIONS: dict[str, Callable[[Any, Facts], Any]] = {
     "method.queue_start_epoch": lambda epoch, _: 2 * max(epoch, 1),
     "method.queue_length": lambda n, facts: n // 2 // facts.run.batch_size * facts.run.batch_size,
     "model.prototypes": _fewer_prototypes,
+    "model.head_norm": lambda *_: True,
     "model.dtype": lambda dtype, _: dtype if dtype == "float64" else "float32",
     "data.crops": lambda crops, _: tuple((n, s, min(2 * a, b), b) for n, s, a, b in crops),
     "data.threads": lambda *_: 0,  # as many as there are cores
