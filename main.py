@@ -2,13 +2,16 @@
 
 import sys
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from absl import app, flags, logging
-from ml_collections import config_flags
+from ml_collections import ConfigDict, config_flags
 
 from swav_jax import hosts
-from swav_jax.config import of_chosen_method
+from swav_jax.config import of_method
+from swav_jax.methods import METHODS
 from swav_jax.startup import keep_memory, start
 from swav_jax.tasks import TASKS, UserError
 
@@ -23,12 +26,45 @@ _COORDINATOR = flags.DEFINE_string(
 _PROCESSES = flags.DEFINE_integer("processes", 0, "With --coordinator: how many processes.")
 _PROCESS = flags.DEFINE_integer("process", -1, "With --coordinator: the number of this one.")
 
+METHOD = "--config.method."
+_OF_METHOD: list[str] = []  # flags of the section `method`, put off by `parse`
+
 
 def parse(argv: list[str]) -> list[str]:
-    """The arguments that are no flags; a wrong flag ends the process with one line."""
-    try:
+    """The arguments that are no flags; a wrong flag ends the process with one line.
+
+    With `--config.method.name` the flags of the section `method` wait until `config` has put the
+    chosen method's settings there: those of the file may be another method's.
+    """
+    if any(flag.startswith(f"{METHOD}name") for flag in argv):
+        for flag in [flag for flag in argv if flag.startswith(METHOD)]:
+            if "=" not in flag:
+                sys.exit(f"error: with {METHOD}name write {flag}=VALUE")
+            argv.remove(flag)
+            _OF_METHOD.append(flag)
+    with one_line_errors():
         return app.parse_flags_with_usage(argv)
-    except (AttributeError, KeyError, TypeError) as error:  # of ml_collections: no such setting
+
+
+def config() -> ConfigDict:
+    """The configuration: the file's, with the chosen method's settings, with the flags' values."""
+    name = next((f for f in _OF_METHOD if f.startswith(f"{METHOD}name=")), "").partition("=")[2]
+    with one_line_errors():
+        chosen = of_method(_CONFIG.value, name or _CONFIG.value.method.name)
+        if not _OF_METHOD or name not in METHODS:
+            return chosen
+        late, argv = flags.FlagValues(), ["main.py", *_OF_METHOD]
+        config_flags.DEFINE_config_dict("config", chosen, flag_values=late, sys_argv=argv)
+        late(argv)
+    return late.config
+
+
+@contextmanager
+def one_line_errors() -> Iterator[None]:
+    """What ml_collections raises for a wrong flag ends the process with one line."""
+    try:
+        yield
+    except (AttributeError, KeyError, TypeError) as error:  # there is no such setting
         what = str(error).replace("\\n", ". ").replace("\\", "").replace("'", "").strip('"')
         sys.exit(f"error: --config has no setting {what}")
     except OSError as error:
@@ -43,13 +79,11 @@ def main(argv: list[str]) -> None:
         raise app.UsageError(f"unknown --task={_TASK.value}; known are {', '.join(TASKS)}")
     logging.set_verbosity(logging.INFO)
     start()
-    config = of_chosen_method(
-        _CONFIG.value, config_flags.get_override_values(flags.FLAGS["config"])
-    )
+    settings = config()
     try:
         hosts.join(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
         keep_memory()
-        TASKS[_TASK.value](config, Path(_WORKDIR.value or ""))
+        TASKS[_TASK.value](settings, Path(_WORKDIR.value or ""))
     except UserError as error:
         hosts.fail(f"error: {error}")
         sys.exit(1)

@@ -1,13 +1,14 @@
 """DeepCluster on scikit-learn's bundled handwritten digits, minutes on a laptop's CPU.
 
-Data as in `quickstart.py`, with two crops an image, no jitter and a smaller network. An epoch must be
-long enough for a classifier without momentum to learn its pseudo-labels before they are drawn anew:
-hence batches of 8, and 30 clusters. With batches of 32 k-NN fell to 61 %.
+Data as in `quickstart.py`, with two crops an image, no jitter and a smaller network. An epoch must
+be long enough for a classifier without momentum to learn its pseudo-labels before they are drawn
+anew: hence batches of 8, and 30 clusters. With batches of 32 k-NN fell to 61 %.
 
   python main.py --config=configs/quickstart_deepcluster.py --workdir=runs/quickstart_deepcluster
 
-Expected: k-NN 94.6 % (random network 87.9 %); NMI of the clusters with the labels from 0.51 to 0.68,
-with the clusters of the epoch before from 0.52 to 0.73. 1:31 minutes on one core of a busy machine.
+Expected: k-NN 94.6 % (random network 87.9 %); NMI of the clusters with the labels from 0.51 to
+0.68, with the clusters of the epoch before from 0.52 to 0.73. 1:31 minutes on one core of a busy
+machine.
 """
 
 from ml_collections import ConfigDict

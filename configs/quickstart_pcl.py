@@ -1,10 +1,12 @@
 """PCL v2 on scikit-learn's bundled handwritten digits, minutes on a laptop's CPU.
 
-Data as in `quickstart.py`, and a network of half the width.
+Data as in `quickstart.py`, and a network of half the width. Head, momentum and queue are those of
+`quickstart_moco.py`.
 
   python main.py --config=configs/quickstart_pcl.py --workdir=runs/quickstart_pcl
 
-Not yet run to the end by us: no result to expect is known.
+Expected: k-NN 92.3 % (random network 91.2 %), NMI of the clusters with the labels from 0.40
+to 0.58. 6:40 minutes on one core of a busy machine.
 """
 
 from ml_collections import ConfigDict
@@ -14,11 +16,13 @@ from configs.shared.digits import digits
 
 def get_config() -> ConfigDict:
     config = digits("pcl")
-    config.model.head_norm = False
     config.model.prototypes = 64
-    config.method.momentum = 0.99
-    config.method.queue_length = 512
+    config.method.momentum = 0.9
+    config.method.queue_length = 128
     config.method.negative_prototypes = 32
     config.method.warmup_epochs = 3
     config.method.granularity = (1, 2)
+    config.optim.base_lr = 0.1
+    config.optim.start_lr = 0.01
+    config.train.epochs = 12
     return config

@@ -18,5 +18,5 @@ def get_config() -> ConfigDict:
     config.augment.blur = 0.0
     config.model.head_hidden = 0
     config.optim.schedule = "drops"
-    config.optim.drop_epochs = (5, 7)
+    config.optim.drop_epochs = (8, 10)
     return config

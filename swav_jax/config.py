@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -155,21 +155,16 @@ def defaults(method: str = "swav") -> ConfigDict:
     return config.lock()
 
 
-def of_chosen_method(config: ConfigDict, flags: Mapping[str, Any]) -> ConfigDict:
-    """The configuration with the section `method` that belongs to a `method.name` set by a flag.
-
-    The other method's hyper-parameters give way to the defaults of the chosen one.
+def of_method(config: ConfigDict, name: str) -> ConfigDict:
+    """The configuration for another method: its defaults take the place of the section `method`.
 
     Args:
-      config: with the values of the flags.
-      flags: what the flags have set, by path: {"method.name": "simclr"}.
+      config: stays as it is where it is for this method already.
+      name: as `--config.method.name` gives it; one that is not known is left for `check` to refuse.
     """
-    name = flags.get("method.name")
-    if name not in METHODS or config.method.keys() == defaults(name).method.keys():
-        return config
-    given = {p.removeprefix("method."): v for p, v in flags.items() if p.startswith("method.")}
-    with config.unlocked():
-        config.method = ConfigDict(defaults(name).method.to_dict() | given)
+    if name != config.method.name:
+        with config.unlocked():
+            config.method = defaults(name).method if name in METHODS else ConfigDict({"name": name})
     return config
 
 

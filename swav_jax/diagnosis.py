@@ -209,7 +209,8 @@ def positives_not_found(history: History, facts: Facts) -> str | None:
     """An image's other crop is found among crops of others more often than by chance."""
     lines = _late(history, facts, "positive_accuracy")
     accuracy = _mean(lines, "positive_accuracy")
-    candidates = facts.config.method.get("queue_length", facts.run.batch_size) + 1
+    in_batch = facts.run.views * (facts.run.batch_size - 1)
+    candidates = facts.config.method.get("queue_length", in_batch) + 1
     if not lines or accuracy > FOUND / candidates:
         return None
     return (

@@ -36,7 +36,9 @@ from swav_jax.diagnosis import (
 from swav_jax.logbook import read_results, update_results
 from swav_jax.methods.contract import Run, TrainState
 
-FIRST_BAD = "first_bad"  # metric: which leaf of (params, gradients) is the first without meaning
+# Metric: which leaf of (params, batch_stats, gradients, params after the step) is the first that is
+# not finite. Forward before backward, and within each by layers.
+FIRST_BAD = "first_bad"
 
 
 class Diverged(RuntimeError):
@@ -90,11 +92,15 @@ class Doctor:
         Raises:
           Diverged: what is not finite, since which step, and the last good checkpoint.
         """
-        values = jax.device_get({name: metrics[name] for name in VITAL if name in metrics})
+        names = (*VITAL, FIRST_BAD)
+        values = jax.device_get({name: metrics[name] for name in names if name in metrics})
+        place = int(values.pop(FIRST_BAD, -1))
         evidence = not_finite([{"step": step} | values], self._facts)
+        if place >= 0:
+            evidence = evidence or f"Numbers became NaN or infinite in step {step}."
         if not evidence:
             return
-        culprit = _culprit(int(metrics.get(FIRST_BAD, -1)), state)
+        culprit = _culprit(place, state)
         bad = [(name.split("/")[0], name) for name in first_nonfinite(state)]
         first = dict(reversed(bad))  # of each part of the state
         counts = Counter(part for part, _ in bad)
@@ -142,11 +148,17 @@ def _finding(noted: Mapping[str, Any]) -> Finding:
 
 
 def _culprit(place: int, state: TrainState) -> str:
-    """The name of a leaf of (params, gradients)."""
+    """The name of the leaf that `FIRST_BAD` counts to."""
+    trees = (
+        ("params", state.params),
+        ("batch_stats", state.batch_stats),
+        ("gradients", state.params),
+        ("params after the step", state.params),
+    )
     names = [
         f"{kind}/{jax.tree_util.keystr(path, simple=True, separator='/')}"
-        for kind in ("params", "gradients")
-        for path, _ in jax.tree_util.tree_leaves_with_path(state.params)
+        for kind, tree in trees
+        for path, _ in jax.tree_util.tree_leaves_with_path(tree)
     ]
     return names[place] if place >= 0 else "the loss"
 

@@ -327,10 +327,11 @@ def train_step(
     moved = jax.tree.map(lambda p, d: p - lr.astype(p.dtype) * d, params, direction)
     frozen = method.frozen(clock)
     metrics |= {"loss": loss, "lr": lr, "gradient_norm": optax.tree.norm(grads)}
-    metrics |= {FIRST_BAD: first_nonfinite((params, grads))}
+    moved = optim.freeze(frozen, moved, params)
+    metrics |= {FIRST_BAD: first_nonfinite((params, batch_stats, grads, moved))}
     return TrainState(
         step=state.step + 1,
-        params=optim.freeze(frozen, moved, params),
+        params=moved,
         batch_stats=batch_stats,
         opt_state=optim.freeze(frozen, opt_state, state.opt_state),
         extra=extra,

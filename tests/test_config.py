@@ -13,7 +13,6 @@ from swav_jax.config import (
     check,
     claim_workdir,
     defaults,
-    of_chosen_method,
     sizes,
 )
 from swav_jax.methods import METHODS
@@ -246,22 +245,6 @@ def test_every_limit_is_of_a_setting():
     for sections in LIMITS.values():
         for section, keys in sections.items():
             assert all(any(key in config[section] for config in known.values()) for key in keys)
-
-
-def test_a_method_chosen_by_a_flag_brings_its_settings():
-    config = defaults("swav")
-    config.method.name = "simclr"
-    config.method.temperature = 0.3
-    chosen = of_chosen_method(config, {"method.name": "simclr", "method.temperature": 0.3})
-    assert chosen.method.to_dict() == {"name": "simclr", "temperature": 0.3}
-    check(chosen, devices=1)
-    config = defaults("swav")
-    config.method.name, config.method.epsilon = "simclr", 0.1
-    chosen = of_chosen_method(config, {"method.name": "simclr", "method.epsilon": 0.1})
-    with pytest.raises(ConfigError, match=r"unknown setting method\.epsilon"):
-        check(chosen, devices=1)
-    config = defaults("swav")
-    assert of_chosen_method(config, {"method.epsilon": 0.1}) is config
 
 
 def test_unknown_and_mistyped_settings_are_refused():

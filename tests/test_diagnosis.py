@@ -171,7 +171,10 @@ def test_the_slow_stage_of_a_starved_run_is_named():
 @pytest.mark.parametrize("name", RECORDED)
 def test_recorded_runs_are_judged_rightly_at_every_moment(name):
     record = RECORDED[name]
-    lines = [dict(zip(record["metrics"], row, strict=True)) for row in record["lines"]]
-    run = Facts(small(**record["settings"]), Run(*record["run"]), record["variance_ratio"])
+    rows = (zip(record["metrics"], row, strict=True) for row in record["lines"])
+    lines = [{name: value for name, value in row if value is not None} for row in rows]
+    config = config_lib.defaults(record["method"]) if "method" in record else small()
+    config.update_from_flattened_dict(record["settings"])
+    run = Facts(config, Run(*record["run"]), record["variance_ratio"])
     ever = {n for end in range(len(lines)) for n in names(examine(lines[: end + 1], run))}
     assert ever == set(record["findings"])

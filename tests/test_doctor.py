@@ -126,7 +126,7 @@ def a_state(scale=1.0):
     return TrainState(
         step=jnp.int32(4),
         params={"backbone": {"conv1": scale * jnp.ones((2, 2))}, "prototypes": scale * jnp.ones(3)},
-        batch_stats={},
+        batch_stats={"bn1": jnp.ones(2)},
         opt_state=(),
         extra={"queue": scale * jnp.ones((2, 3)), "key": jax.random.key(0)},
     )
@@ -149,7 +149,7 @@ def test_nan_stops_the_run_with_step_tensor_and_checkpoint(tmp_path, active):
     fine = {"loss": jnp.float32(3.0), "gradient_norm": jnp.float32(1.0)}
     doctor.check(36, fine, a_state())
     state = a_state(jnp.nan)
-    fine["first_bad"] = jnp.int32(3)  # of two parameters and two gradients
+    fine["first_bad"] = jnp.int32(4)  # two parameters, one statistic, two gradients, the new ones
     with pytest.raises(Diverged) as stopped:
         doctor.check(37, fine | {"gradient_norm": jnp.float32(jnp.nan)}, state)
     for text in (
@@ -162,3 +162,11 @@ def test_nan_stops_the_run_with_step_tensor_and_checkpoint(tmp_path, active):
         assert text in str(stopped.value)
         assert not active or text in (tmp_path / "doctor.md").read_text()
     assert (tmp_path / "doctor.md").exists() is active
+
+
+def test_a_step_that_overflows_parameters_is_not_saved(tmp_path):
+    doctor = Doctor(tmp_path, small(), Run(1500, 128, 6, 11, 220), active=True)
+    metrics = {"loss": jnp.float32(3.0), "gradient_norm": jnp.float32(1e30)}
+    doctor.check(36, metrics | {"first_bad": jnp.int32(-1)}, a_state())
+    with pytest.raises(Diverged, match=r"in step 37.* params after the step/backbone/conv1"):
+        doctor.check(37, metrics | {"first_bad": jnp.int32(5)}, a_state(jnp.inf))

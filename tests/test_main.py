@@ -1,0 +1,25 @@
+import pytest
+from processes import launch, succeed
+
+CHOSEN = ("--config=configs/quickstart.py", "--config.method.name=pcl")
+
+
+@pytest.mark.parametrize(
+    ("flags", "complaint"),
+    [
+        (("--config.data.bach_size=3",), "error: --config has no setting bach_size"),
+        (("--config=configs/nowhere.py",), "error: --config cannot be read"),
+        ((*CHOSEN, "--config.method.warmup_epochs=-7"), "error: method.warmup_epochs is -7"),
+        (("--config.method.momentum=1.5", *CHOSEN), "error: method.momentum is 1.5"),
+        ((*CHOSEN, "--config.method.epsilon=0.1"), "error: --config has no setting epsilon"),
+        (("--config.method.name=nothing",), "error: unknown method.name 'nothing'; known are swav"),
+        (("--config.method.name",), "write --config.method.name=VALUE"),
+    ],
+)
+def test_wrong_flags_are_one_line(tmp_path, flags, complaint):
+    workdir = tmp_path / "run"
+    file = () if any(flag.startswith("--config=") for flag in flags) else CHOSEN[:1]
+    succeed(workdir, launch(workdir, *file, *flags), code=1)
+    said = (tmp_path / "run.log").read_text()
+    assert complaint in said and "Traceback" not in said
+    assert not (workdir / "config.json").exists()
