@@ -41,6 +41,14 @@ def whole_batch(
     return grads, loss, batch_stats, extra, metrics
 
 
+def split(batch: PyTree, parts: int) -> PyTree:
+    """The parts of a batch, along a new first axis.
+
+    Part i is rows i, i + parts, ...: every part lies over all devices as the batch does.
+    """
+    return jax.tree.map(lambda x: jnp.moveaxis(x.reshape(-1, parts, *x.shape[1:]), 1, 0), batch)
+
+
 def in_parts(
     method: Method,
     state: TrainState,
@@ -52,14 +60,10 @@ def in_parts(
 ) -> Result:
     """The same with the memory of 1/parts of the batch, for two passes forward and one back."""
 
-    def split(x: Array) -> Array:
-        # Part i is rows i, i + parts, ...: every part lies over all devices as the batch does.
-        return jnp.moveaxis(x.reshape(-1, parts, *x.shape[1:]), 1, 0)
-
     def merge(x: Array) -> Array:
         return jnp.moveaxis(x, 0, 1).reshape(-1, *x.shape[2:])
 
-    pieces = jax.tree.map(split, tuple(crops))
+    pieces = split(tuple(crops), parts)
 
     def forward(batch_stats: dict[str, Any], piece: Crops) -> tuple[dict[str, Any], PyTree]:
         outputs, batch_stats = method.forward(state.params, batch_stats, state.extra, piece)
@@ -83,5 +87,5 @@ def in_parts(
         )
         return jax.tree.map(jnp.add, grads, vjp(pull)[0]), None
 
-    grads, _ = lax.scan(backward, grads, (pieces, jax.tree.map(split, pulls)))
+    grads, _ = lax.scan(backward, grads, (pieces, split(pulls, parts)))
     return grads, loss, batch_stats, extra, metrics

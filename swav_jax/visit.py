@@ -7,11 +7,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jaxtyping import Array, Int, PyTree
 
 from swav_jax import sharding
 from swav_jax.data.augment import normalise
 from swav_jax.data.batches import eval_batches, train_batches
+from swav_jax.gradients import split
 from swav_jax.setup import Setup
 
 Fold = Callable[[PyTree, dict[str, Any]], PyTree]
@@ -24,7 +26,8 @@ def visit_all(setup: Setup, epoch: int, fold: Fold, carry: PyTree, view: str) ->
       setup: the run.
       epoch: decides order and augmentation of the view "crops".
       fold: a pure function, compiled once for as long as the same function is passed; it gets float
-        `crops` [B, n, S, S, 3] and `index` [B], which for rows without an image is beyond the data.
+        `crops` [b, n, S, S, 3] and `index` [b], which for rows without an image is beyond the data;
+        b is the batch, or one of the `train.accumulate` parts of it.
       carry: what the fold returns; its buffers are reused.
       view: "crops" for the training crops of whole batches, "center" for one crop of every image.
     """
@@ -47,7 +50,7 @@ def visit_all(setup: Setup, epoch: int, fold: Fold, carry: PyTree, view: str) ->
 
     batches = eval_batches(
         setup.source,
-        setup.run.batch_size,
+        setup.run.batch_size // setup.config.train.accumulate,
         resize=data.eval_resize,
         crop=data.eval_crop,
         **shared,
@@ -64,7 +67,11 @@ def _fold_crops(
     carry: PyTree, batch: dict[str, Any], epoch: Int[Array, ""], fold: Fold, setup: Setup
 ) -> PyTree:
     crops = setup.augment(batch["crops"], batch["sample"], epoch=epoch)
-    return fold(carry, {"crops": crops, "index": batch["index"]})
+    whole, parts = {"crops": crops, "index": batch["index"]}, setup.config.train.accumulate
+    if parts == 1:
+        return fold(carry, whole)
+    pieces = split(whole, parts)
+    return lax.scan(lambda carry, piece: (fold(carry, piece), None), carry, pieces)[0]
 
 
 @partial(jax.jit, static_argnames=("fold", "setup"), donate_argnames="carry")
