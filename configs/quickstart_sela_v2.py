@@ -6,9 +6,9 @@ head.
 
   python main.py --config=configs/quickstart_sela_v2.py --workdir=runs/quickstart_sela_v2
 
-Expected: NMI of the clusters with the labels from 0.08 to 0.47 within 10 epochs, with the clusters
-of the epoch before from 0.14 to 0.57, as seen in a longer run that did not end; the k-NN after
-training is not known. About 3 minutes on 2 busy cores.
+Expected: k-NN 93.3 % (random network 87.9 %); NMI of the clusters with the labels from 0.08 to
+0.55, with the clusters of the epoch before from 0.14 to 0.64. 4:12 minutes on one core of a busy
+machine.
 """
 
 from ml_collections import ConfigDict
