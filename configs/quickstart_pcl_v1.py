@@ -5,7 +5,8 @@ Data as in `quickstart.py`, half the width. What makes version 1 is as in
 
   python main.py --config=configs/quickstart_pcl_v1.py --workdir=runs/quickstart_pcl_v1
 
-Not yet run to the end by us: no result to expect is known.
+Expected: little. In so few steps the linear head, which has no batch norm, collapses at this rate,
+as the doctor says: k-NN 72.4 % (random network 91.2 %). 5:12 minutes on one core of a busy machine.
 """
 
 from ml_collections import ConfigDict
