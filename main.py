@@ -48,10 +48,10 @@ def parse(argv: list[str]) -> list[str]:
 
 def config() -> ConfigDict:
     """The configuration: the file's, with the chosen method's settings, with the flags' values."""
-    name = next((f for f in _OF_METHOD if f.startswith(f"{METHOD}name=")), "").partition("=")[2]
+    name = dict(flag.split("=", 1) for flag in _OF_METHOD).get(f"{METHOD}name")
     with one_line_errors():
         chosen = of_method(_CONFIG.value, name or _CONFIG.value.method.name)
-        if not _OF_METHOD or name not in METHODS:
+        if name not in METHODS:
             return chosen
         late, argv = flags.FlagValues(), ["main.py", *_OF_METHOD]
         config_flags.DEFINE_config_dict("config", chosen, flag_values=late, sys_argv=argv)

@@ -29,7 +29,6 @@ ONE_HOT = 0.02  # of ln K; codes of sharp healthy runs stay above 0.05, hard one
 COLLAPSED = 0.05  # spread of embeddings; it starts at 0.8, dips to 0.4 and rises in healthy runs
 DEAD = 0.5  # of the prototypes that samples drawn at random would reach; balanced codes reach more
 UNEVEN = 0.5  # of the images in one cluster, or of the clusters without an image
-WORSE = 1.2  # times ln K, the loss of one who knows nothing
 FOUND = 3.0  # times as often as by chance; healthy runs find a tenth and more of the pairs
 RISE = 1.05  # of the earlier loss; harmful queues and rates raise it by 10 % and more
 STARVED = 1 / 3  # of the time, the median line; the healthy runs that were recorded wait for 0.1
@@ -111,8 +110,7 @@ def identical_images(history: History, facts: Facts) -> str | None:
 
 def wild_learning_rate(history: History, facts: Facts) -> str | None:
     """The learning rate lets the weights settle."""
-    symptoms = (judge(history, facts) for judge in (no_features, _loss_rises, _worse_than_a_guess))
-    symptom, cause = next(filter(None, symptoms), None), wild_rate(facts)
+    symptom, cause = no_features(history, facts) or _loss_rises(history, facts), wild_rate(facts)
     return symptom + cause if symptom and cause else None
 
 
@@ -238,14 +236,6 @@ def _loss_rises(history: History, facts: Facts) -> str | None:
     if new < RISE * old:
         return None
     return f"The mean loss rose from {old:.3f}{_span(best)[:-1]} to {new:.3f}{_span(recent)}"
-
-
-def _worse_than_a_guess(history: History, facts: Facts) -> str | None:
-    lines = _late(history, facts, "loss", "code_entropy")  # codes: the loss is over K prototypes
-    loss = _mean(lines, "loss")
-    if not lines or loss < WORSE * facts.chance:
-        return None
-    return f"The loss is {loss:.3f}, more than ln K = {facts.chance:.3f}{_span(lines)}"
 
 
 def queue_hurts(history: History, facts: Facts) -> str | None:
