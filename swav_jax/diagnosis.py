@@ -1,4 +1,4 @@
-"""What is wrong with a run and what helps: pure functions of its metrics and of facts about it.
+"""What is wrong with a run: pure functions of its metrics and of facts about it.
 
 Every rule is a function of the metrics so far and the run's facts. It asks for metrics, never for a
 method, so it holds for every method that logs them. `RULES` lists them all.
@@ -8,12 +8,26 @@ import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from ml_collections import ConfigDict
 
 from swav_jax.methods.contract import Run
-from swav_jax.optim import published_larc_lr
+from swav_jax.remedies import (
+    CALMER,
+    COARSER,
+    COPIES,
+    FEED,
+    FEWER,
+    LEARN,
+    LESSONS,
+    PAIRS,
+    QUEUE,
+    SHARPER,
+    SOFTER,
+    SPREAD,
+    advice,
+)
 
 Line = Mapping[str, float]  # what was logged after a step: `step` and metrics by name
 History = Sequence[Line]
@@ -33,7 +47,6 @@ FOUND = 3.0  # times as often as by chance; healthy runs find a tenth and more o
 RISE = 1.05  # of the earlier loss; harmful queues and rates raise it by 10 % and more
 STARVED = 1 / 3  # of the time, the median line; the healthy runs that were recorded wait for 0.1
 WILD_LR = {"larc": 20.0, "lars": 20.0, "sgd": 2.0}  # LARC at 20 turns weights by 2 % every step
-USUAL_SGD_LR = 0.05  # of DeepCluster and MoCo at batch 256, and of small data
 LOOK_AT = 256  # images; the variance ratio of identical ones is then 1 +- 0.09
 SIGMAS = 4.0  # of that ratio's scatter; handwritten digits, an unusually uniform set, are at 17
 
@@ -279,27 +292,8 @@ class Rule(NamedTuple):
     title: str
     judge: Callable[[History, Facts], str | None]
     metrics: tuple[str, ...]
-    remedies: tuple[str, ...]  # keys of SUGGESTIONS, or advice in words
+    remedies: tuple[str, ...]  # see `swav_jax/remedies.py`
 
-
-CALMER = ("optim.base_lr", "model.dtype")
-COPIES = ("look for copies, blank images, or a decoder that fails in the same way for all",)
-QUEUE = ("method.queue_start_epoch", "method.queue_length")
-SHARPER = ("method.epsilon", "method.freeze_prototypes_steps", "data.crops")
-SOFTER = ("a method.epsilon that is two to five times larger", "method.sinkhorn_iterations")
-DIFFER = "check that the images differ and are what you expect"
-SPREAD = ("model.head_norm", "optim.base_lr", *SHARPER, DIFFER)
-FEWER = ("model.prototypes", "method.sinkhorn_iterations", "method.freeze_prototypes_steps")
-LEARN = (*SHARPER, "model.prototypes", "optim.base_lr", DIFFER)
-COARSER = ("model.prototypes", "optim.base_lr", DIFFER)
-LESSONS = ("longer epochs: a smaller data.batch_size", "model.prototypes", "optim.base_lr", DIFFER)
-PAIRS = ("optim.base_lr", "data.crops", DIFFER)
-FEED = (
-    "data.threads",
-    "use a host with more CPU cores",
-    "if reading is slow: store smaller images, on a faster disk",
-    "if cropping is slow: cut fewer or smaller crops (data.crops)",
-)
 
 NOT_FINITE = Rule("The loss or gradient is not finite", not_finite, ("loss",), CALMER)
 # The rules of a group explain the same symptoms, from definite causes to the bare symptom.
@@ -333,61 +327,9 @@ RULES: tuple[tuple[Rule, ...], ...] = (
 )
 
 
-# ---- remedies -----------------------------------------------------------------------------------
-
-
-def _calmer_lr(lr: float, facts: Facts) -> float:
-    """A usual rate of the optimiser, or a quarter of a rate that is near it already."""
-    usual = {"larc": published_larc_lr(facts.run.batch_size), "sgd": USUAL_SGD_LR}
-    return min(usual.get(facts.config.optim.name, lr / 4), lr / 4)
-
-
-def _fewer_prototypes(prototypes: int, facts: Facts) -> int:
-    shards = facts.config.mesh.model
-    return max(min(prototypes // 2, facts.run.size // 20) // shards, 1) * shards
-
-
-def _longer_freeze(steps: int, facts: Facts) -> int:
-    return min(max(2 * steps, facts.run.steps_per_epoch), facts.run.total_steps // 2)
-
-
-# From a setting to one that is known to help; those that a run's config lacks are left out.
-SUGGESTIONS: dict[str, Callable[[Any, Facts], Any]] = {
-    "optim.base_lr": _calmer_lr,
-    "method.epsilon": lambda epsilon, _: min(0.05, epsilon / 2.5),
-    "method.freeze_prototypes_steps": _longer_freeze,
-    "method.sinkhorn_iterations": lambda iterations, _: 3 * iterations,
-    "method.queue_start_epoch": lambda epoch, _: 2 * max(epoch, 1),
-    "method.queue_length": lambda n, facts: n // 2 // facts.run.batch_size * facts.run.batch_size,
-    "model.prototypes": _fewer_prototypes,
-    "model.head_norm": lambda *_: True,
-    "model.dtype": lambda dtype, _: dtype if dtype == "float64" else "float32",
-    "data.crops": lambda crops, _: tuple((n, s, min(2 * a, b), b) for n, s, a, b in crops),
-    "data.threads": lambda *_: 0,  # as many as there are cores
-}
-
-
-def _remedy(remedy: str, facts: Facts) -> str | None:
-    """Advice in words as it is, a key as the flag that sets it; None where there is nothing to set.
-
-    For example `--config.method.epsilon=0.02` (now 0.05).
-    """
-    if remedy not in SUGGESTIONS:
-        return remedy
-    section, name = remedy.split(".")
-    if name not in facts.config[section]:
-        return None
-    old = facts.config[section][name]
-    new = SUGGESTIONS[remedy](old, facts)
-    if isinstance(new, float):
-        new = float(f"{new:.2g}")
-    shown = f'"{new}"' if isinstance(new, tuple) else new
-    return None if new == old else f"`--config.{remedy}={shown}` (now {old})"
-
-
 def conclude(rule: Rule, evidence: str, facts: Facts) -> Finding:
     """What a rule finds on this evidence, with the remedies that this run can take."""
-    remedies = (_remedy(remedy, facts) for remedy in rule.remedies)
+    remedies = (advice(remedy, facts.config, facts.run) for remedy in rule.remedies)
     return Finding(rule.judge.__name__, rule.title, evidence, tuple(filter(None, remedies)))
 
 
