@@ -67,6 +67,8 @@ def one_line_errors() -> Iterator[None]:
     except (AttributeError, KeyError, TypeError) as error:  # there is no such setting
         what = str(error).replace("\\n", ". ").replace("\\", "").replace("'", "").strip('"')
         sys.exit(f"error: --config has no setting {what}")
+    except flags.Error as error:
+        sys.exit(f"error: {error}")
     except OSError as error:
         sys.exit(f"error: --config cannot be read: {' '.join(str(error).split())}")
 
@@ -87,6 +89,9 @@ def main(argv: list[str]) -> None:
     except UserError as error:
         hosts.fail(f"error: {error}")
         sys.exit(1)
+    except KeyboardInterrupt:
+        hosts.fail("interrupted")
+        sys.exit(130)
     except Exception:
         hosts.fail(traceback.format_exc())
         sys.exit(1)

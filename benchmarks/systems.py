@@ -92,7 +92,10 @@ def main() -> None:
     results = {}
     for name in flags.only.split(","):
         workdir = flags.workdir / name
-        if "systems" not in read_results(workdir):
+        done = "systems" in read_results(workdir)
+        if done and (epochs := trained_epochs(workdir)) != flags.epochs:
+            sys.exit(f"error: {workdir} holds a run of {epochs} epochs: use another --workdir")
+        if not done:
             subprocess.run(
                 [sys.executable, "-m", "benchmarks.systems", *sys.argv[1:], f"--train={name}"],
                 check=True,
@@ -103,6 +106,11 @@ def main() -> None:
     for name, found in results.items():
         print(f"| {name} | " + " | ".join(f"{found[column]:.4g}" for column in COLUMNS) + " |")
     print(json.dumps({"epochs": flags.epochs, "systems": results}))
+
+
+def trained_epochs(workdir: Path) -> int:
+    """How long the system of a workdir was trained."""
+    return json.loads((workdir / "config.json").read_text())["train"]["epochs"]
 
 
 def configuration(name: str, flags: argparse.Namespace) -> ConfigDict:

@@ -29,6 +29,7 @@ from jaxtyping import Array, PyTree
 from orbax.checkpoint import v1 as ocp
 
 from swav_jax import sharding
+from swav_jax.hosts import first_ones
 from swav_jax.seal import (
     SEAL,
     CheckpointError,
@@ -68,6 +69,11 @@ class Checkpoints:
             self.directory.mkdir(parents=True, exist_ok=True)
             self._sweep()
         _meet("checkpoints opened")
+        if not self.directory.is_dir():
+            raise CheckpointError(
+                f"process {jax.process_index()} does not see {self.directory}, which process 0 "
+                "made: all processes need one --workdir, on a disk that they share"
+            )
 
     def __enter__(self) -> Self:
         return self
@@ -101,7 +107,7 @@ class Checkpoints:
           CheckpointError: this disk is full, or the save before this one failed.
         """
         self.wait()
-        if _agree((self.directory / str(step)).exists()):
+        if first_ones((self.directory / str(step)).exists()):
             logging.info("The checkpoint of step %d is there already.", step)
             return
         leaves = _named(state)
@@ -112,7 +118,7 @@ class Checkpoints:
         }
         needed = sum(leaf.nbytes for leaf in leaves.values())
         with self._explained(step, needed):
-            if _agree(shutil.disk_usage(self.directory).free < needed):
+            if first_ones(shutil.disk_usage(self.directory).free < needed):
                 raise OSError(errno.ENOSPC, "No space left on device")
         digests = {name: leaf_digest(leaf) for name, leaf in leaves.items()}
         stored = unflatten_dict({k: v for k, v in leaves.items() if v.size}, sep="/")
@@ -175,11 +181,11 @@ class Checkpoints:
         """
         self.wait()
         wanted = {name: _struct(leaf) for name, leaf in _named(target).items()}
-        while (step := _agree(-1 if self.latest_step is None else self.latest_step)) >= 0:
+        while (step := first_ones(-1 if self.latest_step is None else self.latest_step)) >= 0:
             folder = self.directory / str(step)
             # Process 0 reads every file once; the others take its word.
             damage = wrong_files(folder) if jax.process_index() == 0 else ""
-            if not _agree(bool(damage)):
+            if not first_ones(bool(damage)):
                 seal = read_seal(folder)
                 _check_match(folder, seal["leaves"], wanted)
                 loaded = _load(folder, wanted)
@@ -191,7 +197,7 @@ class Checkpoints:
             if jax.process_index() == 0:
                 self._set_aside(folder, damage)
             _meet(f"checkpoint {step} set aside")
-        if _agree((self.directory / DAMAGED).exists()):
+        if first_ones((self.directory / DAMAGED).exists()):
             raise CheckpointError(
                 f"every checkpoint in {self.directory} is damaged; they are kept in "
                 f"{self.directory / DAMAGED}. Move that folder away to start afresh."
@@ -356,11 +362,6 @@ def _find(path: str | Path) -> Path:
     if not steps:
         raise FileNotFoundError(f"there is no checkpoint in {directory}")
     return directory / str(max(steps))
-
-
-def _agree(value: int) -> int:
-    """Process 0's value, in every process."""
-    return int(multihost_utils.broadcast_one_to_all(np.int32(value)))
 
 
 def _meet(where: str) -> None:

@@ -332,7 +332,9 @@ def _same_kind(default: Any, value: Any) -> bool:
     if default is None:
         return value is None or isinstance(value, int)
     if isinstance(default, tuple):
-        return isinstance(value, tuple | list)
+        whole = all(type(item) is int for item in default)  # drop_epochs, granularity, ..
+        items = value if isinstance(value, tuple | list) else [None]
+        return all(type(item) is int or not whole for item in items)
     if isinstance(default, bool) or isinstance(value, bool):
         return isinstance(default, bool) and isinstance(value, bool)
     if isinstance(default, float):

@@ -33,6 +33,7 @@ from swav_jax.diagnosis import (
     not_finite,
     wild_rate,
 )
+from swav_jax.files import write_whole
 from swav_jax.logbook import read_results, update_results
 from swav_jax.methods.contract import Run, TrainState
 
@@ -131,7 +132,7 @@ class Doctor:
         """Writes the final `doctor.md`."""
         if self._active:
             page = _report(list(self._found.values()), self._history, self._facts)
-            (self._workdir / "doctor.md").write_text(page)
+            write_whole(self._workdir / "doctor.md", page)
 
     def _tell(self, step: int, finding: Finding) -> None:
         self._found[finding.name] = finding

@@ -5,11 +5,13 @@ import signal
 import sys
 import threading
 import time
+import zlib
 from collections.abc import Mapping
 from types import FrameType, TracebackType
 from typing import Self
 
 import jax
+import numpy as np
 from absl import logging
 from jax._src import cloud_tpu_init, distributed  # neither has a public interface
 from jax.experimental import multihost_utils
@@ -19,11 +21,13 @@ FAILURE = "swav_jax/failure"  # the key under which a failing process leaves its
 NONE = "none"
 WATCH = "watch the other processes"
 FOREVER_MS = 2**31 - 1
+# Without these, as in a batch script that does not use srun, JAX finds no other process.
+SLURM = ("JOB_ID", "STEP_NODELIST", "NTASKS", "PROCID", "LOCALID")
 GRACE_SECONDS = 2.0
 
 
 class LaunchError(ValueError):
-    """Processes that were told incompletely who they are."""
+    """Processes that were told incompletely who they are, or that do not have the same to do."""
 
 
 def join(coordinator: str = "", processes: int = 0, process: int = -1) -> None:
@@ -63,12 +67,44 @@ def join(coordinator: str = "", processes: int = 0, process: int = -1) -> None:
         jax.local_device_count(),
         jax.device_count(),
     )
+    if jax.process_index():
+        logging.set_verbosity(logging.WARNING)
+
+
+def first_ones(value: int) -> int:
+    """Process 0's value, in every process."""
+    return int(multihost_utils.broadcast_one_to_all(np.int32(value)))
+
+
+def warn(message: str) -> None:
+    """Logs a warning that every process would give, once."""
+    if jax.process_index() == 0:
+        logging.warning("%s", message)
+
+
+def check_same(what: str) -> None:
+    """Sees that all processes have the same text.
+
+    Processes with other settings or images would wait for each other for ever.
+
+    Raises:
+      LaunchError: in every process, with the first two that differ.
+    """
+    digest = np.uint32(zlib.crc32(what.encode()))
+    digests = np.ravel(multihost_utils.process_allgather(digest))
+    others = np.flatnonzero(digests != digests[0])
+    if others.size:
+        raise LaunchError(
+            f"processes 0 and {others[0]} differ in their settings or in their training images; "
+            f"process {jax.process_index()} has {what}. Start all with the same flags, and give "
+            "them the same data"
+        )
 
 
 def _in_a_cluster(environment: Mapping[str, str]) -> bool:
     tasks = int(environment.get("SLURM_NTASKS", "1"))
     workers = environment.get("TPU_WORKER_HOSTNAMES", "").split(",")
-    slurm = tasks > 1 and "SLURM_PROCID" in environment
+    slurm = tasks > 1 and all(f"SLURM_{name}" in environment for name in SLURM)
     return slurm or len(workers) > 1 or cloud_tpu_init.running_in_cloud_tpu_vm
 
 

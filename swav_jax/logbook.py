@@ -40,6 +40,10 @@ class Logbook:
         lines = self._path.read_text().splitlines(keepends=True) if self._path.exists() else []
         kept = [line for line in lines if _step_of(line) < first_step]
         events = workdir / "tensorboard"
+        if lines and not kept:
+            aside = workdir / f"metrics.{len(list(workdir.glob('metrics.*.jsonl')))}.jsonl"
+            self._path.rename(aside)
+            logging.warning("There is no checkpoint: training starts anew, %s has its past", aside)
         if len(kept) < len(lines):
             write_whole(self._path, "".join(kept))
             for old in events.glob("events.out.tfevents.*"):
@@ -92,8 +96,14 @@ class Logbook:
         if not self._active:
             return
         line = {"step": step, "epoch": round(epoch, 4)} | {k: float(v) for k, v in metrics.items()}
-        with self._path.open("a") as file:
-            file.write(json.dumps(line) + "\n")
+        try:
+            with self._path.open("a") as file:
+                file.write(json.dumps(line) + "\n")
+        except OSError as problem:
+            raise OSError(
+                f"{self._path} cannot be written: {problem.strerror}. Free some space; the same "
+                "command goes on from the newest checkpoint."
+            ) from None
         self._draw(step, metrics)
         self._events.flush()
         text = "  ".join(f"{name} {value:.4g}" for name, value in metrics.items())

@@ -8,12 +8,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-from absl import logging
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from swav_jax import config as config_lib
-from swav_jax import optim, sharding
+from swav_jax import hosts, optim, sharding
 from swav_jax.data.augment import Augment, augment
 from swav_jax.data.sources import Source, open_source
 from swav_jax.methods import METHODS
@@ -64,7 +63,7 @@ def build(
     except ValueError as problem:
         raise config_lib.ConfigError(str(problem)) from None
     for warning in [*warnings, *config_lib.lr_warning(config)]:
-        logging.warning("%s", warning)
+        hosts.warn(warning)
     return Setup(
         config=config,
         mesh=mesh,

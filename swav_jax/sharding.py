@@ -74,6 +74,19 @@ def state_shardings(
     return jax.tree_util.tree_map_with_path(place, shapes)
 
 
+def without_effect(places: PyTree, model: int, bank_memory: str) -> list[str]:
+    """Warnings of settings that no leaf of the state's shardings, `places`, has taken up."""
+    leaves, warnings = jax.tree.leaves(places), []
+    if model > 1 and not any("model" in place.spec for place in leaves):
+        warnings.append(
+            f"mesh.model {model} spreads nothing of this method: groups of {model} devices do the "
+            "same work. Set it to 1, or mesh.spread_parameters_above."
+        )
+    if bank_memory == "host" and not any(place.memory_kind == "pinned_host" for place in leaves):
+        warnings.append("mesh.bank_memory has no effect: this method has no bank.")
+    return warnings
+
+
 def _fitting(spec: P, shape: tuple[int, ...], mesh: Mesh) -> P:
     """The spec, without the axes that do not divide their dimension."""
     if len(spec) > len(shape):

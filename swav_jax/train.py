@@ -11,10 +11,8 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from absl import logging
-from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
 from swav_jax import config as config_lib
@@ -25,7 +23,7 @@ from swav_jax.data.batches import Batches, train_batches
 from swav_jax.doctor import FIRST_BAD
 from swav_jax.evals.evaluate import knn
 from swav_jax.files import alone_in
-from swav_jax.hosts import INTERRUPTED, Interruption
+from swav_jax.hosts import INTERRUPTED, Interruption, check_same, first_ones, warn
 from swav_jax.logbook import read_results, update_results
 from swav_jax.methods.contract import Clock, Method, Metrics, TrainState
 from swav_jax.ops.agreement import compare
@@ -42,8 +40,10 @@ def pretrain(config: ConfigDict, workdir: Path) -> None:
 
     Raises:
       ConfigError: settings that cannot work, or a workdir that belongs to another run.
+      LaunchError: processes that differ in settings or images.
     """
     setup, first_host = build(config), jax.process_index() == 0
+    check_same(f"{setup.run.size} images, {setup.source.describe(0)} first, and {config.to_json()}")
     with (
         jax.set_mesh(setup.mesh),
         claimed(config, workdir) if first_host else nullcontext(),
@@ -58,7 +58,7 @@ def pretrain(config: ConfigDict, workdir: Path) -> None:
         if config.init_from and checkpoints.latest_step is None:
             check_origin(config, config.init_from)
         state, take_step = start(setup)
-        if "random_init_top1" not in read_results(workdir).get("knn", {}):
+        if not first_ones("random_init_top1" in read_results(workdir).get("knn", {})):
             _knn(setup, state, workdir, prefix="random_init_")
         state = resume(setup, state, checkpoints)
         with Watch(setup, workdir, first_step=int(state.step)) as watch:
@@ -155,6 +155,9 @@ def start(setup: Setup) -> tuple[TrainState, Callable[..., Any]]:
     The step takes (state, batch) and returns (state, metrics); it reuses the state's memory.
     """
     places = jax.tree.map(lambda leaf: leaf.sharding, state_shapes(setup))
+    mesh = setup.config.mesh
+    for warning in sharding.without_effect(places, mesh.model, mesh.bank_memory):
+        warn(warning)
     state = jax.jit(partial(_fresh_state, setup), out_shardings=places)()
     return state, step_function(setup, places)
 
@@ -229,7 +232,7 @@ def _due(config: ConfigDict, done: int, steps_per_epoch: int, saved: float) -> b
     if not settings.every_minutes or done % config.train.log_every_steps:
         return False
     overdue = time.monotonic() - saved >= 60 * settings.every_minutes
-    return bool(multihost_utils.broadcast_one_to_all(np.asarray(overdue)))
+    return bool(first_ones(overdue))
 
 
 def _every(interval: int, done: int) -> bool:

@@ -1,7 +1,7 @@
 """What is seen of a run while it trains: every step's metrics, read one step late."""
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -42,8 +42,9 @@ class Watch:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
     ) -> None:
-        self._logbook.close()
-        self._doctor.close()
+        with suppress(*[OSError] if error else []):  # of a full disk: the first error says more
+            self._logbook.close()
+            self._doctor.close()
 
     def before(self, batches: Batches, batch: Mapping[str, Any]) -> None:
         """Sees a batch and how long it took."""

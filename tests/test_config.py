@@ -205,6 +205,8 @@ def test_published_settings_are_those_published(name):
         ("optim.name", "adam", "unknown optim.name"),
         ("optim.schedule", "line", "unknown optim.schedule"),
         ("mesh.bank_memory", "disk", "unknown mesh.bank_memory 'disk'; known are device, host"),
+        ("method.assignment_crops", ("(0",), r"method.assignment_crops is \('\(0',\), of type"),
+        ("optim.drop_epochs", (1.5, 2), "optim.drop_epochs is"),
         ("data.name", "cifar10", "use digits, folder or tfds:<name>"),
         ("data.name", "folder", "data.data_dir must name"),
         ("data.crops", (), "data.crops is empty"),

@@ -1,9 +1,41 @@
 import pytest
+from jax.experimental import multihost_utils
 
-from swav_jax.hosts import LaunchError, join
+from swav_jax import hosts
+from swav_jax.hosts import LaunchError, check_same, join
+
+SRUN = {
+    "SLURM_JOB_ID": "7",
+    "SLURM_STEP_NODELIST": "n[1-2]",
+    "SLURM_NTASKS": "2",
+    "SLURM_PROCID": "0",
+    "SLURM_LOCALID": "0",
+}
 
 
 @pytest.mark.parametrize("told", [("", 2, 0), ("localhost:1", 0, -1), ("localhost:1", 2, 2)])
 def test_processes_must_be_told_all_of_who_they_are(told):
     with pytest.raises(LaunchError, match="must be given together"):
         join(*told)
+
+
+@pytest.mark.parametrize(
+    ("environment", "several"),
+    [
+        ({}, False),
+        (SRUN, True),
+        (SRUN | {"SLURM_NTASKS": "1"}, False),
+        ({k: v for k, v in SRUN.items() if k != "SLURM_STEP_NODELIST"}, False),  # sbatch, no srun
+        ({"TPU_WORKER_HOSTNAMES": "10.0.0.2,10.0.0.3"}, True),
+        ({"TPU_WORKER_HOSTNAMES": "localhost"}, False),
+    ],
+)
+def test_clusters_are_known_by_their_environment(environment, several):
+    assert hosts._in_a_cluster(environment) == several
+
+
+def test_processes_with_another_task_are_named(monkeypatch):
+    check_same("one process agrees with itself")
+    monkeypatch.setattr(multihost_utils, "process_allgather", lambda mine: [mine, mine, mine + 1])
+    with pytest.raises(LaunchError, match=r"processes 0 and 2 differ .* process 0 has 9 images"):
+        check_same("9 images")

@@ -160,6 +160,14 @@ def test_an_error_in_one_process_ends_both_with_its_message(tmp_path):
     assert "process 1: error: there is no folder" in said
 
 
+def test_processes_with_other_settings_are_refused(tmp_path):
+    workdir = tmp_path / "run"
+    other = ("--config.optim.base_lr=0.5",)
+    for process in two_processes(workdir, *SMALL, devices=1, only_second=other):
+        succeed(workdir, process, code=1)
+    assert "processes 0 and 1 differ in their settings" in (tmp_path / "run.log").read_text()
+
+
 def test_two_runs_do_not_share_a_workdir(tmp_path):
     workdir = tmp_path / "run"
     first = launch(workdir, *SMALL, "--config.train.steps=1000")

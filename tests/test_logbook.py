@@ -52,6 +52,23 @@ def test_a_run_that_goes_on_where_it_stopped_keeps_its_events(tmp_path):
     assert written(tmp_path) == drawn(tmp_path)
 
 
+def test_the_past_of_a_run_without_checkpoints_is_set_aside(tmp_path):
+    for loss in (1.0, 2.0, 3.0):
+        record(tmp_path, 0, range(3), loss)
+    assert written(tmp_path) == drawn(tmp_path) == [(step, 3.0) for step in range(3)]
+    for n, loss in enumerate((1.0, 2.0)):
+        lines = (tmp_path / f"metrics.{n}.jsonl").read_text().splitlines()
+        assert [json.loads(line)["loss"] for line in lines] == [loss] * 3
+
+
+def test_a_full_disk_is_named(tmp_path):
+    logbook = Logbook(tmp_path, first_step=0, total_steps=9, batch_size=8, active=True)
+    (tmp_path / "metrics.jsonl").symlink_to("/dev/full")
+    with pytest.raises(OSError, match=r"metrics.jsonl cannot be written: No space left on device"):
+        logbook.write(0, 0.0, {"loss": 1.0})
+    logbook.close()
+
+
 def test_other_hosts_write_nothing(tmp_path):
     logbook = Logbook(tmp_path, first_step=0, total_steps=9, batch_size=8, active=False)
     logbook.write(0, 0.0, {"loss": 1.0})

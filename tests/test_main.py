@@ -12,6 +12,7 @@ CHOSEN = ("--config=configs/quickstart.py", "--config.method.name=pcl")
         ((*CHOSEN, "--config.method.warmup_epochs=-7"), "error: method.warmup_epochs is -7"),
         (("--config.method.momentum=1.5", *CHOSEN), "error: method.momentum is 1.5"),
         ((*CHOSEN, "--config.method.epsilon=0.1"), "error: --config has no setting epsilon"),
+        ((*CHOSEN, "--config.method.momentum=high"), "error: flag --config.method.momentum=high"),
         (("--config.method.name=nothing",), "error: unknown method.name 'nothing'; known are swav"),
         (("--config.method.name",), "write --config.method.name=VALUE"),
     ],

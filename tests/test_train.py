@@ -1,3 +1,6 @@
+import os
+import signal
+
 import jax
 import numpy as np
 import pytest
@@ -10,6 +13,7 @@ from swav_jax import setup, sharding, train
 from swav_jax.checkpoint import Checkpoints
 from swav_jax.config import ConfigError
 from swav_jax.doctor import Diverged
+from swav_jax.hosts import INTERRUPTED
 from swav_jax.watch import Watch
 
 
@@ -52,6 +56,31 @@ def test_stopped_and_damaged_equals_uninterrupted_to_the_bit(tmp_path, monkeypat
     train.pretrain(config, tmp_path / "parts")  # from the checkpoint of step 4
     assert (tmp_path / "parts" / "checkpoints" / "damaged" / "6").is_dir()
     assert_parts_are_whole()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.usefixtures("linear_network")
+def test_a_signal_saves_and_the_same_command_goes_on(tmp_path, monkeypatch, number):
+    config = tiny_swav()
+    config.train.steps = 6
+    train.pretrain(config, tmp_path / "whole")
+
+    after = Watch.after
+
+    def interrupted_in_step_two(watch, step, state, metrics):
+        after(watch, step, state, metrics)
+        if step == 2:
+            os.kill(os.getpid(), number)
+
+    with monkeypatch.context() as patch, pytest.raises(SystemExit) as ended:
+        patch.setattr(Watch, "after", interrupted_in_step_two)
+        train.pretrain(config, tmp_path / "parts")
+    assert ended.value.code == INTERRUPTED
+    assert int(saved(tmp_path / "parts")["['step']"]) == 3
+
+    train.pretrain(config, tmp_path / "parts")
+    assert_same_state(saved(tmp_path / "whole"), saved(tmp_path / "parts"))
+    assert metrics(tmp_path / "whole") == metrics(tmp_path / "parts")
 
 
 @pytest.mark.usefixtures("linear_network")

@@ -86,6 +86,8 @@ class PCL(contract.Method):
             )
         if not self.granularity:
             raise ValueError("method.granularity is empty: PCL needs a level of clusters.")
+        if min(self.granularity) < 1:
+            raise ValueError(f"method.granularity {self.granularity} has a number below 1.")
         least, most = min(self._levels), max(self._levels)
         if most > run.size:
             raise ValueError(

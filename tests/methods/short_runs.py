@@ -2,7 +2,7 @@
 
 import jax
 import pytest
-from processes import saved
+from processes import metrics, saved
 
 from swav_jax import setup, sharding, train
 from swav_jax.watch import Watch
@@ -47,4 +47,5 @@ def resumed_and_whole(config, tmp_path, monkeypatch, *, kill_after, extra=True):
         patch.setattr(Watch, "read", die)
         train.pretrain(config, tmp_path / "parts")
     train.pretrain(config, tmp_path / "parts")
+    assert metrics(tmp_path / "parts") == metrics(tmp_path / "whole")
     return saved(tmp_path / "parts", branches), saved(tmp_path / "whole", branches)

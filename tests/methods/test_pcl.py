@@ -42,6 +42,7 @@ def config(short_run):
         ({"negative_prototypes": 0}, 160, "between 1 and the 32"),
         ({"queue_length": 500}, 160, r"queue_length 500 is not a multiple .* Try 512"),
         ({"granularity": ()}, 160, r"method\.granularity is empty"),
+        ({"granularity": (0, 1)}, 160, r"method\.granularity \(0, 1\) has a number below 1"),
         ({"warmup_epochs": 20}, 160, "there would never be a cluster"),
     ],
 )
