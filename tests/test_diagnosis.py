@@ -167,6 +167,9 @@ def test_the_slow_stage_of_a_starved_run_is_named():
 
 # ---- recorded runs ------------------------------------------------------------------------------
 
+# Lines of metrics.jsonl of the quickstarts: as they are, and broken on purpose by the `settings`
+# beside them (epsilon 1, rate 100, 100,000 prototypes, a folder of 1,500 copies of one image).
+
 
 @pytest.mark.parametrize("name", RECORDED)
 def test_recorded_runs_are_judged_rightly_at_every_moment(name):

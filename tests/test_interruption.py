@@ -112,10 +112,13 @@ def test_two_processes_of_four_devices_equal_one_device(tmp_path, dtype, lr, eps
     assert knn[0] == knn[1] and knn[0]["train_images"] == 1500
 
 
+TWO_CROPS = "--config.data.crops=((2, 16, 0.8, 1.0),)"
 CLUSTERING = {
     "deepcluster": ("--config.data.crops=((1, 16, 0.8, 1.0),)",),
+    "deepcluster_v2": (TWO_CROPS,),
+    "sela_v2": (TWO_CROPS,),
     "pcl": (
-        "--config.data.crops=((2, 16, 0.8, 1.0),)",
+        TWO_CROPS,
         "--config.model.prototypes=80",
         "--config.method.negative_prototypes=16",
         "--config.method.warmup_epochs=0",

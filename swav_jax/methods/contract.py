@@ -171,5 +171,6 @@ class Method:
         """The order in which an epoch draws from `size` images, or None for a plain permutation.
 
         Runs on the host. It must depend on nothing but its arguments, which a restart restores.
+        A method with an order clusters before every epoch: the batches of an order end with it.
         """
         return None
