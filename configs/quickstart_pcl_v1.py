@@ -5,8 +5,9 @@ Data as in `quickstart.py`, half the width. What makes version 1 is as in
 
   python main.py --config=configs/quickstart_pcl_v1.py --workdir=runs/quickstart_pcl_v1
 
-Expected: little. In so few steps the linear head, which has no batch norm, collapses at this rate,
-as the doctor says: k-NN 72.4 % (random network 91.2 %). 5:12 minutes on one core of a busy machine.
+Expected: k-NN 93.9 % on two cores, 90.6 % on one, where roundings differ (random network 91.2 %);
+3:36 minutes on 2 cores, compilation included. With the momentum of `quickstart_pcl.py`, 0.9, the
+linear head, which has no batch norm, collapses (72.4 %; with a rate of 0.03, 69.4 %).
 """
 
 from ml_collections import ConfigDict
@@ -17,7 +18,9 @@ from configs.quickstart_pcl import get_config as version_2
 def get_config() -> ConfigDict:
     config = version_2()
     config.augment.blur = 0.0
+    config.method.momentum = 0.99
     config.model.head_hidden = 0
     config.optim.schedule = "drops"
     config.optim.drop_epochs = (8, 10)
+    config.train.epochs = 14
     return config
