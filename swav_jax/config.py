@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -332,14 +332,19 @@ def _same_kind(default: Any, value: Any) -> bool:
     if default is None:
         return value is None or isinstance(value, int)
     if isinstance(default, tuple):
-        whole = all(type(item) is int for item in default)  # drop_epochs, granularity, ..
-        items = value if isinstance(value, tuple | list) else [None]
-        return all(type(item) is int or not whole for item in items)
+        if not isinstance(value, tuple | list):
+            return False
+        # drop_epochs, granularity and assignment_crops hold whole numbers.
+        return not _all_whole(default) or _all_whole(value)
     if isinstance(default, bool) or isinstance(value, bool):
         return isinstance(default, bool) and isinstance(value, bool)
     if isinstance(default, float):
         return isinstance(value, float | int)
     return isinstance(value, type(default))
+
+
+def _all_whole(items: Sequence[Any]) -> bool:
+    return all(type(item) is int for item in items)
 
 
 def to_dict(config: ConfigDict) -> dict[str, Any]:

@@ -260,6 +260,11 @@ def test_unknown_and_mistyped_settings_are_refused():
         config.optim.base_lr = "big"
     with pytest.raises(ConfigError, match=r"optim\.base_lr is 'big'.*expected float"):
         check(config, devices=1)
+    config = defaults()
+    with config.ignore_type():
+        config.augment.mean = "grey"
+    with pytest.raises(ConfigError, match=r"augment\.mean is 'grey'.*expected tuple"):
+        check(config, devices=1)
     with pytest.raises(AttributeError, match="batch_size"):
         defaults().data.bach_size = 3
 
