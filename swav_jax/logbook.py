@@ -1,5 +1,6 @@
 """What a run writes down: metrics.jsonl, TensorBoard events, results.json, the terminal."""
 
+import itertools
 import json
 import os
 import sys
@@ -41,7 +42,8 @@ class Logbook:
         kept = [line for line in lines if _step_of(line) < first_step]
         events = workdir / "tensorboard"
         if lines and not kept:
-            aside = workdir / f"metrics.{len(list(workdir.glob('metrics.*.jsonl')))}.jsonl"
+            names = (workdir / f"metrics.{n}.jsonl" for n in itertools.count())
+            aside = next(path for path in names if not path.exists())
             self._path.rename(aside)
             logging.warning("There is no checkpoint: training starts anew, %s has its past", aside)
         if len(kept) < len(lines):

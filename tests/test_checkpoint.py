@@ -148,6 +148,12 @@ def test_last_ones_and_every_mth_are_kept(tmp_path):
         Checkpoints(tmp_path, keep_last=0)
 
 
+def test_a_process_that_does_not_see_the_directory_says_so(tmp_path, monkeypatch):
+    monkeypatch.setattr(jax, "process_index", lambda: 1)
+    with pytest.raises(CheckpointError, match=r"process 1 does not see .* disk that they share"):
+        Checkpoints(tmp_path / "elsewhere")
+
+
 def test_a_saved_step_is_left_as_it_is(tmp_path):
     save_steps(tmp_path, [1])
     with Checkpoints(tmp_path) as checkpoints:

@@ -30,7 +30,8 @@ def test_processes_must_be_told_all_of_who_they_are(told):
         ({"TPU_WORKER_HOSTNAMES": "localhost"}, False),
     ],
 )
-def test_clusters_are_known_by_their_environment(environment, several):
+def test_clusters_are_known_by_their_environment(environment, several, monkeypatch):
+    monkeypatch.setattr(hosts.cloud_tpu_init, "running_in_cloud_tpu_vm", False)
     assert hosts._in_a_cluster(environment) == several
 
 

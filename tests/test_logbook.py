@@ -59,6 +59,9 @@ def test_the_past_of_a_run_without_checkpoints_is_set_aside(tmp_path):
     for n, loss in enumerate((1.0, 2.0)):
         lines = (tmp_path / f"metrics.{n}.jsonl").read_text().splitlines()
         assert [json.loads(line)["loss"] for line in lines] == [loss] * 3
+    (tmp_path / "metrics.0.jsonl").unlink()
+    record(tmp_path, 0, range(3), loss=4.0)
+    assert '"loss": 2.0' in (tmp_path / "metrics.1.jsonl").read_text()
 
 
 def test_a_full_disk_is_named(tmp_path):

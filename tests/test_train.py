@@ -12,7 +12,8 @@ from tiny import tiny_swav
 from swav_jax import setup, sharding, train
 from swav_jax.checkpoint import Checkpoints
 from swav_jax.config import ConfigError
-from swav_jax.doctor import Diverged
+from swav_jax.data.sources import DataError
+from swav_jax.doctor import Diverged, Doctor
 from swav_jax.hosts import INTERRUPTED
 from swav_jax.watch import Watch
 
@@ -81,6 +82,22 @@ def test_a_signal_saves_and_the_same_command_goes_on(tmp_path, monkeypatch, numb
     train.pretrain(config, tmp_path / "parts")
     assert_same_state(saved(tmp_path / "whole"), saved(tmp_path / "parts"))
     assert metrics(tmp_path / "whole") == metrics(tmp_path / "parts")
+
+
+@pytest.mark.usefixtures("linear_network")
+def test_a_full_disk_at_the_end_does_not_hide_the_error_that_came_first(tmp_path, monkeypatch):
+    def fail(*_):
+        raise DataError("first")
+
+    def full(_):
+        raise OSError("second")
+
+    monkeypatch.setattr(Doctor, "close", full)
+    with pytest.raises(OSError, match="second"), Watch(setup.build(tiny_swav()), tmp_path, 0):
+        pass
+    monkeypatch.setattr(Watch, "before", fail)
+    with pytest.raises(DataError, match="first"):
+        train.pretrain(tiny_swav(), tmp_path / "run")
 
 
 @pytest.mark.usefixtures("linear_network")
