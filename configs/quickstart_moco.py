@@ -1,6 +1,6 @@
 """MoCo-v2 on scikit-learn's bundled handwritten digits, minutes on a laptop's CPU.
 
-Data as in `quickstart.py`, and a network of half the width. In so few steps the published head
+Data and width as in `quickstart.py`. In so few steps the published head
 without batch norm collapses, and the keys must follow sooner: momentum 0.9, a short queue.
 
   python main.py --config=configs/quickstart_moco.py --workdir=runs/quickstart_moco

@@ -1,6 +1,6 @@
 """PCL v2 on scikit-learn's bundled handwritten digits, minutes on a laptop's CPU.
 
-Data as in `quickstart.py`, and a network of half the width. Head, momentum and queue are those of
+Data and width as in `quickstart.py`. Head, momentum and queue are those of
 `quickstart_moco.py`.
 
   python main.py --config=configs/quickstart_pcl.py --workdir=runs/quickstart_pcl

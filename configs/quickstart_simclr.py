@@ -1,6 +1,6 @@
 """SimCLR on scikit-learn's bundled handwritten digits, minutes on a laptop's CPU.
 
-Data as in `quickstart.py`, and a network of half the width.
+Data and width as in `quickstart.py`, the stem without stride.
 
   python main.py --config=configs/quickstart_simclr.py --workdir=runs/quickstart_simclr
 

@@ -14,7 +14,7 @@ from swav_jax.data.augment import Augment
 from swav_jax.files import write_whole
 from swav_jax.methods import METHODS
 from swav_jax.methods.contract import Run
-from swav_jax.models import ARCHS
+from swav_jax.models import ARCHS, STEMS
 from swav_jax.optim import OPTIMIZERS, SCHEDULES, published_larc_lr
 from swav_jax.sharding import BANK_MEMORIES
 
@@ -102,7 +102,7 @@ def defaults(method: str = "swav") -> ConfigDict:
 
     model = config.model = ConfigDict()
     model.arch = "resnet50"
-    model.stem = "imagenet"  # or cifar
+    model.stem = "imagenet"  # or cifar, strided: see models/resnet.py
     model.dtype = "bfloat16"  # of activations; parameters are float32
     model.bn_groups = 1  # batch-norm statistics over 1/bn_groups of the batch
     model.head_hidden = 2048  # 0 for a linear head
@@ -225,7 +225,7 @@ def _problems(config: ConfigDict, devices: int) -> Iterator[str]:
 def _unknown_choices(config: ConfigDict) -> Iterator[str]:
     for path, value, choices in (
         ("model.arch", config.model.arch, tuple(ARCHS)),
-        ("model.stem", config.model.stem, ("imagenet", "cifar")),
+        ("model.stem", config.model.stem, tuple(STEMS)),
         ("model.dtype", config.model.dtype, ("bfloat16", "float32", "float64")),
         ("optim.name", config.optim.name, tuple(OPTIMIZERS)),
         ("optim.schedule", config.optim.schedule, tuple(SCHEDULES)),

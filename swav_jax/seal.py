@@ -10,6 +10,7 @@ lay on, and they let a part of a checkpoint be read and checked without the rest
 
 import hashlib
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ import numpy as np
 from jaxtyping import Array, UInt32
 
 from swav_jax import sharding
+from swav_jax.startup import RUNS_ONCE
 
 SEAL = "seal"
 
@@ -27,7 +29,7 @@ class CheckpointError(RuntimeError):
     """A checkpoint could not be written, or none that is intact could be found."""
 
 
-@jax.jit
+@partial(jax.jit, compiler_options=RUNS_ONCE)
 def leaf_digest(leaf: Array) -> UInt32[Array, ""]:
     """A checksum of an array's bits and their places, the same however it is laid over devices.
 

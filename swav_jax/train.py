@@ -29,6 +29,7 @@ from swav_jax.methods.contract import Clock, Method, Metrics, TrainState
 from swav_jax.ops.agreement import compare
 from swav_jax.ops.diagnostics import first_nonfinite
 from swav_jax.setup import Setup, build
+from swav_jax.startup import RUNS_ONCE
 from swav_jax.trace import Trace
 from swav_jax.transfer import check_origin, start_from
 from swav_jax.visit import visit_all
@@ -158,7 +159,8 @@ def start(setup: Setup) -> tuple[TrainState, Callable[..., Any]]:
     mesh = setup.config.mesh
     for warning in sharding.without_effect(places, mesh.model, mesh.bank_memory):
         warn(warning)
-    state = jax.jit(partial(_fresh_state, setup), out_shardings=places)()
+    draw = partial(_fresh_state, setup)
+    state = jax.jit(draw, out_shardings=places, compiler_options=RUNS_ONCE)()
     return state, step_function(setup, places)
 
 

@@ -13,11 +13,12 @@ from jaxtyping import Array, Float, Key
 from swav_jax.models import alexnet_vgg, resnet
 from swav_jax.models.alexnet_vgg import SobelNet
 from swav_jax.models.heads import ProjectionHead, init_prototypes
-from swav_jax.models.resnet import ResNet
+from swav_jax.models.resnet import STEMS, ResNet
 from swav_jax.ops.precision import at_least_float32
 
 __all__ = [
     "ARCHS",
+    "STEMS",
     "Backbone",
     "Encoder",
     "ProjectionHead",
@@ -37,7 +38,7 @@ def backbone(arch: str, *, stem: str = "imagenet", **settings: Any) -> Backbone:
 
     Args:
         arch: its name.
-        stem: of a ResNet, "imagenet" or "cifar"; the others have their own.
+        stem: of a ResNet, one of STEMS; the others have their own.
         **settings: `dtype`, `param_dtype` and `bn_groups`, see `ResNet`.
 
     Raises:

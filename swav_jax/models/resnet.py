@@ -73,6 +73,11 @@ class Bottleneck(_Block):
         return nn.relu(y + self.shortcut(x, self.features * self.expansion, train))
 
 
+# Side and stride of the first convolution, and whether max-pooling follows. "cifar" is for images
+# of 32 pixels; "strided" takes a quarter of its work, for coarser or somewhat larger ones.
+STEMS = {"imagenet": (7, 2, True), "cifar": (3, 1, False), "strided": (3, 2, False)}
+
+
 class ResNet(nn.Module):
     """A ResNet without its classifier.
 
@@ -80,7 +85,7 @@ class ResNet(nn.Module):
         block: BasicBlock or Bottleneck.
         stage_sizes: blocks of each of the four stages.
         width: channels of the stem and inner width of the first stage; doubles with each stage.
-        stem: "imagenet" (7x7 stride 2, then max-pooling) or "cifar" (3x3, no pooling).
+        stem: of STEMS.
         dtype: of activations and products: bfloat16, float32 or float64.
         param_dtype: of parameters and running statistics.
         bn_groups: see `BatchNorm.groups`.
@@ -96,12 +101,16 @@ class ResNet(nn.Module):
 
     @nn.compact
     def stages(self, x: Float[Array, "B S S 3"], train: bool) -> dict[str, Float[Array, "B h w C"]]:
-        """Feature maps after each stage, "c2" to "c5": strides 4 to 32, with "cifar" 1 to 8."""
-        size, stride = {"imagenet": (7, 2), "cifar": (3, 1)}[self.stem]
+        """Feature maps after each stage, "c2" to "c5".
+
+        Their strides are 4 to 32 with the stem "imagenet", 1 to 8 with "cifar" and 2 to 16 with
+        "strided".
+        """
+        size, stride, pooled = STEMS[self.stem]
         x = Conv(self.width, size, stride, self.dtype, self.param_dtype, name="conv1")(x)
         norm = BatchNorm(self.bn_groups, dtype=self.dtype, param_dtype=self.param_dtype, name="bn1")
         x = nn.relu(norm(x, not train))
-        if self.stem == "imagenet":
+        if pooled:
             x = nn.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
         maps = {}
         for stage, blocks in enumerate(self.stage_sizes):
@@ -154,8 +163,8 @@ def backbone(
     """
     if arch not in ARCHS:
         raise ValueError(f"unknown model.arch {arch!r}; known are {', '.join(ARCHS)}")
-    if stem not in ("imagenet", "cifar"):
-        raise ValueError(f"unknown model.stem {stem!r}; known are imagenet, cifar")
+    if stem not in STEMS:
+        raise ValueError(f"unknown model.stem {stem!r}; known are {', '.join(STEMS)}")
     return ResNet(
         **ARCHS[arch], stem=stem, dtype=dtype, param_dtype=param_dtype, bn_groups=bn_groups
     )

@@ -39,7 +39,12 @@ def test_names_mirror_torchvision():
 
 
 @pytest.mark.parametrize(
-    ("stem", "sides"), [("imagenet", (17, 9, 5, 3)), ("cifar", (66, 33, 17, 9))]
+    ("stem", "sides"),
+    [
+        ("imagenet", (17, 9, 5, 3)),
+        ("cifar", (66, 33, 17, 9)),
+        ("strided", (33, 17, 9, 5)),
+    ],
 )
 def test_stages_have_the_strides_of_a_resnet(stem, sides):
     net = backbone("resnet14", stem=stem)
