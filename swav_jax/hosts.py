@@ -1,5 +1,6 @@
 """Several processes as one: they start together, are interrupted together and fail together."""
 
+import contextlib
 import os
 import signal
 import sys
@@ -8,7 +9,7 @@ import time
 import zlib
 from collections.abc import Mapping
 from types import FrameType, TracebackType
-from typing import Self
+from typing import NoReturn, Self
 
 import jax
 import numpy as np
@@ -18,12 +19,14 @@ from jax.experimental import multihost_utils
 
 INTERRUPTED = 75  # exit code of a run that saved and can go on (sysexits' EX_TEMPFAIL)
 FAILURE = "swav_jax/failure"  # the key under which a failing process leaves its message
+ENDING = "swav_jax/ending"  # under which a process leaves word that it ends by that message
 NONE = "none"
 WATCH = "watch the other processes"
 FOREVER_MS = 2**31 - 1
 # Without these, as in a batch script that does not use srun, JAX finds no other process.
 SLURM = ("JOB_ID", "STEP_NODELIST", "NTASKS", "PROCID", "LOCALID")
-GRACE_SECONDS = 2.0
+PATIENCE_SECONDS = 30.0  # how long process 0 waits for such a word, which a lost one never leaves
+GRACE_SECONDS = 2.0  # and then, for those who left it to be gone
 
 
 class LaunchError(ValueError):
@@ -118,10 +121,7 @@ def fail(message: str) -> None:
     print(message, file=sys.stderr, flush=True)
     if client is not None:
         client.key_value_set(FAILURE, f"process {jax.process_index()}: {message}", True)
-        logging.flush()
-        if jax.process_index() == 0:
-            time.sleep(GRACE_SECONDS)  # the message is kept in this process: the others fetch it
-        os._exit(1)
+        _end()
 
 
 def leave() -> None:
@@ -144,7 +144,28 @@ def _die_with_the_others() -> None:
     message = client.blocking_key_value_get(FAILURE, FOREVER_MS)
     if message != NONE and not message.startswith(f"process {jax.process_index()}:"):
         print(message, file=sys.stderr, flush=True)
-        os._exit(1)
+        _end()
+
+
+def _end() -> NoReturn:
+    """Ends this process, and process 0 after the others.
+
+    The connection lives in process 0. JAX aborts who loses it, with a stack trace instead of the
+    message.
+    """
+    client = distributed.global_state.client
+    assert client is not None  # who ends by a message has had it through the connection
+    logging.flush()
+    with contextlib.suppress(jax.errors.JaxRuntimeError):  # a lost process leaves no word
+        if jax.process_index():
+            client.key_value_set(f"{ENDING}/{jax.process_index()}", "", True)
+        else:
+            end = time.monotonic() + PATIENCE_SECONDS
+            for other in range(1, jax.process_count()):
+                left_ms = 1000 * (end - time.monotonic())
+                client.blocking_key_value_get(f"{ENDING}/{other}", max(1, int(left_ms)))
+            time.sleep(GRACE_SECONDS)
+    os._exit(1)
 
 
 class Interruption:

@@ -1,3 +1,4 @@
+import jax
 import pytest
 from jax.experimental import multihost_utils
 
@@ -40,3 +41,31 @@ def test_processes_with_another_task_are_named(monkeypatch):
     monkeypatch.setattr(multihost_utils, "process_allgather", lambda mine: [mine, mine, mine + 1])
     with pytest.raises(LaunchError, match=r"processes 0 and 2 differ .* process 0 has 9 images"):
         check_same("9 images")
+
+
+@pytest.mark.parametrize("lost", [False, True], ids=["all answer", "one is lost"])
+def test_process_0_keeps_the_connection_until_the_others_have_ended(lost, monkeypatch):
+    done = []
+
+    class Connection:
+        def key_value_set(self, key, value, overwrite):
+            done.append(key)
+
+        def blocking_key_value_get(self, key, timeout_ms):
+            assert 0 < timeout_ms <= 1000 * hosts.PATIENCE_SECONDS
+            done.append(f"wait for {key}")
+            if lost:
+                raise jax.errors.JaxRuntimeError("DEADLINE_EXCEEDED")
+
+    monkeypatch.setattr(hosts.distributed.global_state, "client", Connection())
+    monkeypatch.setattr(jax, "process_count", lambda: 3)
+    monkeypatch.setattr(hosts.time, "sleep", lambda seconds: done.append("grace"))
+    monkeypatch.setattr(hosts.os, "_exit", lambda code: done.append(f"exit {code}"))
+    hosts.fail("the disk is full")
+    waited = ["wait for swav_jax/ending/1", "wait for swav_jax/ending/2", "grace"]
+    assert done == ["swav_jax/failure", *(waited[:1] if lost else waited), "exit 1"]
+
+    done.clear()
+    monkeypatch.setattr(jax, "process_index", lambda: 2)
+    hosts.fail("the disk is full")
+    assert done == ["swav_jax/failure", "swav_jax/ending/2", "exit 1"]
