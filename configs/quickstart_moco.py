@@ -1,12 +1,13 @@
 """MoCo-v2 on scikit-learn's bundled handwritten digits, minutes on a laptop's CPU.
 
-Data and width as in `quickstart.py`. In so few steps the published head
-without batch norm collapses, and the keys must follow sooner: momentum 0.9, a short queue.
+Data and network as in `quickstart.py`. In so few steps the published head without batch norm
+collapses, and the keys must follow sooner than published: momentum 0.99, a short queue.
 
   python main.py --config=configs/quickstart_moco.py --workdir=runs/quickstart_moco
 
-Expected: k-NN 91.9 % (random network 91.2 %; 93.3 % after 10 of the 14 epochs), loss from 4.8 to
-2.3. 4:51 minutes on one core of a busy machine, about half of that on two.
+Expected: k-NN 96.3 % (random network 87.2 %; on one core 94.9 %, with seed 1 from 89.9 to 93.6 %),
+loss from 4.9 to 2.1. 1:31 minutes on 2 cores, compilation included. Without stride, at base_lr 0.1
+and momentum 0.9, k-NN stayed near the random network's or fell below it.
 """
 
 from ml_collections import ConfigDict
@@ -16,9 +17,10 @@ from configs.shared.digits import digits
 
 def get_config() -> ConfigDict:
     config = digits("moco")
-    config.method.momentum = 0.9
+    config.model.stem = "strided"
+    config.method.momentum = 0.99
     config.method.queue_length = 128
-    config.optim.base_lr = 0.1
-    config.optim.start_lr = 0.01
-    config.train.epochs = 14
+    config.train.epochs = 24
+    config.eval.knn_every_epochs = 4
+    config.checkpoint.every_epochs = 12
     return config
