@@ -59,6 +59,7 @@ def test_process_0_keeps_the_connection_until_the_others_have_ended(lost, monkey
 
     monkeypatch.setattr(hosts.distributed.global_state, "client", Connection())
     monkeypatch.setattr(jax, "process_count", lambda: 3)
+    monkeypatch.setattr(jax, "process_index", lambda: 0)
     monkeypatch.setattr(hosts.time, "sleep", lambda seconds: done.append("grace"))
     monkeypatch.setattr(hosts.os, "_exit", lambda code: done.append(f"exit {code}"))
     hosts.fail("the disk is full")
