@@ -9,29 +9,13 @@ is in `swav_jax/methods/deepcluster.py`.
 
 Published: linear evaluation 37.9 % top-1, as VISSL lists it; 12 days on a P100 GPU for the paper's
 500 epochs.
-Not run by us at full length.
+We have not run this at full length.
 """
 
 from ml_collections import ConfigDict
 
-from swav_jax.config import defaults
+from configs.shared.imagenet import deepcluster
 
 
 def get_config() -> ConfigDict:
-    config = defaults("deepcluster")
-    config.data.batch_size = 256
-    config.data.crops = ((1, 224, 0.08, 1.0),)
-    config.augment.jitter = 0.0
-    config.augment.grey = 0.0
-    config.augment.blur = 0.0
-    config.augment.std = (0.229, 0.224, 0.225)
-    config.model.arch = "alexnet_sobel"
-    config.model.dtype = "float32"
-    config.model.prototypes = 10000
-    config.optim.name = "sgd"
-    config.optim.base_lr = 0.05
-    config.optim.warmup_epochs = 0.0
-    config.optim.schedule = "drops"
-    config.optim.weight_decay = 1e-5
-    config.train.epochs = 200
-    return config
+    return deepcluster("alexnet_sobel")

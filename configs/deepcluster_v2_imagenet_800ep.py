@@ -7,18 +7,13 @@ float32, batch norm synchronised over groups of 512 images.
     --workdir=runs/deepcluster_v2_800ep --config.data.data_dir=/data/tfds
 
 Published: 64 V100 GPUs; linear evaluation 75.2 % top-1, k-NN 67.1 %. The time is not published.
-Not run by us at full length.
+We have not run this at full length.
 """
 
 from ml_collections import ConfigDict
 
-from swav_jax.config import defaults
+from configs.shared.imagenet import deepcluster_v2
 
 
 def get_config() -> ConfigDict:
-    config = defaults("deepcluster_v2")
-    config.train.epochs = 800
-    config.model.dtype = "float32"
-    config.model.prototype_heads = 3
-    config.model.bn_groups = 4096 // 512
-    return config
+    return deepcluster_v2(epochs=800)

@@ -8,31 +8,15 @@ key's is a query.
   python main.py --config=configs/moco_v2_imagenet_200ep_multicrop.py \
     --workdir=runs/moco_v2_multicrop --config.data.data_dir=/data/tfds
 
-No result, hardware or time is published. Not run by us at full length.
+No result, hardware or time is published. We have not run this at full length.
 """
 
 from ml_collections import ConfigDict
 
-from swav_jax.config import defaults
+from configs.shared.imagenet import moco_v2
 
 
 def get_config() -> ConfigDict:
-    config = defaults("moco")
-    config.model.dtype = "float32"
-    config.model.head_norm = False
-    config.data.batch_size = 256
+    config = moco_v2(epochs=200)
     config.data.crops = ((2, 160, 0.2, 1.0), (4, 96, 0.05, 0.2))
-    config.augment.brightness = 0.4
-    config.augment.contrast = 0.4
-    config.augment.saturation = 0.4
-    config.augment.hue = 0.1
-    config.augment.order = ("jitter", "grey", "blur", "flip")
-    config.augment.std = (0.229, 0.224, 0.225)
-    config.optim.name = "sgd"
-    config.optim.base_lr = 0.03
-    config.optim.final_lr = 0.0
-    config.optim.warmup_epochs = 0.0
-    config.optim.schedule = "cosine_by_epoch"
-    config.optim.weight_decay = 1e-4
-    config.train.epochs = 200
     return config

@@ -8,35 +8,22 @@ of MoCo-v1, learning rate divided by 10 at epochs 120 and 160. Clusters of 25,00
     --config.data.data_dir=/data/tfds
 
 Published: linear evaluation 61.5 % top-1; hardware and time are not.
-Not run by us at full length.
+We have not run this at full length.
 """
 
 from ml_collections import ConfigDict
 
-from swav_jax.config import defaults
+from configs.shared.imagenet import momentum_contrast
 
 
 def get_config() -> ConfigDict:
-    config = defaults("pcl")
-    config.data.batch_size = 256
-    config.data.crops = ((2, 224, 0.2, 1.0),)
+    config = momentum_contrast("pcl", epochs=200)
     config.augment.jitter = 1.0
-    config.augment.brightness = 0.4
-    config.augment.contrast = 0.4
-    config.augment.saturation = 0.4
     config.augment.hue = 0.4
     config.augment.blur = 0.0
     config.augment.order = ("grey", "jitter", "flip")
-    config.augment.std = (0.229, 0.224, 0.225)
     config.model.head_hidden = 0
-    config.model.dtype = "float32"
-    config.model.prototypes = 25000
-    config.optim.name = "sgd"
-    config.optim.base_lr = 0.03
-    config.optim.final_lr = 0.0
-    config.optim.warmup_epochs = 0.0
+    config.model.prototypes = 25_000
     config.optim.schedule = "drops"
     config.optim.drop_epochs = (120, 160)
-    config.optim.weight_decay = 1e-4
-    config.train.epochs = 200
     return config

@@ -7,32 +7,16 @@ augmentation of MoCo-v2, cosine schedule by epoch. Clusters of 25,000, 50,000 an
     --config.data.data_dir=/data/tfds
 
 Published: linear evaluation 67.6 % top-1; hardware and time are not.
-Not run by us at full length.
+We have not run this at full length.
 """
 
 from ml_collections import ConfigDict
 
-from swav_jax.config import defaults
+from configs.shared.imagenet import moco_v2
+from swav_jax.config import of_method
 
 
 def get_config() -> ConfigDict:
-    config = defaults("pcl")
-    config.data.batch_size = 256
-    config.data.crops = ((2, 224, 0.2, 1.0),)
-    config.augment.brightness = 0.4
-    config.augment.contrast = 0.4
-    config.augment.saturation = 0.4
-    config.augment.hue = 0.1
-    config.augment.order = ("jitter", "grey", "blur", "flip")
-    config.augment.std = (0.229, 0.224, 0.225)
-    config.model.head_norm = False
-    config.model.dtype = "float32"
-    config.model.prototypes = 25000
-    config.optim.name = "sgd"
-    config.optim.base_lr = 0.03
-    config.optim.final_lr = 0.0
-    config.optim.warmup_epochs = 0.0
-    config.optim.schedule = "cosine_by_epoch"
-    config.optim.weight_decay = 1e-4
-    config.train.epochs = 200
+    config = of_method(moco_v2(epochs=200), "pcl")
+    config.model.prototypes = 25_000
     return config

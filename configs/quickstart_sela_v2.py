@@ -13,20 +13,9 @@ AVX-512, compilation included.
 
 from ml_collections import ConfigDict
 
-from configs.shared.digits import digits
+from configs.quickstart_deepcluster_v2 import get_config as deepcluster_v2
+from swav_jax.config import of_method
 
 
 def get_config() -> ConfigDict:
-    config = digits("sela_v2")
-    config.data.crops = ((2, 32, 0.6, 1.0), (2, 16, 0.3, 0.6))
-    config.augment.jitter = config.augment.blur = 0.0
-    config.model.arch = "resnet10_tiny"
-    config.model.head_hidden = 128
-    config.model.dim = 32
-    config.model.prototype_heads = 3
-    config.optim.base_lr = 0.1
-    config.optim.final_lr = 0.0001
-    config.optim.start_lr = 0.01
-    config.optim.weight_decay = 1e-4
-    config.train.epochs = 14
-    return config
+    return of_method(deepcluster_v2(), "sela_v2")

@@ -9,19 +9,14 @@ of Sinkhorn that `swav_jax/methods/sela_v2.py` names.
     --workdir=runs/sela_v2_2x224 --config.data.data_dir=/data/tfds
 
 Published: linear evaluation 67.2 % top-1. Hardware and time are not published.
-Not run by us at full length.
+We have not run this at full length.
 """
 
 from ml_collections import ConfigDict
 
-from swav_jax.config import defaults
+from configs.shared.imagenet import TWO_CROPS, deepcluster_v2
+from swav_jax.config import of_method
 
 
 def get_config() -> ConfigDict:
-    config = defaults("sela_v2")
-    config.train.epochs = 400
-    config.data.crops = ((2, 224, 0.08, 1.0),)
-    config.model.dtype = "float32"
-    config.model.prototype_heads = 3
-    config.model.bn_groups = 4096 // 512
-    return config
+    return of_method(deepcluster_v2(epochs=400, crops=TWO_CROPS), "sela_v2")

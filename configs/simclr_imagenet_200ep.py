@@ -7,25 +7,15 @@ head's last layer has no batch norm; activations are bfloat16.
   python main.py --config=configs/simclr_imagenet_200ep.py --workdir=runs/simclr_200ep \
     --config.data.data_dir=/data/tfds
 
-Published: 128 TPU v3 cores, 1.5 hours for 100 epochs;
-linear evaluation 66.6 % top-1 in the re-run of the VISSL library.
-Not run by us at full length.
+Published: 128 TPU v3 cores, 1.5 hours for 100 epochs; linear evaluation 66.6 % top-1 in the
+re-run of the VISSL library.
+We have not run this at full length.
 """
 
 from ml_collections import ConfigDict
 
-from swav_jax.config import defaults
+from configs.shared.imagenet import simclr
 
 
 def get_config() -> ConfigDict:
-    config = defaults("simclr")
-    config.data.crops = ((2, 224, 0.08, 1.0),)
-    config.augment.blur_reference_size = 224
-    config.optim.name = "lars"
-    config.optim.base_lr = 4.8  # 0.3 x batch / 256
-    config.optim.final_lr = 0.0
-    config.optim.start_lr = 0.0
-    config.optim.warmup_epochs = 10.0
-    config.optim.weight_decay = 1e-6
-    config.train.epochs = 200
-    return config
+    return simclr(epochs=200)

@@ -7,23 +7,13 @@ settings are those of SimCLR (Chen et al., 2020). Its twin without small crops i
   python main.py --config=configs/simclr_imagenet_400ep_multicrop.py \
     --workdir=runs/simclr_multicrop --config.data.data_dir=/data/tfds
 
-Hardware, time and result of that run are not published. Not run by us at full length.
+Hardware, time and result of that run are not published. We have not run this at full length.
 """
 
 from ml_collections import ConfigDict
 
-from swav_jax.config import defaults
+from configs.shared.imagenet import ABLATION_CROPS, simclr
 
 
 def get_config() -> ConfigDict:
-    config = defaults("simclr")
-    config.data.crops = ((2, 160, 0.08, 1.0), (4, 96, 0.05, 0.14))
-    config.augment.blur_reference_size = 224
-    config.optim.name = "lars"
-    config.optim.base_lr = 4.8  # 0.3 x batch / 256
-    config.optim.final_lr = 0.0
-    config.optim.start_lr = 0.0
-    config.optim.warmup_epochs = 10.0
-    config.optim.weight_decay = 1e-6
-    config.train.epochs = 400
-    return config
+    return simclr(epochs=400, crops=ABLATION_CROPS)

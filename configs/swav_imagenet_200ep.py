@@ -7,16 +7,13 @@ library's defaults. Batch norm is synchronised over groups of 512 images.
     --config.data.data_dir=/data/tfds
 
 Published: 64 V100 GPUs for 12 h (3:40 an epoch); linear evaluation 73.9 % top-1.
-Not run by us at full length.
+We have not run this at full length.
 """
 
 from ml_collections import ConfigDict
 
-from swav_jax.config import defaults
+from configs.shared.imagenet import swav
 
 
 def get_config() -> ConfigDict:
-    config = defaults("swav")
-    config.train.epochs = 200
-    config.model.bn_groups = 4096 // 512
-    return config
+    return swav(epochs=200)

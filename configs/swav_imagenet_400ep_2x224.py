@@ -6,17 +6,13 @@ Source: Caron et al., 2020, and the settings published with it; the two crops ha
     --config.data.data_dir=/data/tfds
 
 Published: 64 V100 GPUs; linear evaluation 70.1 % top-1. The time is not published.
-Not run by us at full length.
+We have not run this at full length.
 """
 
 from ml_collections import ConfigDict
 
-from swav_jax.config import defaults
+from configs.shared.imagenet import TWO_CROPS, swav
 
 
 def get_config() -> ConfigDict:
-    config = defaults("swav")
-    config.train.epochs = 400
-    config.data.crops = ((2, 224, 0.08, 1.0),)
-    config.model.bn_groups = 4096 // 512
-    return config
+    return swav(epochs=400, crops=TWO_CROPS)

@@ -8,22 +8,13 @@ epoch 15 on, batch norm synchronised over the whole batch.
     --config.data.data_dir=/data/tfds
 
 Published: 4 V100 GPUs for 15 days (52:10 an epoch); linear evaluation 74.3 % top-1.
-Not run by us at full length.
+We have not run this at full length.
 """
 
 from ml_collections import ConfigDict
 
-from swav_jax.config import defaults
+from configs.shared.imagenet import swav_with_queue
 
 
 def get_config() -> ConfigDict:
-    config = defaults("swav")
-    config.train.epochs = 400
-    config.data.batch_size = 256
-    config.optim.base_lr = 0.6
-    config.optim.final_lr = 0.0006
-    config.optim.warmup_epochs = 0.0
-    config.method.freeze_prototypes_steps = 5005
-    config.method.queue_length = 3840
-    config.method.queue_start_epoch = 15
-    return config
+    return swav_with_queue(epochs=400)

@@ -7,18 +7,16 @@ synchronised over groups of 256 images.
     --config.data.data_dir=/data/tfds
 
 Published: 128 V100 GPUs; linear evaluation 77.3 % top-1. The time is not published.
-Not run by us at full length.
+We have not run this at full length.
 """
 
 from ml_collections import ConfigDict
 
-from swav_jax.config import defaults
+from configs.shared.imagenet import swav
 
 
 def get_config() -> ConfigDict:
-    config = defaults("swav")
-    config.train.epochs = 400
-    config.data.crops = ((2, 224, 0.14, 1.0), (4, 96, 0.05, 0.14))
+    config = swav(epochs=400, crops=((2, 224, 0.14, 1.0), (4, 96, 0.05, 0.14)))
     config.model.arch = "resnet50w2"
     config.model.head_hidden = 8192
     config.model.bn_groups = 4096 // 256

@@ -7,19 +7,17 @@ norm synchronised over groups of 320), and a queue of 2560 embeddings from the s
     --config.data.data_dir=/data/tfds
 
 Published: 64 V100 GPUs; linear evaluation 77.9 % top-1. The time is not published.
-Not run by us at full length.
+We have not run this at full length.
 """
 
 from ml_collections import ConfigDict
 
-from swav_jax.config import defaults
+from configs.shared.imagenet import swav
 
 
 def get_config() -> ConfigDict:
-    config = defaults("swav")
-    config.train.epochs = 400
+    config = swav(epochs=400, crops=((2, 224, 0.08, 1.0), (4, 96, 0.08, 0.14)))
     config.data.batch_size = 2560
-    config.data.crops = ((2, 224, 0.08, 1.0), (4, 96, 0.08, 0.14))
     config.model.arch = "resnet50w4"
     config.model.head_hidden = 8192
     config.model.bn_groups = 2560 // 320

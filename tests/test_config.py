@@ -1,3 +1,4 @@
+import ast
 import importlib.util
 import json
 import math
@@ -38,6 +39,17 @@ def test_every_config_is_sound_and_says_how_to_run_it(path):
     run = sizes(config, images.get(config.data.name, 1_281_167))
     setup.make_method(config).check(run)
     optim.schedule(config.optim, steps_per_epoch=run.steps_per_epoch, total_steps=run.total_steps)
+
+
+def test_settings_that_files_have_in_common_are_shared():
+    """Four in a row in two files belong in `configs/shared`, or one file imports the other."""
+    homes = {}
+    for path in sorted(CONFIGS[0].parent.rglob("*.py")):
+        for function in ast.walk(ast.parse(path.read_text())):
+            body = function.body if isinstance(function, ast.FunctionDef) else []
+            settings = [ast.unparse(line) for line in body if isinstance(line, ast.Assign)]
+            for repeated in zip(*(settings[i:] for i in range(4)), strict=False):
+                assert homes.setdefault(repeated, path) == path, repeated
 
 
 BIG = {
