@@ -9,10 +9,10 @@ from pathlib import Path
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
-from swav_jax import hosts
 from swav_jax.config import of_method
 from swav_jax.methods import METHODS
-from swav_jax.startup import keep_memory, start
+from swav_jax.runtime import processes as hosts
+from swav_jax.runtime.xla import keep_memory, start
 from swav_jax.tasks import TASKS, UserError
 
 _CONFIG = config_flags.DEFINE_config_file(

@@ -4,7 +4,7 @@
                               [--batch 256] [--steps 5]
 
 Ours is what training runs: the convolutions of `swav_jax.models.conv` and, on a CPU, the choice of
-XLA's convolution library that `swav_jax.startup` makes. The peer has `lax.conv_general_dilated`
+XLA's convolution library that `swav_jax.runtime.xla` makes. The peer has `lax.conv_general_dilated`
 everywhere and XLA's defaults. Both run in turn, so that whatever else the machine does slows both;
 the fastest step of each counts. Compilation is not timed. The last line is JSON.
 """
@@ -20,9 +20,11 @@ import jax.numpy as jnp
 import jaxlib
 import numpy as np
 
-from swav_jax.models import Encoder, ProjectionHead, backbone
 from swav_jax.models import conv as conv_module
-from swav_jax.startup import KNOWS_CPU_FLAG
+from swav_jax.models.backbones import backbone
+from swav_jax.models.encoder import Encoder
+from swav_jax.models.heads import ProjectionHead
+from swav_jax.runtime.xla import KNOWS_CPU_FLAG
 
 # What `startup.CPU_FLAG` does to a process, for one program: YNNPACK for matrix products alone.
 EIGEN = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT"}

@@ -9,14 +9,14 @@ from typing import Any
 
 from ml_collections import ConfigDict, config_dict
 
-from swav_jax import trace
-from swav_jax.data.augment import Augment
-from swav_jax.files import write_whole
+from swav_jax.augment.photometric import Augment
 from swav_jax.methods import METHODS
-from swav_jax.methods.contract import Run
-from swav_jax.models import ARCHS, STEMS
+from swav_jax.methods.contract import Sizes
+from swav_jax.models.backbones import ARCHS, STEMS
+from swav_jax.monitor import profile
 from swav_jax.optim import OPTIMIZERS, SCHEDULES, published_larc_lr
 from swav_jax.sharding import BANK_MEMORIES
+from swav_jax.workdir import write_whole
 
 # What may differ when a run goes on: these decide nothing of what is learnt.
 FREE = (
@@ -168,7 +168,7 @@ def of_method(config: ConfigDict, name: str) -> ConfigDict:
     return config
 
 
-def sizes(config: ConfigDict, images: int) -> Run:
+def sizes(config: ConfigDict, images: int) -> Sizes:
     """The lengths that follow from the configuration and the number of training images.
 
     Raises:
@@ -184,7 +184,7 @@ def sizes(config: ConfigDict, images: int) -> Run:
     epochs_steps = config.train.epochs * steps_per_epoch
     total = epochs_steps if config.train.steps is None else config.train.steps
     views = sum(crop[0] for crop in config.data.crops)
-    return Run(images, batch, views, steps_per_epoch, total, epochs_steps=epochs_steps)
+    return Sizes(images, batch, views, steps_per_epoch, total, epochs_steps=epochs_steps)
 
 
 def check(config: ConfigDict, devices: int) -> None:
@@ -213,7 +213,7 @@ def _problems(config: ConfigDict, devices: int) -> Iterator[str]:
     if not 0 <= config.seed < 2**31:
         yield f"seed {config.seed} must lie between 0 and {2**31 - 1}"
     for section, parse in (
-        ("profile.steps", lambda: trace.steps(config.profile.steps)),
+        ("profile.steps", lambda: profile.steps(config.profile.steps)),
         ("augment", lambda: Augment(**config.augment.to_dict())),
     ):
         try:

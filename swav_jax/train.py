@@ -16,24 +16,25 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from swav_jax import config as config_lib
-from swav_jax import gradients, optim, sharding, trace
-from swav_jax.checkpoint import Checkpoints
-from swav_jax.curves import draw_curves
+from swav_jax import gradients, optim, sharding
+from swav_jax.checkpoints.store import Checkpoints
+from swav_jax.clustering import visit_all
 from swav_jax.data.batches import Batches, train_batches
-from swav_jax.doctor import FIRST_BAD
-from swav_jax.evals.evaluate import knn
-from swav_jax.files import alone_in
-from swav_jax.hosts import INTERRUPTED, Interruption, check_same, first_ones, warn
-from swav_jax.logbook import read_results, update_results
+from swav_jax.evals.agreement import compare
+from swav_jax.evals.labelled import knn
 from swav_jax.methods.contract import Clock, Method, Metrics, TrainState
-from swav_jax.ops.agreement import compare
-from swav_jax.ops.diagnostics import first_nonfinite
-from swav_jax.setup import Setup, build
-from swav_jax.startup import RUNS_ONCE
-from swav_jax.trace import Trace
-from swav_jax.transfer import check_origin, start_from
-from swav_jax.visit import visit_all
-from swav_jax.watch import Watch
+from swav_jax.monitor import profile
+from swav_jax.monitor.curves import draw_curves
+from swav_jax.monitor.doctor import FIRST_BAD
+from swav_jax.monitor.logbook import read_results, update_results
+from swav_jax.monitor.profile import Trace
+from swav_jax.monitor.watch import Watch
+from swav_jax.ops.metrics import first_nonfinite
+from swav_jax.run import Run, build
+from swav_jax.runtime.processes import INTERRUPTED, Interruption, check_same, first_ones, warn
+from swav_jax.runtime.xla import RUNS_ONCE
+from swav_jax.weights.backbone import check_origin, start_from
+from swav_jax.workdir import alone_in
 
 
 def pretrain(config: ConfigDict, workdir: Path) -> None:
@@ -43,10 +44,10 @@ def pretrain(config: ConfigDict, workdir: Path) -> None:
       ConfigError: settings that cannot work, or a workdir that belongs to another run.
       LaunchError: processes that differ in settings or images.
     """
-    setup, first_host = build(config), jax.process_index() == 0
-    check_same(f"{setup.run.size} images, {setup.source.describe(0)} first, and {config.to_json()}")
+    run, first_host = build(config), jax.process_index() == 0
+    check_same(f"{run.sizes.size} images, {run.source.describe(0)} first, and {config.to_json()}")
     with (
-        jax.set_mesh(setup.mesh),
+        jax.set_mesh(run.mesh),
         claimed(config, workdir) if first_host else nullcontext(),
         Checkpoints(
             workdir / "checkpoints",
@@ -54,19 +55,19 @@ def pretrain(config: ConfigDict, workdir: Path) -> None:
             keep_every=config.checkpoint.keep_every_steps,
         ) as checkpoints,
         Interruption() as interruption,
-        Trace(trace.steps(config.profile.steps), workdir / "profile") as tracing,
+        Trace(profile.steps(config.profile.steps), workdir / "profile") as tracing,
     ):
         if config.init_from and checkpoints.latest_step is None:
             check_origin(config, config.init_from)
-        state, take_step = start(setup)
+        state, take_step = start(run)
         if not first_ones("random_init_top1" in read_results(workdir).get("knn", {})):
-            _knn(setup, state, workdir, prefix="random_init_")
-        state = resume(setup, state, checkpoints)
-        with Watch(setup, workdir, first_step=int(state.step)) as watch:
-            state = run_steps(setup, state, take_step, checkpoints, interruption, tracing, watch)
+            _knn(run, state, workdir, prefix="random_init_")
+        state = resume(run, state, checkpoints)
+        with Watch(run, workdir, first_step=int(state.step)) as watch:
+            state = run_steps(run, state, take_step, checkpoints, interruption, tracing, watch)
     if first_host:
         draw_curves(workdir)
-    if int(state.step) < setup.run.total_steps:
+    if int(state.step) < run.sizes.total_steps:
         logging.info("interrupted after step %d: the same command goes on", int(state.step))
         sys.exit(INTERRUPTED)
 
@@ -80,7 +81,7 @@ def claimed(config: ConfigDict, workdir: Path) -> Iterator[None]:
 
 
 def run_steps(
-    setup: Setup,
+    run: Run,
     state: TrainState,
     take_step: Callable[..., Any],
     checkpoints: Checkpoints,
@@ -89,40 +90,40 @@ def run_steps(
     watch: Watch,
 ) -> TrainState:
     """The steps from where the state stands to the end, or to an interruption."""
-    run, config, every = setup.run, setup.config, setup.method.cluster_every_epochs
+    sizes, config, every = run.sizes, run.config, run.method.cluster_every_epochs
     first, saved, batches = int(state.step), time.monotonic(), None
-    for step in range(first, run.total_steps):
-        epoch, step_in_epoch = divmod(step, run.steps_per_epoch)
-        if step and _every(config.eval.knn_every_epochs * run.steps_per_epoch, step):
-            evaluate(setup, state, watch, step)
+    for step in range(first, sizes.total_steps):
+        epoch, step_in_epoch = divmod(step, sizes.steps_per_epoch)
+        if step and _every(config.eval.knn_every_epochs * sizes.steps_per_epoch, step):
+            evaluate(run, state, watch, step)
         if every and step_in_epoch == 0 and epoch % every == 0:
             with watch.pause(state):
-                state, clusters = cluster(setup, state, step)
+                state, clusters = cluster(run, state, step)
             watch.note(step, clusters)
             batches = None if clusters else batches
-        batches = batches or batches_from(setup, state, step)
+        batches = batches or batches_from(run, state, step)
 
         batch = next(batches)
         watch.before(batches, batch)
         tracing.before(step)
-        state, metrics = take_step(state, sharding.put_batch(setup.mesh, batch))
+        state, metrics = take_step(state, sharding.put_batch(run.mesh, batch))
         tracing.after(step, metrics)
         watch.after(step, state, metrics)
 
         done = step + 1
-        last, interrupted = done == run.total_steps, interruption.due(step)
-        if last or interrupted or _due(config, done, run.steps_per_epoch, saved):
+        last, interrupted = done == sizes.total_steps, interruption.due(step)
+        if last or interrupted or _due(config, done, sizes.steps_per_epoch, saved):
             watch.read(state)
-            metadata = {"config": config_lib.to_dict(config), "images": run.size}
+            metadata = {"config": config_lib.to_dict(config), "images": sizes.size}
             checkpoints.save(done, state, metadata)
             saved = time.monotonic()
         if interrupted and not last:
             return state
-    evaluate(setup, state, watch, run.total_steps)
+    evaluate(run, state, watch, sizes.total_steps)
     return state
 
 
-def resume(setup: Setup, state: TrainState, checkpoints: Checkpoints) -> TrainState:
+def resume(run: Run, state: TrainState, checkpoints: Checkpoints) -> TrainState:
     """The newest checkpoint's state; else the fresh one, with a backbone to start from if any.
 
     Raises:
@@ -130,46 +131,46 @@ def resume(setup: Setup, state: TrainState, checkpoints: Checkpoints) -> TrainSt
     """
     restored = checkpoints.restore(state)
     if not restored:
-        start_at = setup.config.init_from
+        start_at = run.config.init_from
         return start_from(state, start_at) if start_at else state
     state, metadata = restored
-    if metadata["images"] != setup.run.size:
+    if metadata["images"] != run.sizes.size:
         raise config_lib.ConfigError(
             f"the run began with {metadata['images']} training images, and there are "
-            f"{setup.run.size} now: epochs and the order of images would change. Restore the "
+            f"{run.sizes.size} now: epochs and the order of images would change. Restore the "
             "images, or start another --workdir with --config.init_from of this one."
         )
-    logging.info("going on from step %d of %d", int(state.step), setup.run.total_steps)
+    logging.info("going on from step %d of %d", int(state.step), run.sizes.total_steps)
     return state
 
 
-def evaluate(setup: Setup, state: TrainState, watch: Watch, done: int) -> None:
+def evaluate(run: Run, state: TrainState, watch: Watch, done: int) -> None:
     """K-NN after `done` steps. A run that goes on from there does it again, to the same result."""
     with watch.pause(state):
-        scores = _knn(setup, state, watch.workdir)
+        scores = _knn(run, state, watch.workdir)
     watch.note(done, {"knn_top1": scores["top1"]} if scores else {})
 
 
-def start(setup: Setup) -> tuple[TrainState, Callable[..., Any]]:
+def start(run: Run) -> tuple[TrainState, Callable[..., Any]]:
     """The state before the first step, laid over the mesh, and the compiled step.
 
     The step takes (state, batch) and returns (state, metrics); it reuses the state's memory.
     """
-    places = jax.tree.map(lambda leaf: leaf.sharding, state_shapes(setup))
-    mesh = setup.config.mesh
+    places = jax.tree.map(lambda leaf: leaf.sharding, state_shapes(run))
+    mesh = run.config.mesh
     for warning in sharding.without_effect(places, mesh.model, mesh.bank_memory):
         warn(warning)
-    draw = partial(_fresh_state, setup)
+    draw = partial(_fresh_state, run)
     state = jax.jit(draw, out_shardings=places, compiler_options=RUNS_ONCE)()
-    return state, step_function(setup, places)
+    return state, step_function(run, places)
 
 
-def state_shapes(setup: Setup) -> TrainState:
+def state_shapes(run: Run) -> TrainState:
     """Shape, dtype and sharding of every leaf of the state; nothing is computed."""
-    shapes = jax.eval_shape(partial(_fresh_state, setup))
-    mesh = setup.config.mesh
+    shapes = jax.eval_shape(partial(_fresh_state, run))
+    mesh = run.config.mesh
     places = sharding.state_shardings(
-        setup.mesh, shapes, mesh.spread_parameters_above, mesh.bank_memory
+        run.mesh, shapes, mesh.spread_parameters_above, mesh.bank_memory
     )
     return jax.tree.map(
         lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place),
@@ -178,46 +179,46 @@ def state_shapes(setup: Setup) -> TrainState:
     )
 
 
-def step_function(setup: Setup, places: Any) -> Any:
+def step_function(run: Run, places: Any) -> Any:
     """`train_step` of a run under `jax.jit`, for a state with the given shardings."""
     step = partial(
         train_step,
-        method=setup.method,
-        optimizer=setup.optimizer,
-        schedule=setup.schedule,
-        augment=setup.augment,
-        steps_per_epoch=setup.run.steps_per_epoch,
-        seed=setup.config.seed,
-        parts=setup.config.train.accumulate,
+        method=run.method,
+        optimizer=run.optimizer,
+        schedule=run.schedule,
+        augment=run.augment,
+        steps_per_epoch=run.sizes.steps_per_epoch,
+        seed=run.config.seed,
+        parts=run.config.train.accumulate,
     )
     return jax.jit(step, donate_argnums=0, out_shardings=(places, None))
 
 
-def cluster(setup: Setup, state: TrainState, step: int) -> tuple[TrainState, dict[str, float]]:
+def cluster(run: Run, state: TrainState, step: int) -> tuple[TrainState, dict[str, float]]:
     """The method's clusters re-made at an epoch boundary, and how they differ from the old ones.
 
     A method that has nothing to cluster yet gives no numbers.
     """
-    method, epoch = setup.method, step // setup.run.steps_per_epoch
+    method, epoch = run.method, step // run.sizes.steps_per_epoch
     start_time = time.perf_counter()
     places = jax.tree.map(lambda leaf: leaf.sharding, state)
     before = sharding.fetch(method.assignments(state.extra))
-    key = jax.random.fold_in(jax.random.key(setup.config.seed), step)
-    state, metrics = method.cluster(state, partial(visit_all, setup, epoch), epoch, key)
+    key = jax.random.fold_in(jax.random.key(run.config.seed), step)
+    state, metrics = method.cluster(state, partial(visit_all, run, epoch), epoch, key)
     state, scores = jax.device_put(state, places), jax.device_get(metrics)
     if not scores:
         return state, {}
     scores["cluster_seconds"] = time.perf_counter() - start_time
     after = sharding.fetch(method.assignments(state.extra))
     if after is not None:
-        scores |= compare(before, after, setup.source.labels)
+        scores |= compare(before, after, run.source.labels)
     return state, scores
 
 
-def _knn(setup: Setup, state: TrainState, workdir: Path, prefix: str = "") -> dict[str, float]:
+def _knn(run: Run, state: TrainState, workdir: Path, prefix: str = "") -> dict[str, float]:
     """Evaluates the backbone, if there are labels, and notes it in `results.json`."""
     variables = {"params": state.params, "batch_stats": state.batch_stats}
-    scores = knn(setup.config, variables, setup.source)
+    scores = knn(run.config, variables, run.source)
     if scores is None:
         return {}
     noted = {f"{prefix}top1": scores["top1"]} if prefix else scores
@@ -241,18 +242,18 @@ def _every(interval: int, done: int) -> bool:
     return interval > 0 and done % interval == 0
 
 
-def batches_from(setup: Setup, state: TrainState, step: int) -> Batches:
+def batches_from(run: Run, state: TrainState, step: int) -> Batches:
     """The training batches from a step on; up to the end of the epoch if the method orders it."""
-    run, data = setup.run, setup.config.data
-    epoch = step // run.steps_per_epoch
-    order = setup.method.epoch_order(state.extra, epoch, setup.config.seed, run.size)
+    sizes, data = run.sizes, run.config.data
+    epoch = step // sizes.steps_per_epoch
+    order = run.method.epoch_order(state.extra, epoch, run.config.seed, sizes.size)
     return train_batches(
-        setup.source,
+        run.source,
         data.crops,
-        run.batch_size,
-        seed=setup.config.seed,
+        sizes.batch_size,
+        seed=run.config.seed,
         first_step=step,
-        last_step=None if order is None else (epoch + 1) * run.steps_per_epoch,
+        last_step=None if order is None else (epoch + 1) * sizes.steps_per_epoch,
         host=jax.process_index(),
         hosts=jax.process_count(),
         order=None if order is None else lambda _: order,
@@ -261,15 +262,13 @@ def batches_from(setup: Setup, state: TrainState, step: int) -> Batches:
     )
 
 
-def _fresh_state(setup: Setup) -> TrainState:
-    images = setup.config.model.bn_groups
+def _fresh_state(run: Run) -> TrainState:
+    images = run.config.model.bn_groups
     crops = tuple(
-        jnp.zeros((images, count, size, size, 3), setup.method.encoder.head.param_dtype)
-        for count, size, *_ in setup.config.data.crops
+        jnp.zeros((images, count, size, size, 3), run.method.encoder.head.param_dtype)
+        for count, size, *_ in run.config.data.crops
     )
-    return init_state(
-        setup.method, setup.optimizer, crops, size=setup.run.size, seed=setup.config.seed
-    )
+    return init_state(run.method, run.optimizer, crops, size=run.sizes.size, seed=run.config.seed)
 
 
 def init_state(

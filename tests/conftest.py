@@ -8,9 +8,9 @@ import jax
 import pytest
 import tiny
 
-from swav_jax import setup
-from swav_jax.evals import evaluate
-from swav_jax.startup import start
+from swav_jax import run as runs
+from swav_jax.evals import labelled
+from swav_jax.runtime.xla import start
 
 start()  # the compilation cache makes a second run of the tests several times faster
 jax.config.update("jax_platforms", "cpu")
@@ -32,7 +32,7 @@ def as_users_compile():
 @pytest.fixture
 def linear_network(monkeypatch):
     """Runs have a network that compiles in a second, whatever their configuration says."""
-    for module in (setup, evaluate):
+    for module in (runs, labelled):
         monkeypatch.setattr(module, "make_encoder", lambda c: tiny.encoder(dtype=c.model.dtype))
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from swav_jax import config as config_lib
-from swav_jax import optim, setup
+from swav_jax import optim
 from swav_jax.config import (
     LIMITS,
     ConfigError,
@@ -17,6 +17,7 @@ from swav_jax.config import (
     sizes,
 )
 from swav_jax.methods import METHODS
+from swav_jax.run import make_method
 
 CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.py"))
 
@@ -37,7 +38,7 @@ def test_every_config_is_sound_and_says_how_to_run_it(path):
     assert "TODO" not in module.__doc__
     images = {"digits": 1500, "folder": 10_000, "tfds:cifar10": 50_000}
     run = sizes(config, images.get(config.data.name, 1_281_167))
-    setup.make_method(config).check(run)
+    make_method(config).check(run)
     optim.schedule(config.optim, steps_per_epoch=run.steps_per_epoch, total_steps=run.total_steps)
 
 
@@ -285,7 +286,7 @@ def swav(**changes):
     config = defaults()
     config.data.batch_size = 64
     config.method.update(changes)
-    return setup.make_method(config), sizes(config, 10_000)
+    return make_method(config), sizes(config, 10_000)
 
 
 @pytest.mark.parametrize(

@@ -12,17 +12,22 @@ import tensorflow as tf
 from golden_files import GOLDEN_DIR, W, golden, golden_names
 
 from swav_jax import optim
-from swav_jax.data import augment, crops, sources
+from swav_jax.augment import photometric
+from swav_jax.data import crops
+from swav_jax.data.sources import source as sources
+from swav_jax.methods import momentum
 from swav_jax.methods.contract import Clock
 from swav_jax.methods.pcl import PCL
 from swav_jax.methods.swav import SwAV
-from swav_jax.models import Encoder, ProjectionHead, backbone, key_encoder
+from swav_jax.models.backbones import backbone
+from swav_jax.models.encoder import Encoder
+from swav_jax.models.heads import ProjectionHead
 from swav_jax.ops.concentration import concentration
 from swav_jax.ops.kmeans import kmeans
 from swav_jax.ops.similarity import unit
 from swav_jax.ops.sinkhorn import sinkhorn
-from swav_jax.torch_names import from_torch, to_torch
 from swav_jax.train import init_state, train_step
+from swav_jax.weights.torch_names import from_torch, to_torch
 
 pytestmark = pytest.mark.usefixtures("as_users_compile")
 
@@ -237,11 +242,11 @@ def test_crop_parameters_have_the_reference_quantiles(kind, scale):
 
 PHOTOMETRIC = golden("augment.npz")
 OPERATIONS = {
-    "brightness": augment.brightness,
-    "contrast": augment.contrast,
-    "saturation": augment.saturation,
-    "hue": augment.hue,
-    "pil_blur": lambda planes, sigma: augment.gaussian_blur(planes, sigma, ceil(3 * sigma)),
+    "brightness": photometric.brightness,
+    "contrast": photometric.contrast,
+    "saturation": photometric.saturation,
+    "hue": photometric.hue,
+    "pil_blur": lambda planes, sigma: photometric.gaussian_blur(planes, sigma, ceil(3 * sigma)),
 }
 WITH_NUMBER = re.compile(rf"({'|'.join(OPERATIONS)})(-?[\d.]+)")
 
@@ -255,15 +260,15 @@ def photometric_cases():
 
 @pytest.mark.parametrize("name", photometric_cases())
 def test_photometric_operations(name):
-    planes = augment.to_planes(jnp.asarray(PHOTOMETRIC["crop96"]))
+    planes = photometric.to_planes(jnp.asarray(PHOTOMETRIC["crop96"]))
     if name == "grayscale":
-        planes = augment.saturation(planes, jnp.float32(0))
+        planes = photometric.saturation(planes, jnp.float32(0))
     elif name == "hflip":
-        planes = augment.flip(planes, jnp.bool_(True))
+        planes = photometric.flip(planes, jnp.bool_(True))
     else:
         operation, number = WITH_NUMBER.fullmatch(name).groups()
         planes = OPERATIONS[operation](planes, jnp.float32(number))
-    ours = 255 * np.asarray(augment.from_planes(planes))
+    ours = 255 * np.asarray(photometric.from_planes(planes))
     tolerance = 0 if name == "hflip" else 2 if name.startswith("pil_blur") else 1.5
     assert np.mean(np.abs(ours - PHOTOMETRIC[name])) <= tolerance + 1e-4
 
@@ -271,7 +276,7 @@ def test_photometric_operations(name):
 def test_normalised():
     image = jnp.asarray(PHOTOMETRIC["crop96"], jnp.float32) / 255
     expected = np.moveaxis(PHOTOMETRIC["normalized"], 0, -1)
-    np.testing.assert_allclose(augment.normalise(image), expected, atol=1e-5)
+    np.testing.assert_allclose(photometric.normalise(image), expected, atol=1e-5)
 
 
 # ---- k-means ---------------------------------------------------------------------------
@@ -352,7 +357,7 @@ def test_pcl_step(monkeypatch):
     slow = extra["key_encoder"]
     np.testing.assert_allclose(slow["kernel"].T, g["key_weight_after"], rtol=1e-6, atol=1e-7)
 
-    views = key_encoder.Views(embed(params, "imq")[:, None], embed(slow, "imk"))
+    views = momentum.Views(embed(params, "imq")[:, None], embed(slow, "imk"))
     clock = Clock(jnp.int32(0), jnp.int32(0), jax.random.key(0))
     loss, (extra, metrics) = method.loss(params, extra, views, jnp.asarray(index), clock)
     np.testing.assert_allclose(metrics["info_nce"], g["info_nce"], atol=1e-5)

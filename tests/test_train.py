@@ -9,13 +9,14 @@ from images import save_damaged
 from processes import assert_same_state, metrics, saved
 from tiny import tiny_swav
 
-from swav_jax import setup, sharding, train
-from swav_jax.checkpoint import Checkpoints
+from swav_jax import sharding, train
+from swav_jax.checkpoints.store import Checkpoints
 from swav_jax.config import ConfigError
-from swav_jax.data.sources import DataError
-from swav_jax.doctor import Diverged, Doctor
-from swav_jax.hosts import INTERRUPTED
-from swav_jax.watch import Watch
+from swav_jax.data.sources.source import DataError
+from swav_jax.monitor.doctor import Diverged, Doctor
+from swav_jax.monitor.watch import Watch
+from swav_jax.run import build
+from swav_jax.runtime.processes import INTERRUPTED
 
 
 @pytest.mark.usefixtures("linear_network")
@@ -93,7 +94,7 @@ def test_a_full_disk_at_the_end_does_not_hide_the_error_that_came_first(tmp_path
         raise OSError("second")
 
     monkeypatch.setattr(Doctor, "close", full)
-    with pytest.raises(OSError, match="second"), Watch(setup.build(tiny_swav()), tmp_path, 0):
+    with pytest.raises(OSError, match="second"), Watch(build(tiny_swav()), tmp_path, 0):
         pass
     monkeypatch.setattr(Watch, "before", fail)
     with pytest.raises(DataError, match="first"):
@@ -114,7 +115,7 @@ def test_another_configuration_is_refused_before_anything_happens(tmp_path):
 
 def losses(config, devices, steps):
     """Losses of a few steps on some of the devices, without files."""
-    run = setup.build(config, devices=jax.devices()[:devices])
+    run = build(config, devices=jax.devices()[:devices])
     with jax.set_mesh(run.mesh):
         state, take_step = train.start(run)
         batches = train.batches_from(run, state, 0)
@@ -139,7 +140,7 @@ def test_eight_devices_that_share_prototypes_and_large_parameters_equal_one():
     alone = losses(config, 1, 10)
     config.mesh.model = 2
     config.mesh.spread_parameters_above = 100
-    layout = train.state_shapes(setup.build(config)).params
+    layout = train.state_shapes(build(config)).params
     kernel = layout["head"]["projection_head_0"]["kernel"]
     for leaf in (kernel, layout["prototypes"]["prototypes0"]):
         assert "model" in leaf.sharding.spec
@@ -159,7 +160,7 @@ def test_checkpoint_moves_to_another_number_of_devices(tmp_path):
     config = tiny_swav()
     leaves = {}
     for devices in (8, 2):
-        run = setup.build(config, devices=jax.devices()[:devices])
+        run = build(config, devices=jax.devices()[:devices])
         with jax.set_mesh(run.mesh), Checkpoints(tmp_path) as checkpoints:
             state, _ = train.start(run)
             if devices == 8:

@@ -5,8 +5,9 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from swav_jax.config import defaults
-from swav_jax.models import Encoder, ProjectionHead
 from swav_jax.models.batch_norm import BatchNorm
+from swav_jax.models.encoder import Encoder
+from swav_jax.models.heads import ProjectionHead
 
 
 class LinearBackbone(nn.Module):

@@ -15,12 +15,12 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 from absl import logging
 
 from swav_jax.data import index
 from swav_jax.data.crops import Crops, central_crop, multi_crop
-from swav_jax.data.sources import DataError, Source
+from swav_jax.data.sources.source import DataError, Source
+from swav_jax.data.tf import tf
 
 REPLACEMENTS = 64  # images tried in place of an unreadable one
 READ_AHEAD = 2  # whole batches

@@ -4,7 +4,8 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-import tensorflow as tf
+
+from swav_jax.data.tf import tf
 
 Crops = Sequence[tuple[int, int, float, float]]  # (count, size in pixels, min scale, max scale)
 

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float, Float32, Int, PyTree
 
 from swav_jax import sharding
-from swav_jax.data.augment import MEAN, STD, normalise
+from swav_jax.augment.photometric import MEAN, STD, normalise
 
 Apply = Callable[[PyTree, Float[Array, "B S S 3"]], Float[Array, "B F"]]
 

@@ -15,8 +15,9 @@ from jax import lax
 from jaxtyping import Array, Float, Int
 
 from swav_jax.methods import contract
-from swav_jax.models import Encoder, embed, init_with_prototypes
-from swav_jax.ops import bank, diagnostics
+from swav_jax.models.encoder import Encoder, embed, init_with_prototypes
+from swav_jax.ops import bank
+from swav_jax.ops.metrics import embedding_std
 from swav_jax.ops.precision import at_least_float32
 
 
@@ -44,11 +45,11 @@ class Banked(Protocol):
         """The A crops that are remembered."""
 
 
-def check(method: Banked, run: contract.Run) -> list[str]:
+def check(method: Banked, sizes: contract.Sizes) -> list[str]:
     """Refuses more clusters than there are images, and devices that do not divide the bank."""
-    contract.check_assignment_crops(method.assignment_crops, run)
-    bank.check_devices(run.data_devices, run.size)
-    return contract.check_clusters(method.prototypes, run)
+    contract.check_assignment_crops(method.assignment_crops, sizes)
+    bank.check_devices(sizes.data_devices, sizes.size)
+    return contract.check_clusters(method.prototypes, sizes)
 
 
 def init(
@@ -80,7 +81,7 @@ def loss(
         method.temperature,
     )
     assigned = lax.stop_gradient(embedding)[:, method.assignment_crops, :]
-    metrics["embedding_std"] = diagnostics.embedding_std(assigned[:, 0])
+    metrics["embedding_std"] = embedding_std(assigned[:, 0])
     return value, (extra | {"bank": bank.write(extra["bank"], index, assigned)}, metrics)
 
 

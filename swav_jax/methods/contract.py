@@ -13,7 +13,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
-from swav_jax.models import Encoder
+from swav_jax.models.encoder import Encoder
 
 Crops = Sequence[Float[Array, "B n S S 3"]]
 Metrics = dict[str, Float[Array, ""]]
@@ -40,7 +40,7 @@ class Clock(NamedTuple):
     key: Key[Array, ""]  # this step's own randomness
 
 
-class Run(NamedTuple):
+class Sizes(NamedTuple):
     """The sizes of a training run, for checks before it starts."""
 
     size: int  # images in the training set
@@ -52,18 +52,18 @@ class Run(NamedTuple):
     epochs_steps: int = 0  # what train.epochs take; train.steps may cut that short, for a trial
 
 
-def check_assignment_crops(crops: Sequence[int], run: Run) -> None:
+def check_assignment_crops(crops: Sequence[int], sizes: Sizes) -> None:
     """Refuses (ValueError) assignment crops that are not among an image's crops."""
-    if not crops or not all(0 <= crop < run.views for crop in crops):
+    if not crops or not all(0 <= crop < sizes.views for crop in crops):
         raise ValueError(
-            f"method.assignment_crops {tuple(crops)} must name crops from 0 to {run.views - 1}: "
-            f"data.crops cuts {run.views} of each image."
+            f"method.assignment_crops {tuple(crops)} must name crops from 0 to {sizes.views - 1}: "
+            f"data.crops cuts {sizes.views} of each image."
         )
 
 
-def check_clusters(clusters: int, run: Run) -> list[str]:
+def check_clusters(clusters: int, sizes: Sizes) -> list[str]:
     """Refuses (ValueError) more clusters than an epoch draws images, and warns of small ones."""
-    images = run.steps_per_epoch * run.batch_size
+    images = sizes.steps_per_epoch * sizes.batch_size
     if clusters > images:
         raise ValueError(
             f"model.prototypes {clusters} exceeds the {images} images that an epoch draws: that "
@@ -103,7 +103,7 @@ class Method:
     # Top-level parameters that the optimiser moves without momentum.
     without_momentum: ClassVar[tuple[str, ...]] = ()
 
-    def check(self, run: Run) -> list[str]:
+    def check(self, sizes: Sizes) -> list[str]:
         """Refuses (ValueError) what cannot work and returns warnings about what rarely does.
 
         Runs on the host, before anything is computed.

@@ -31,9 +31,10 @@ from jaxtyping import Array, Float, Int
 
 from swav_jax import sharding
 from swav_jax.methods import contract
-from swav_jax.models import Encoder
-from swav_jax.ops import bank, diagnostics
+from swav_jax.models.encoder import Encoder
+from swav_jax.ops import bank
 from swav_jax.ops.kmeans import kmeans, random_rows
+from swav_jax.ops.metrics import embedding_std
 from swav_jax.ops.precision import at_least_float32
 from swav_jax.ops.similarity import unit
 from swav_jax.ops.whitening import pca_whiten
@@ -52,14 +53,14 @@ class DeepCluster(contract.Method):
     cluster_every_epochs: ClassVar[int] = 1
     without_momentum: ClassVar[tuple[str, ...]] = ("classifier",)
 
-    def check(self, run: contract.Run) -> list[str]:
+    def check(self, sizes: contract.Sizes) -> list[str]:
         """Refuses more clusters than there are images, and more than one classifier."""
         if self.heads != 1:
             raise ValueError(
                 f"DeepCluster has one classifier: set model.prototype_heads to 1, not {self.heads}."
             )
-        bank.check_devices(run.data_devices, run.size)
-        return contract.check_clusters(self.prototypes, run)
+        bank.check_devices(sizes.data_devices, sizes.size)
+        return contract.check_clusters(self.prototypes, sizes)
 
     def init(
         self, key: jax.Array, crops: contract.Crops, size: int
@@ -111,7 +112,7 @@ class DeepCluster(contract.Method):
         logits += classifier["bias"][None, None, :]
         labels = bank.lookup(extra["assignments"], index)[0]
         loss, accuracy = bank.cross_entropy(logits, labels)
-        spread = diagnostics.embedding_std(jax.lax.stop_gradient(unit(features[:, 0])))
+        spread = embedding_std(jax.lax.stop_gradient(unit(features[:, 0])))
         return loss, (extra, {"cluster_accuracy": accuracy, "embedding_std": spread})
 
     def cluster(

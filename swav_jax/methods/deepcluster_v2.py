@@ -26,7 +26,7 @@ from jax import lax
 from jaxtyping import Array, Float, Int
 
 from swav_jax.methods import banked, contract
-from swav_jax.models import Encoder, embed
+from swav_jax.models.encoder import Encoder, embed
 from swav_jax.ops import bank
 from swav_jax.ops.kmeans import KMeans, kmeans, random_rows
 
@@ -44,9 +44,9 @@ class DeepClusterV2(contract.Method):
 
     cluster_every_epochs: ClassVar[int] = 1
 
-    def check(self, run: contract.Run) -> list[str]:
+    def check(self, sizes: contract.Sizes) -> list[str]:
         """Refuses more clusters than there are images to cluster."""
-        return banked.check(self, run)
+        return banked.check(self, sizes)
 
     def init(
         self, key: jax.Array, crops: contract.Crops, size: int

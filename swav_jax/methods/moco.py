@@ -26,10 +26,12 @@ from typing import Any
 import jax
 from jaxtyping import Array, Int
 
-from swav_jax.methods import contract
-from swav_jax.models import Encoder, key_encoder
-from swav_jax.ops import diagnostics, queue
+from swav_jax.methods import contract, momentum
+from swav_jax.methods.momentum import Views
+from swav_jax.models.encoder import Encoder
+from swav_jax.ops import queue
 from swav_jax.ops.contrastive import info_nce
+from swav_jax.ops.metrics import embedding_std
 
 
 @dataclass(frozen=True)
@@ -43,14 +45,14 @@ class MoCo(contract.Method):
     momentum: float = 0.999  # m
     queue_length: int = 65536  # L
 
-    def check(self, run: contract.Run) -> list[str]:
+    def check(self, sizes: contract.Sizes) -> list[str]:
         """Refuses a queue that whole batches do not fill; warns of marks in the batch norm."""
-        return key_encoder.check(
+        return momentum.check(
             self.encoder,
             self.queue_length,
-            batch_size=run.batch_size,
-            views=run.views,
-            images=run.size,
+            batch_size=sizes.batch_size,
+            views=sizes.views,
+            images=sizes.size,
         )
 
     def init(
@@ -58,7 +60,7 @@ class MoCo(contract.Method):
     ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
         """Two equal encoders; random keys in the queue, which is in use from the first step."""
         encoder_key, queue_key = jax.random.split(key)
-        params, batch_stats = key_encoder.init(self.encoder, encoder_key, crops)
+        params, batch_stats = momentum.init(self.encoder, encoder_key, crops)
         head = self.encoder.head
         keys = queue.random_unit(queue_key, self.queue_length, head.dim, head.param_dtype)
         return params, batch_stats, {"key_encoder": params, "keys": keys}
@@ -67,7 +69,7 @@ class MoCo(contract.Method):
         self, params: dict[str, Any], extra: dict[str, Any]
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         """The key encoder follows."""
-        slow = key_encoder.moving_average(extra["key_encoder"], params, self.momentum)
+        slow = momentum.moving_average(extra["key_encoder"], params, self.momentum)
         return params, extra | {"key_encoder": slow}
 
     def forward(
@@ -76,15 +78,15 @@ class MoCo(contract.Method):
         batch_stats: dict[str, Any],
         extra: dict[str, Any],
         crops: contract.Crops,
-    ) -> tuple[key_encoder.Views, dict[str, Any]]:
+    ) -> tuple[Views, dict[str, Any]]:
         """Queries and keys."""
-        return key_encoder.embed(self.encoder, params, extra["key_encoder"], batch_stats, crops)
+        return momentum.embed(self.encoder, params, extra["key_encoder"], batch_stats, crops)
 
     def loss(
         self,
         params: dict[str, Any],
         extra: dict[str, Any],
-        outputs: key_encoder.Views,
+        outputs: Views,
         index: Int[Array, "B"],
         clock: contract.Clock,
     ) -> tuple[jax.Array, tuple[dict[str, Any], contract.Metrics]]:
@@ -93,6 +95,6 @@ class MoCo(contract.Method):
         loss, accuracy = info_nce(queries, keys, extra["keys"], temperature=self.temperature)
         metrics = {
             "positive_accuracy": accuracy,
-            "embedding_std": diagnostics.embedding_std(queries[:, 0]),
+            "embedding_std": embedding_std(queries[:, 0]),
         }
         return loss, (extra | {"keys": queue.push(extra["keys"], keys)}, metrics)

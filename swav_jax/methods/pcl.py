@@ -25,12 +25,14 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from swav_jax import sharding
-from swav_jax.methods import contract
-from swav_jax.models import Encoder, key_encoder
-from swav_jax.ops import bank, diagnostics, queue
+from swav_jax.methods import contract, momentum
+from swav_jax.methods.momentum import Views
+from swav_jax.models.encoder import Encoder
+from swav_jax.ops import bank, queue
 from swav_jax.ops.concentration import concentration
 from swav_jax.ops.contrastive import Contrast, info_nce, proto_nce, sample_negatives
 from swav_jax.ops.kmeans import KMeans, kmeans, random_rows
+from swav_jax.ops.metrics import embedding_std
 from swav_jax.ops.precision import at_least_float32
 from swav_jax.ops.similarity import unit
 
@@ -53,29 +55,29 @@ class PCL(contract.Method):
 
     cluster_every_epochs: ClassVar[int] = 1
 
-    def check(self, run: contract.Run) -> list[str]:
+    def check(self, sizes: contract.Sizes) -> list[str]:
         """Refuses levels without enough images or negatives and a queue that batches do not fill.
 
         Warns of clusters of few images.
         """
-        warnings = key_encoder.check(
+        warnings = momentum.check(
             self.encoder,
             self.queue_length,
-            batch_size=run.batch_size,
-            views=run.views,
-            images=run.size,
+            batch_size=sizes.batch_size,
+            views=sizes.views,
+            images=sizes.size,
         )
-        warmup = self.warmup_epochs * run.steps_per_epoch
-        longest = max(run.total_steps, run.epochs_steps)
+        warmup = self.warmup_epochs * sizes.steps_per_epoch
+        longest = max(sizes.total_steps, sizes.epochs_steps)
         if warmup >= longest:
             raise ValueError(
                 f"method.warmup_epochs {self.warmup_epochs} are not less than the "
-                f"{longest / run.steps_per_epoch:g} epochs of the training: there would "
+                f"{longest / sizes.steps_per_epoch:g} epochs of the training: there would "
                 "never be a cluster. A tenth of the training is usual."
             )
-        if warmup >= run.total_steps:
+        if warmup >= sizes.total_steps:
             warnings.append(
-                f"train.steps ends this trial after {run.total_steps} steps, before there are "
+                f"train.steps ends this trial after {sizes.total_steps} steps, before there are "
                 f"clusters: they come after {warmup} steps. method.warmup_epochs=0 brings them at "
                 "once."
             )
@@ -89,24 +91,24 @@ class PCL(contract.Method):
         if min(self.granularity) < 1:
             raise ValueError(f"method.granularity {self.granularity} has a number below 1.")
         least, most = min(self._levels), max(self._levels)
-        if most > run.size:
+        if most > sizes.size:
             raise ValueError(
                 f"k-means cannot make {most} clusters (model.prototypes {self.prototypes} x "
-                f"method.granularity {most // self.prototypes}) of {run.size} images. Set "
-                f"model.prototypes to at most {run.size * self.prototypes // most}, better to "
-                f"{max(run.size * self.prototypes // most // 10, 1)}."
+                f"method.granularity {most // self.prototypes}) of {sizes.size} images. Set "
+                f"model.prototypes to at most {sizes.size * self.prototypes // most}, better to "
+                f"{max(sizes.size * self.prototypes // most // 10, 1)}."
             )
-        bank.check_devices(run.data_devices, run.size)
-        left = least - min(least, run.batch_size)
+        bank.check_devices(sizes.data_devices, sizes.size)
+        left = least - min(least, sizes.batch_size)
         if not 1 <= self.negative_prototypes <= left:
             raise ValueError(
                 f"method.negative_prototypes {self.negative_prototypes} must lie between 1 and the "
-                f"{left} prototypes that are left of {least} when a batch of {run.batch_size} "
+                f"{left} prototypes that are left of {least} when a batch of {sizes.batch_size} "
                 "images has its own. Lower it, lower data.batch_size or raise model.prototypes."
             )
-        if run.size < contract.IMAGES_PER_CLUSTER * most:
+        if sizes.size < contract.IMAGES_PER_CLUSTER * most:
             warnings.append(
-                f"The finest level has {run.size / most:.1f} images a cluster; with fewer than "
+                f"The finest level has {sizes.size / most:.1f} images a cluster; with fewer than "
                 f"{contract.IMAGES_PER_CLUSTER} the centroids say little. Lower model.prototypes "
                 "or method.granularity."
             )
@@ -122,7 +124,7 @@ class PCL(contract.Method):
     ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
         """Two equal encoders, random keys in the queue, and every image in no cluster."""
         encoder_key, queue_key = jax.random.split(key)
-        params, batch_stats = key_encoder.init(self.encoder, encoder_key, crops)
+        params, batch_stats = momentum.init(self.encoder, encoder_key, crops)
         head = self.encoder.head
         extra = {
             "key_encoder": params,
@@ -137,7 +139,7 @@ class PCL(contract.Method):
         self, params: dict[str, Any], extra: dict[str, Any]
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         """The key encoder follows."""
-        slow = key_encoder.moving_average(extra["key_encoder"], params, self.momentum)
+        slow = momentum.moving_average(extra["key_encoder"], params, self.momentum)
         return params, extra | {"key_encoder": slow}
 
     def forward(
@@ -146,15 +148,15 @@ class PCL(contract.Method):
         batch_stats: dict[str, Any],
         extra: dict[str, Any],
         crops: contract.Crops,
-    ) -> tuple[key_encoder.Views, dict[str, Any]]:
+    ) -> tuple[Views, dict[str, Any]]:
         """Queries and keys."""
-        return key_encoder.embed(self.encoder, params, extra["key_encoder"], batch_stats, crops)
+        return momentum.embed(self.encoder, params, extra["key_encoder"], batch_stats, crops)
 
     def loss(
         self,
         params: dict[str, Any],
         extra: dict[str, Any],
-        outputs: key_encoder.Views,
+        outputs: Views,
         index: Int[Array, "B"],
         clock: contract.Clock,
     ) -> tuple[Float[Array, ""], tuple[dict[str, Any], contract.Metrics]]:
@@ -177,7 +179,7 @@ class PCL(contract.Method):
             "positive_accuracy": instances.accuracy,
             "proto_nce": clusters.loss,
             "prototype_accuracy": clusters.accuracy,
-            "embedding_std": diagnostics.embedding_std(queries[:, 0]),
+            "embedding_std": embedding_std(queries[:, 0]),
         }
         extra = extra | {"keys": queue.push(extra["keys"], keys)}
         return instances.loss + clusters.loss, (extra, metrics)
@@ -232,7 +234,7 @@ class PCL(contract.Method):
     ) -> tuple[contract.TrainState, Array]:
         """Puts the key encoder's embeddings of a batch into the memory."""
         state, memory = carry
-        embedding = key_encoder.embed_evaluated(
+        embedding = momentum.embed_evaluated(
             self.encoder, state.extra["key_encoder"], state.batch_stats, batch["crops"]
         )
         return state, bank.write(memory, batch["index"], embedding)

@@ -34,7 +34,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from swav_jax import sharding
 from swav_jax.methods import banked, contract
-from swav_jax.models import Encoder, embed
+from swav_jax.models.encoder import Encoder, embed
 from swav_jax.ops import bank
 from swav_jax.ops.similarity import similarity, unit
 from swav_jax.ops.sinkhorn import Codes, sinkhorn
@@ -54,9 +54,9 @@ class SeLaV2(contract.Method):
 
     cluster_every_epochs: ClassVar[int] = 1
 
-    def check(self, run: contract.Run) -> list[str]:
+    def check(self, sizes: contract.Sizes) -> list[str]:
         """Refuses more clusters than there are images to balance over them."""
-        return banked.check(self, run)
+        return banked.check(self, sizes)
 
     def init(
         self, key: jax.Array, crops: contract.Crops, size: int

@@ -19,9 +19,9 @@ from jaxtyping import Array, Float, Int
 
 from swav_jax import sharding
 from swav_jax.methods import contract
-from swav_jax.models import Encoder, embed
-from swav_jax.ops import diagnostics
+from swav_jax.models.encoder import Encoder, embed
 from swav_jax.ops.contrastive import Contrast, nt_xent
+from swav_jax.ops.metrics import embedding_std
 
 
 @dataclass(frozen=True)
@@ -33,11 +33,11 @@ class SimCLR(contract.Method):
     heads: int
     temperature: float = 0.1  # tau
 
-    def check(self, run: contract.Run) -> list[str]:
+    def check(self, sizes: contract.Sizes) -> list[str]:
         """Refuses a batch in which there is nothing to find or nothing to tell apart."""
-        if run.views < 2:
+        if sizes.views < 2:
             raise ValueError("SimCLR compares crops of an image: data.crops must cut at least two.")
-        if run.batch_size < 2:
+        if sizes.batch_size < 2:
             raise ValueError(
                 "SimCLR takes its negatives from the batch: data.batch_size must be at least 2, "
                 "better some hundreds."
@@ -86,6 +86,6 @@ class SimCLR(contract.Method):
         )
         metrics = {
             "positive_accuracy": accuracy,
-            "embedding_std": diagnostics.embedding_std(outputs[:, 0]),
+            "embedding_std": embedding_std(outputs[:, 0]),
         }
         return loss, (extra, metrics)

@@ -16,8 +16,9 @@ from jaxtyping import Array, Bool, Float
 
 from swav_jax import sharding
 from swav_jax.methods import contract
-from swav_jax.models import Encoder, embed, init_with_prototypes
-from swav_jax.ops import diagnostics, losses, queue
+from swav_jax.models.encoder import Encoder, embed, init_with_prototypes
+from swav_jax.ops import losses, queue
+from swav_jax.ops.metrics import code_statistics, embedding_std
 from swav_jax.ops.similarity import similarity, unit
 from swav_jax.ops.sinkhorn import harden, sinkhorn
 
@@ -38,40 +39,41 @@ class SwAV(contract.Method):
     queue_length: int = 0  # embeddings remembered of each assignment crop; 0 for no queue
     queue_start_epoch: int = 15
 
-    def check(self, run: contract.Run) -> list[str]:
+    def check(self, sizes: contract.Sizes) -> list[str]:
         """Refuses impossible settings; warns of those that are known to get stuck at ln K."""
-        if self.queue_length % run.batch_size:
+        if self.queue_length % sizes.batch_size:
             raise ValueError(
                 f"method.queue_length {self.queue_length} is not a multiple of data.batch_size "
-                f"{run.batch_size}: whole batches enter and leave the queue. Try "
-                f"{round(self.queue_length / run.batch_size) * run.batch_size or run.batch_size}."
+                f"{sizes.batch_size}: whole batches enter and leave the queue. Try "
+                f"{max(round(self.queue_length / sizes.batch_size), 1) * sizes.batch_size}."
             )
-        contract.check_assignment_crops(self.assignment_crops, run)
-        if run.views < 2:
+        contract.check_assignment_crops(self.assignment_crops, sizes)
+        if sizes.views < 2:
             raise ValueError("SwAV compares crops of an image: data.crops must cut at least two.")
-        longest, warnings = max(run.total_steps, run.epochs_steps), []
+        longest, warnings = max(sizes.total_steps, sizes.epochs_steps), []
         if self.freeze_prototypes_steps > longest:
             raise ValueError(
                 f"method.freeze_prototypes_steps {self.freeze_prototypes_steps} exceeds the "
                 f"{longest} steps of the training: the prototypes would never move."
             )
-        if self.freeze_prototypes_steps > run.total_steps:
+        if self.freeze_prototypes_steps > sizes.total_steps:
             warnings.append(
-                f"train.steps ends this trial after {run.total_steps} steps, in all of which "
+                f"train.steps ends this trial after {sizes.total_steps} steps, in all of which "
                 f"method.freeze_prototypes_steps {self.freeze_prototypes_steps} holds the "
                 "prototypes; 0 lets them move."
             )
-        seen = run.batch_size + self.queue_length
+        seen = sizes.batch_size + self.queue_length
         if seen * 4 < self.prototypes:
             warnings.append(
                 f"Each code is computed from {seen} samples for {self.prototypes} prototypes: most "
                 "get none, and the loss tends to stay at ln K. Set method.queue_length to a few "
                 f"thousand, or model.prototypes to at most {4 * seen}."
             )
-        if self.prototypes > run.size:
+        if self.prototypes > sizes.size:
             warnings.append(
-                f"model.prototypes {self.prototypes} exceeds the {run.size} images: some "
-                f"prototypes can never be used. Something like {max(run.size // 20, 2)} is a start."
+                f"model.prototypes {self.prototypes} exceeds the {sizes.size} images: some "
+                "prototypes can never be used. Something like "
+                f"{max(sizes.size // 20, 2)} is a start."
             )
         if self.epsilon < 0.0114:
             warnings.append(
@@ -134,7 +136,7 @@ class SwAV(contract.Method):
         ]
         loss, metrics = jax.tree.map(lambda *x: jnp.mean(jnp.stack(x)), *heads)
         assigned = lax.stop_gradient(embedding)[:, self.assignment_crops, :]
-        metrics["embedding_std"] = diagnostics.embedding_std(assigned[:, 0])
+        metrics["embedding_std"] = embedding_std(assigned[:, 0])
         if self.queue_length:
             metrics["queue_used"] = self._queue_full(extra).astype(loss.dtype)
             extra = self._remember(extra, assigned, clock)
@@ -154,7 +156,7 @@ class SwAV(contract.Method):
         ]
         codes, residual = jax.tree.map(lambda *x: jnp.stack(x), *targets)
         loss = losses.swapped_prediction(scores, codes, self.assignment_crops, self.temperature)
-        metrics = diagnostics.code_statistics(codes) | {"marginal_residual": jnp.mean(residual)}
+        metrics = code_statistics(codes) | {"marginal_residual": jnp.mean(residual)}
         return loss, metrics
 
     def _codes(

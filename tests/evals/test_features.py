@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from swav_jax.data.augment import MEAN, STD
+from swav_jax.augment.photometric import MEAN, STD
 from swav_jax.evals import features
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (11, 4, 4, 3), np.uint8)

@@ -4,19 +4,20 @@ import jax
 import pytest
 from processes import metrics, saved
 
-from swav_jax import setup, sharding, train
-from swav_jax.watch import Watch
+from swav_jax import sharding, train
+from swav_jax.monitor.watch import Watch
+from swav_jax.run import build
 
 
 def losses(config, devices, steps):
     """Losses of a few steps, with clusterings where they are due, on some of the devices."""
-    run = setup.build(config, devices=jax.devices()[:devices])
+    run = build(config, devices=jax.devices()[:devices])
     found = []
     with jax.set_mesh(run.mesh):
         state, take_step = train.start(run)
         batches = None
         for step in range(steps):
-            every = run.method.cluster_every_epochs * run.run.steps_per_epoch
+            every = run.method.cluster_every_epochs * run.sizes.steps_per_epoch
             if every and step % every == 0:
                 state, _ = train.cluster(run, state, step)
                 batches = None

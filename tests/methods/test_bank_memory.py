@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 from methods.short_runs import losses
 
-from swav_jax import setup, sharding, train
-from swav_jax.checkpoint import Checkpoints
+from swav_jax import sharding, train
+from swav_jax.checkpoints.store import Checkpoints
+from swav_jax.run import build
 
 
 @pytest.mark.slow
@@ -24,7 +25,7 @@ def test_losses_are_those_of_a_bank_on_the_devices(short_run, method, devices):
 def test_steps_and_checkpoints_leave_it_there(short_run, tmp_path):
     config = short_run("deepcluster_v2")
     config.mesh.bank_memory = "host"
-    run = setup.build(config)
+    run = build(config)
     with jax.set_mesh(run.mesh), Checkpoints(tmp_path) as checkpoints:
         state, take_step = train.start(run)
         before = state.extra["bank"]

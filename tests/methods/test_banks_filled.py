@@ -7,7 +7,7 @@ from tiny import encoder
 from swav_jax.methods.contract import TrainState
 from swav_jax.methods.deepcluster_v2 import DeepClusterV2
 from swav_jax.methods.sela_v2 import SeLaV2
-from swav_jax.models import embed
+from swav_jax.models.encoder import embed
 
 
 @pytest.mark.parametrize("cls", [DeepClusterV2, SeLaV2])

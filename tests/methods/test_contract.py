@@ -2,7 +2,7 @@ import pytest
 
 from swav_jax.methods import contract
 
-RUN = contract.Run(size=1005, batch_size=100, views=2, steps_per_epoch=10, total_steps=100)
+RUN = contract.Sizes(size=1005, batch_size=100, views=2, steps_per_epoch=10, total_steps=100)
 
 
 def test_clusters_of_few_images_are_warned_of_and_more_than_images_refused():

@@ -6,12 +6,12 @@ from methods.short_runs import losses, resumed_and_whole
 from sklearn.decomposition import PCA
 from tiny import encoder
 
-from swav_jax import setup
 from swav_jax.config import ConfigError
 from swav_jax.methods.contract import TrainState
 from swav_jax.methods.deepcluster import DeepCluster
 from swav_jax.ops.bank import padded
 from swav_jax.optim import optimizer
+from swav_jax.run import build
 
 METHOD = DeepCluster(encoder(), prototypes=6, heads=1, components=3)
 
@@ -102,11 +102,11 @@ def test_an_epoch_draws_uniformly_over_clusters():
 def test_impossible_settings_are_refused(config):
     config.model.prototypes = 1409
     with pytest.raises(ConfigError, match=r"prototypes 1409 exceeds the 1408 images"):
-        setup.build(config)
+        build(config)
     config.model.prototypes = 10
     config.model.prototype_heads = 2
     with pytest.raises(ConfigError, match=r"set model\.prototype_heads to 1"):
-        setup.build(config)
+        build(config)
 
 
 @pytest.mark.slow

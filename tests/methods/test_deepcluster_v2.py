@@ -5,11 +5,11 @@ import pytest
 from methods.short_runs import losses, resumed_and_whole
 from tiny import encoder
 
-from swav_jax import setup
 from swav_jax.config import ConfigError
 from swav_jax.methods.contract import TrainState
 from swav_jax.methods.deepcluster_v2 import DeepClusterV2
 from swav_jax.ops.similarity import unit
+from swav_jax.run import build
 
 
 @pytest.fixture
@@ -95,11 +95,11 @@ def test_prototypes_get_no_gradient():
 def test_impossible_settings_are_refused(config):
     config.method.assignment_crops = (0, 4)
     with pytest.raises(ConfigError, match="must name crops from 0 to 3"):
-        setup.build(config)
+        build(config)
     config.model.prototypes = 1409
     config.method.assignment_crops = (0, 1)
     with pytest.raises(ConfigError, match=r"prototypes 1409 exceeds the 1408 images"):
-        setup.build(config)
+        build(config)
 
 
 @pytest.mark.slow

@@ -6,13 +6,15 @@ from methods.short_runs import losses, resumed_and_whole
 from tiny import encoder
 
 from swav_jax import gradients
-from swav_jax.methods.contract import Clock, Run
+from swav_jax.methods import momentum
+from swav_jax.methods.contract import Clock, Sizes
 from swav_jax.methods.moco import MoCo
-from swav_jax.models import Encoder, ProjectionHead, key_encoder
+from swav_jax.models.encoder import Encoder
+from swav_jax.models.heads import ProjectionHead
 from swav_jax.optim import optimizer
 from swav_jax.train import init_state, train_step
 
-RUN = Run(size=1500, batch_size=128, views=2, steps_per_epoch=11, total_steps=110)
+RUN = Sizes(size=1500, batch_size=128, views=2, steps_per_epoch=11, total_steps=110)
 
 
 @pytest.fixture
@@ -63,7 +65,7 @@ def test_key_encoder_follows_before_the_keys_are_made_and_keys_enter_after_the_l
         after.extra["key_encoder"],
         followed,
     )
-    views, _ = key_encoder.embed(method.encoder, state.params, followed, state.batch_stats, crops)
+    views, _ = momentum.embed(method.encoder, state.params, followed, state.batch_stats, crops)
     q, k, n = (np.asarray(x, np.float64) for x in (*views, state.extra["keys"]))
     right = np.exp((q[:, 0] * k).sum(1) / 0.5)
     expected = -np.mean(np.log(right / (right + np.exp(q[:, 0] @ n.T / 0.5).sum(1))))

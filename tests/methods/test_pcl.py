@@ -5,14 +5,15 @@ import pytest
 from methods.short_runs import losses, resumed_and_whole
 from tiny import encoder
 
-from swav_jax import setup, sharding, train
-from swav_jax.data.augment import normalise
+from swav_jax import sharding, train
+from swav_jax.augment.photometric import normalise
 from swav_jax.data.batches import eval_batches
-from swav_jax.methods.contract import Run
+from swav_jax.methods import momentum
+from swav_jax.methods.contract import Sizes
 from swav_jax.methods.pcl import PCL
-from swav_jax.models import key_encoder
+from swav_jax.run import build
 
-RUN = Run(size=1500, batch_size=128, views=2, steps_per_epoch=11, total_steps=110)
+RUN = Sizes(size=1500, batch_size=128, views=2, steps_per_epoch=11, total_steps=110)
 POSSIBLE = {
     "queue_length": 512,
     "negative_prototypes": 32,
@@ -65,7 +66,7 @@ def test_small_clusters_are_warned_of():
 
 def test_clusters_are_those_of_the_key_encoders_centre_crops(config):
     config.method.warmup_epochs = 0
-    run = setup.build(config)
+    run = build(config)
     with jax.set_mesh(run.mesh):
         state, _ = train.start(run)
         # The trained encoder must not matter.
@@ -78,7 +79,7 @@ def test_clusters_are_those_of_the_key_encoders_centre_crops(config):
     batches = eval_batches(run.source, 100, resize=16, crop=16)
     images = np.concatenate([batch["image"] for batch in batches])[:1500]
     crops = normalise(jnp.asarray(images, jnp.float32) / 255)[:, None]
-    rows = key_encoder.embed_evaluated(
+    rows = momentum.embed_evaluated(
         run.method.encoder, host.extra["key_encoder"], host.batch_stats, [crops]
     )
     rows = np.asarray(rows[:, 0], np.float64)
@@ -106,7 +107,7 @@ def test_clusters_are_those_of_the_key_encoders_centre_crops(config):
 
 
 def test_prototypes_join_the_loss_after_the_warm_up(config):
-    run = setup.build(config)
+    run = build(config)
     with jax.set_mesh(run.mesh):
         state, take_step = train.start(run)
         batches = train.batches_from(run, state, 0)

@@ -5,11 +5,11 @@ import pytest
 from methods.short_runs import losses, resumed_and_whole
 from tiny import encoder
 
-from swav_jax import setup
 from swav_jax.config import ConfigError
 from swav_jax.methods.contract import TrainState
 from swav_jax.methods.sela_v2 import SeLaV2, balanced_assignments
 from swav_jax.ops.similarity import unit
+from swav_jax.run import build
 
 
 @pytest.fixture
@@ -91,7 +91,7 @@ def test_prototypes_learn_and_go_back_to_the_sphere():
 def test_more_clusters_than_images_are_refused(config):
     config.model.prototypes = 1409
     with pytest.raises(ConfigError, match=r"prototypes 1409 exceeds the 1408 images"):
-        setup.build(config)
+        build(config)
 
 
 @pytest.mark.slow

@@ -3,10 +3,10 @@ import pytest
 from methods.short_runs import losses, resumed_and_whole
 from tiny import encoder
 
-from swav_jax.methods.contract import Run
+from swav_jax.methods.contract import Sizes
 from swav_jax.methods.simclr import SimCLR
 
-RUN = Run(size=1500, batch_size=128, views=2, steps_per_epoch=11, total_steps=110)
+RUN = Sizes(size=1500, batch_size=128, views=2, steps_per_epoch=11, total_steps=110)
 
 
 def test_impossible_settings_are_refused():

@@ -4,7 +4,9 @@ import numpy as np
 
 from swav_jax.methods.contract import Clock
 from swav_jax.methods.swav import SwAV
-from swav_jax.models import Encoder, ProjectionHead, backbone
+from swav_jax.models.backbones import backbone
+from swav_jax.models.encoder import Encoder
+from swav_jax.models.heads import ProjectionHead
 
 
 def swav(**settings):

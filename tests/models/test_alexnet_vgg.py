@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from swav_jax.models import ARCHS, backbone
 from swav_jax.models.alexnet_vgg import POOL, SobelNet
+from swav_jax.models.backbones import ARCHS, backbone
 from swav_jax.models.sobel import sobel
 
 

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from swav_jax.models import Encoder, ProjectionHead
+from swav_jax.models.encoder import Encoder
+from swav_jax.models.heads import ProjectionHead
 from swav_jax.models.resnet import BasicBlock, ResNet
 
 SIZES = ((1, 16), (1, 16), (3, 12))  # Crops of an image and their pixels, in three entries.

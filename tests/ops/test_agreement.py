@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from swav_jax.ops.agreement import compare, nmi
+from swav_jax.evals.agreement import compare, nmi
 
 
 def test_nmi_of_hand_values():

@@ -1,0 +1,1 @@
+"""Checkpoints: written in the background, proved intact when read."""

@@ -1,0 +1,46 @@
+"""Images from disk to device: sources, sample order and multi-crop on the host, then augmentation.
+
+TensorFlow is the host's image reader here and nothing more. This is the one place that tells it so:
+it neither takes the accelerators, which belong to JAX, nor chats on the terminal, nor loads Keras
+before somebody asks for it.
+"""
+
+import contextlib
+import os
+from collections.abc import Iterator
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # read once, when tensorflow is first imported
+
+
+@contextlib.contextmanager
+def _without_greetings() -> Iterator[None]:
+    """Drops what C++ writes to stderr before that level is in force; exceptions still pass."""
+    stderr, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 2)
+    try:
+        yield
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
+        os.close(null)
+
+
+@contextlib.contextmanager
+def _without_keras() -> Iterator[None]:
+    """Leaves out Keras 3, a third of TensorFlow's start; `tf.keras` still loads it."""
+    name = "TF_USE_LEGACY_KERAS"
+    if name in os.environ:
+        yield
+        return
+    os.environ[name] = "1"
+    try:
+        yield
+    finally:
+        del os.environ[name]
+
+
+with _without_greetings(), _without_keras():
+    import tensorflow as tf
+
+    tf.config.set_visible_devices([], "GPU")
+    tf.config.set_visible_devices([], "TPU")

@@ -1,0 +1,79 @@
+"""The encoder: a backbone and a projection head, run over the crops of a batch."""
+
+from collections.abc import Sequence
+from itertools import groupby
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float, Key
+
+from swav_jax.models.backbones import Backbone
+from swav_jax.models.heads import ProjectionHead, init_prototypes
+from swav_jax.ops.precision import at_least_float32
+
+
+class Encoder(nn.Module):
+    """Images to embeddings of unit length (Caron et al. 2020, multi-crop).
+
+    There is one backbone pass for each resolution and one head pass over all crops, which
+    decides over which crops the batch norms take their statistics.
+    """
+
+    backbone: Backbone
+    head: ProjectionHead
+
+    def __call__(
+        self, crops: Sequence[Float[Array, "B n S S 3"]], train: bool
+    ) -> Float[Array, "B V D"]:
+        """Embeds all crops of a batch, V = sum of n, in at least float32.
+
+        `crops` has one entry for each kind of crop, in the order of the embeddings; consecutive
+        entries of one size share a backbone pass.
+        """
+        # Crops are merged behind the images: the images are what is sharded over devices.
+        features = []
+        for _, group in groupby(crops, key=lambda crop: crop.shape[2]):
+            x = jnp.concatenate(list(group), axis=1)
+            merged = self.backbone(x.reshape(-1, *x.shape[2:]), train)
+            features.append(merged.reshape(*x.shape[:2], -1))
+        x = jnp.concatenate(features, axis=1)
+        z = self.head(x.reshape(-1, x.shape[-1]), train)
+        z = z.reshape(*x.shape[:2], -1).astype(at_least_float32(z.dtype))
+        squared_norm = jnp.square(z).sum(-1, keepdims=True)
+        return z * lax.rsqrt(jnp.maximum(squared_norm, 1e-24))
+
+    def features(self, x: Float[Array, "B S S 3"], train: bool = False) -> Float[Array, "B F"]:
+        """Pooled backbone features, what evaluations read."""
+        return self.backbone(x, train)
+
+
+def init_with_prototypes(
+    encoder: Encoder, key: Key[Array, ""], crops: Sequence[Array], prototypes: int, heads: int
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Fresh (params, batch_stats): the encoder's, and `heads` sets of K prototypes beside them.
+
+    The sets are `params["prototypes"]["prototypes0"]` and so on, [K, D].
+    """
+    key, *head_keys = jax.random.split(key, 1 + heads)
+    variables = encoder.init(key, crops, train=True)
+    head = encoder.head
+    sets = {
+        f"prototypes{h}": init_prototypes(k, prototypes, head.dim, head.param_dtype)
+        for h, k in enumerate(head_keys)
+    }
+    return variables["params"] | {"prototypes": sets}, variables["batch_stats"]
+
+
+def embed(
+    encoder: Encoder,
+    params: dict[str, Any],
+    batch_stats: dict[str, Any],
+    crops: Sequence[Float[Array, "B n S S 3"]],
+) -> tuple[Float[Array, "B V D"], dict[str, Any]]:
+    """Unit-length embeddings of all crops in train mode, and the new batch statistics."""
+    variables = {"params": params, "batch_stats": batch_stats}
+    embedding, updates = encoder.apply(variables, crops, train=True, mutable=["batch_stats"])
+    return embedding, updates["batch_stats"]

@@ -1,0 +1,39 @@
+"""A picture of a run's metrics, for those who have matplotlib (`pip install swav_jax[viz]`)."""
+
+import json
+from importlib.util import find_spec
+from pathlib import Path
+
+from absl import logging
+
+from swav_jax.monitor.logbook import read_results
+
+PANELS = ("loss", "knn_top1", "code_entropy", "prototypes_used", "embedding_std", "lr")
+
+
+def draw_curves(workdir: Path) -> None:
+    """Draws `curves.png` from `metrics.jsonl`: the metrics of PANELS that the run has, by epoch."""
+    if not find_spec("matplotlib"):
+        logging.info("no curves.png: matplotlib is not installed")
+        return
+    from matplotlib.figure import Figure
+
+    lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    at_random = read_results(workdir).get("knn", {}).get("random_init_top1")
+    if at_random is not None:
+        lines.insert(0, {"epoch": 0, "knn_top1": at_random})
+    curves = {
+        name: [(line["epoch"], line[name]) for line in lines if name in line] for name in PANELS
+    }
+    curves = {name: points for name, points in curves.items() if points}
+    figure = Figure(figsize=(3.2 * min(len(curves), 3), 2.4 * -(-len(curves) // 3)))
+    axes = figure.subplots(-(-len(curves) // 3), min(len(curves), 3), squeeze=False)
+    for axis, (name, points) in zip(axes.flat, curves.items(), strict=False):
+        axis.plot(*zip(*points, strict=True), marker="." if len(points) < 20 else "")
+        axis.set_title(name.replace("_", " "))
+        axis.set_xlabel("epoch")
+        axis.grid(alpha=0.3)
+    for axis in axes.flat[len(curves) :]:
+        axis.set_visible(False)
+    figure.tight_layout()
+    figure.savefig(workdir / "curves.png", dpi=120)

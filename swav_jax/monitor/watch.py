@@ -1,0 +1,100 @@
+"""What is seen of a run while it trains: every step's metrics, read one step late."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import jax
+from jaxtyping import PyTree
+
+from swav_jax.data.batches import Batches
+from swav_jax.methods.contract import Metrics
+from swav_jax.monitor.doctor import FIRST_BAD, Doctor
+from swav_jax.monitor.logbook import Logbook
+from swav_jax.run import Run
+
+
+class Watch:
+    """The logbook and the doctor of one run, and the metrics that neither has seen yet.
+
+    Metrics are read while the device works on the next step, so that it never waits for the host.
+    Used as a context manager: however training ends, the files and the terminal are left in order.
+    """
+
+    def __init__(self, run: Run, workdir: Path, first_step: int) -> None:
+        active = jax.process_index() == 0
+        self._run, self.workdir = run, workdir
+        self._logbook = Logbook(
+            workdir,
+            first_step=first_step,
+            total_steps=run.sizes.total_steps,
+            batch_size=run.sizes.batch_size,
+            active=active,
+        )
+        self._doctor = Doctor(workdir, run.config, run.sizes, active=active)
+        self._unread: tuple[int, Metrics] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
+    ) -> None:
+        with suppress(*[OSError] if error else []):  # of a full disk: the first error says more
+            self._logbook.close()
+            self._doctor.close()
+
+    def before(self, batches: Batches, batch: Mapping[str, Any]) -> None:
+        """Sees a batch and how long it took."""
+        self._doctor.look(batch["crops"])
+        self._logbook.waited(batches.wait_seconds, batches.stage_seconds)
+
+    def after(self, step: int, state: PyTree, metrics: Metrics) -> None:
+        """Reads the metrics of the step before, and keeps those of this one.
+
+        Args:
+          step: just given to the device.
+          state: after it.
+          metrics: of it.
+
+        Raises:
+          Diverged: the loss or the gradient of the step before was not finite.
+        """
+        self.read(state)
+        self._unread = step, metrics
+
+    def read(self, state: PyTree) -> None:
+        """Reads what is unread: at the end, and before a checkpoint says that it was written.
+
+        Raises:
+          Diverged: the loss or the gradient was not finite.
+        """
+        if self._unread is None:
+            return
+        (step, metrics), self._unread = self._unread, None
+        self._doctor.check(step, metrics, state)
+        self._logbook.advance(step)
+        sizes, every = self._run.sizes, self._run.config.train.log_every_steps
+        if step % every and step + 1 < sizes.total_steps:
+            return
+        shown = {name: value for name, value in metrics.items() if name != FIRST_BAD}
+        values = jax.device_get(shown) | self._logbook.speed(step)
+        if self._run.source.may_fail:
+            values["unreadable_images"] = len(self._run.source.unreadable)
+        self._logbook.write(step, (step + 1) / sizes.steps_per_epoch, values)
+        self._doctor.observe(step, values)
+
+    def note(self, step: int, scores: Mapping[str, float]) -> None:
+        """Writes what was found before a step: by clustering, by an evaluation."""
+        if scores:
+            self._logbook.write(step, step / self._run.sizes.steps_per_epoch, scores)
+            self._doctor.observe(step, scores)
+
+    @contextmanager
+    def pause(self, state: PyTree) -> Iterator[None]:
+        """For work that is no training: leaves its time out of the throughput."""
+        self.read(state)
+        with self._logbook.pause():
+            yield

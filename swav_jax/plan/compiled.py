@@ -1,0 +1,153 @@
+"""Compiles the train step for devices that are not here: does it fit, and what does it send?"""
+
+import math
+import os
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.experimental import topologies
+from jax.experimental.compilation_cache import compilation_cache
+from jax.sharding import NamedSharding
+from ml_collections import ConfigDict
+
+from swav_jax import sharding, train
+from swav_jax.data.sources.source import Source
+from swav_jax.run import Run, build
+
+# "%name = f32[8,3]{1,0} all-reduce(", or a tuple of shapes in brackets. Asynchronous ones come as
+# a start, whose tuple holds the operand beside the result, and a done with the result alone.
+COLLECTIVE = re.compile(
+    r"= (?P<shapes>\(.*?\)|\S+) (?P<kind>"
+    r"(all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute)(-done)?)\("
+)
+SHAPE = re.compile(r"\b(?P<dtype>pred|bf16|[fsu]\d+)\[(?P<sizes>[\d,]*)\]")
+
+# What a message is for: the first of these that occurs in the name of the operation it is made of,
+# which holds the `jax.named_scope`s around it. Weight gradients are sums over the batch.
+PURPOSES = {
+    "batch_norm": "batch norm",
+    "sinkhorn": "codes",
+    "queue": "queue",
+    "metrics": "metrics",
+    "transpose(": "gradients",
+}
+
+
+def topology(name: str) -> list[Any]:
+    """The devices of a TPU slice such as "v5e:4x4", from the TPU's compiler alone.
+
+    Raises:
+      RuntimeError: the compiler is not installed, or does not know the slice.
+    """
+    # Without these libtpu asks for a machine's metadata and locks out a second process.
+    os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
+    os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
+    try:
+        return list(topologies.get_topology_desc(name, platform="tpu").devices)
+    except Exception as error:
+        raise RuntimeError(
+            f'no TPU slice {name!r}: {error}. `pip install -e ".[plan]"` brings the compiler.'
+        ) from error
+
+
+def compile_step(config: ConfigDict, devices: Sequence[Any], images: int) -> Any:
+    """The train step of a configuration, compiled for the given devices; no data is needed.
+
+    Args:
+      config: of the run.
+      devices: present ones, or those of a `topology`.
+      images: size of the training set.
+
+    Returns:
+      a `jax.stages.Compiled`.
+    """
+    run = build(config, source=_nothing(images), devices=devices)
+    with jax.set_mesh(run.mesh):
+        state = train.state_shapes(run)
+        step = train.step_function(run, jax.tree.map(lambda leaf: leaf.sharding, state))
+        with _without_cache():
+            return step.lower(state, _batch(run)).compile()
+
+
+@contextmanager
+def _without_cache() -> Iterator[None]:
+    """What was compiled for devices that are not here cannot be read back from the cache."""
+    used = jax.config.jax_enable_compilation_cache  # type: ignore[attr-defined]  # set at run time
+    jax.config.update("jax_enable_compilation_cache", False)
+    compilation_cache.reset_cache()  # which remembers whether it is in use
+    try:
+        yield
+    finally:
+        jax.config.update("jax_enable_compilation_cache", used)
+        compilation_cache.reset_cache()
+
+
+def _nothing(images: int) -> Source:
+    def read(_: Any) -> Any:
+        raise AssertionError("a plan reads no image")
+
+    return Source(images, (), str, read, may_fail=False, find_labels=lambda: None)
+
+
+def _batch(run: Run) -> dict[str, Any]:
+    """Shapes of a batch, as the pipeline delivers it."""
+    samples = NamedSharding(run.mesh, sharding.SAMPLES)
+    rows = run.sizes.batch_size
+
+    def array(shape: tuple[int, ...], dtype: Any) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct(shape, dtype, sharding=samples)
+
+    crops = [
+        array((rows, count, size, size, 3), jnp.uint8) for count, size, *_ in run.config.data.crops
+    ]
+    numbers = array((rows,), jnp.int32)
+    return {"crops": crops, "index": numbers, "sample": numbers}
+
+
+def memory(compiled: Any) -> dict[str, int]:
+    """Bytes on each device: of what goes in, of what stays beside it, and of the work between."""
+    found = compiled.memory_analysis()
+    new = found.output_size_in_bytes - found.alias_size_in_bytes  # the state takes its own place
+    return {
+        "argument_bytes": found.argument_size_in_bytes,
+        "output_bytes": new,
+        "temp_bytes": found.temp_size_in_bytes,
+    }
+
+
+def flops(compiled: Any) -> float:
+    """Floating-point operations of a step on each device, as the compiler counts them."""
+    return compiled.cost_analysis()["flops"]
+
+
+def collectives(compiled: Any) -> dict[tuple[str, str], int]:
+    """Bytes that each device gets in one step, by purpose (PURPOSES or "other") and kind.
+
+    The kind is XLA's word, such as all-reduce. A message made of several operations counts for the
+    purpose of one of them.
+    """
+    found: Counter[tuple[str, str]] = Counter()
+    for line in compiled.as_text().splitlines():
+        if match := COLLECTIVE.search(line):
+            kind = match["kind"].removesuffix("-done")
+            found[_purpose(line), kind] += _bytes(match["shapes"])
+    return dict(found)
+
+
+def _purpose(line: str) -> str:
+    name = re.search(r'op_name="([^"]*)"', line)
+    return next((p for part, p in PURPOSES.items() if name and part in name[1]), "other")
+
+
+def _bytes(shapes: str) -> int:
+    total = 0
+    for shape in SHAPE.finditer(shapes):
+        sizes = [int(size) for size in shape["sizes"].split(",") if size]
+        bits = 8 if shape["dtype"] == "pred" else int(re.sub(r"\D", "", shape["dtype"]))
+        total += math.prod(sizes) * bits // 8
+    return total

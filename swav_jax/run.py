@@ -1,0 +1,151 @@
+"""From a configuration to the pieces of a run: data, devices, method, optimiser."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from swav_jax import config as config_lib
+from swav_jax import optim, sharding
+from swav_jax.augment.photometric import Augment, augment
+from swav_jax.data.sources.source import Source, open_source
+from swav_jax.methods import METHODS
+from swav_jax.methods.contract import Method, Sizes
+from swav_jax.models.alexnet_vgg import SobelNet
+from swav_jax.models.backbones import backbone
+from swav_jax.models.encoder import Encoder
+from swav_jax.models.heads import ProjectionHead
+from swav_jax.ops.precision import at_least_float32
+from swav_jax.runtime import processes as hosts
+
+
+@dataclass(frozen=True, eq=False)  # hashed by identity: a static argument of jitted functions
+class Run:
+    """What a configuration means on these devices."""
+
+    config: ConfigDict
+    mesh: Mesh
+    source: Source  # the training images
+    sizes: Sizes
+    method: Method
+    optimizer: optax.GradientTransformation
+    schedule: optim.Schedule
+    augment: Callable[..., Any]  # (crops, sample, epoch) to float crops
+
+
+def build(
+    config: ConfigDict, source: Source | None = None, devices: Sequence[Any] | None = None
+) -> Run:
+    """Opens the data, makes the method and checks all settings, before anything is computed.
+
+    Args:
+      config: of the run.
+      source: the training images, if not those that `config.data` names.
+      devices: to train on, if not all.
+
+    Raises:
+      ConfigError: the first setting that cannot work, with a remedy.
+    """
+    devices = jax.devices() if devices is None else devices
+    config_lib.check(config, len(devices))
+    data = config.data
+    if source is None:
+        source = open_source(data.name, data.data_dir, data.train, download=data.download)
+    sizes = config_lib.sizes(config, source.size)
+    sizes = sizes._replace(data_devices=len(devices) // config.mesh.model)
+    _check_image_sizes(config)
+    method, mesh = make_method(config), make_mesh(config, devices)
+    try:
+        warnings = method.check(sizes)
+    except ValueError as problem:
+        raise config_lib.ConfigError(str(problem)) from None
+    for warning in [*warnings, *config_lib.lr_warning(config)]:
+        hosts.warn(warning)
+    return Run(
+        config=config,
+        mesh=mesh,
+        source=source,
+        sizes=sizes,
+        method=method,
+        optimizer=make_optimizer(config, method),
+        schedule=optim.schedule(
+            config.optim, steps_per_epoch=sizes.steps_per_epoch, total_steps=sizes.total_steps
+        ),
+        augment=make_augment(config),
+    )
+
+
+def _check_image_sizes(config: ConfigDict) -> None:
+    """Networks that end in linear layers over all places take images of one size.
+
+    Raises:
+      ConfigError: images of several sizes, or too small ones.
+    """
+    network = make_encoder(config).backbone
+    if not isinstance(network, SobelNet):
+        return
+    arch, size = config.model.arch, config.data.eval_crop
+    sizes = sorted({size} | {crop[1] for crop in config.data.crops})
+    if len(sizes) > 1:
+        raise config_lib.ConfigError(
+            f"model.arch {arch} takes images of one size, but data.crops and data.eval_crop have "
+            f"{', '.join(map(str, sizes))} pixels"
+        )
+    image = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
+    try:
+        jax.eval_shape(partial(network.init, train=False), jax.random.key(0), image)
+    except ValueError as problem:
+        raise config_lib.ConfigError(f"model.arch {arch}: {problem}") from None
+
+
+def make_mesh(config: ConfigDict, devices: Sequence[Any]) -> Mesh:
+    """The devices as `config.mesh` lays them out.
+
+    Raises:
+      ConfigError: they cannot be laid out so.
+    """
+    try:
+        return sharding.make_mesh(config.mesh.model, devices)
+    except ValueError as problem:
+        raise config_lib.ConfigError(str(problem)) from None
+
+
+def make_encoder(config: ConfigDict) -> Encoder:
+    """The networks of `config.model`."""
+    model = config.model
+    dtype, param_dtype = jnp.dtype(model.dtype), at_least_float32(model.dtype)
+    shared = {"dtype": dtype, "param_dtype": param_dtype, "bn_groups": model.bn_groups}
+    head = ProjectionHead(
+        model.head_hidden, model.dim, model.head_layers, model.head_norm, **shared
+    )
+    return Encoder(backbone(model.arch, stem=model.stem, **shared), head)
+
+
+def make_method(config: ConfigDict) -> Method:
+    """The method of `config.method`, with its networks."""
+    settings = config.method.to_dict()
+    method: Any = METHODS[settings.pop("name")]
+    model = config.model
+    return method(make_encoder(config), model.prototypes, model.prototype_heads, **settings)
+
+
+def make_optimizer(config: ConfigDict, method: Method) -> optax.GradientTransformation:
+    """The optimiser of `config.optim`, for a method's parameters."""
+    settings = config.optim
+    return optim.optimizer(
+        settings.name,
+        weight_decay=settings.weight_decay,
+        momentum=settings.momentum,
+        without_momentum=method.without_momentum,
+    )
+
+
+def make_augment(config: ConfigDict) -> Callable[..., Any]:
+    """The device augmentation of `config.augment`, as a function of (crops, sample, epoch)."""
+    return partial(augment, seed=config.seed, settings=Augment(**config.augment.to_dict()))

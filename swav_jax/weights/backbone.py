@@ -1,0 +1,102 @@
+"""Trained backbones for use elsewhere, and as the start of another training."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import PyTree
+from ml_collections import ConfigDict
+
+from swav_jax.checkpoints.store import load_metadata, load_variables
+from swav_jax.config import ConfigError
+from swav_jax.methods.contract import TrainState
+from swav_jax.models.backbones import Backbone, backbone
+
+BACKBONE = ("params/backbone", "batch_stats/backbone")
+
+
+def load_backbone(path: str | Path) -> tuple[Backbone, dict[str, Any]]:
+    """The backbone of a training run, with what it has learnt.
+
+    ```python
+    model, variables = swav_jax.load_backbone("runs/quickstart")
+    features = model.apply(variables, images, train=False)  # float [B, S, S, 3] to [B, F]
+    maps = model.apply(variables, images, train=False, method="stages")  # c2 to c5
+    ```
+
+    Images are floats from 0 to 1, normalised with the mean and std of `config.augment`.
+
+    Args:
+      path: a workdir, its `checkpoints` folder, or one checkpoint; the newest one is read.
+
+    Returns:
+      The Flax module and its variables, `{"params": ..., "batch_stats": ...}`.
+
+    Raises:
+      FileNotFoundError: there is no checkpoint.
+      CheckpointError: it is damaged.
+    """
+    variables, metadata = load_variables(path, BACKBONE)
+    model = metadata["config"]["model"]
+    module = backbone(
+        model["arch"], stem=model["stem"], dtype=model["dtype"], bn_groups=model["bn_groups"]
+    )
+    return module, {collection: tree["backbone"] for collection, tree in variables.items()}
+
+
+def check_origin(config: ConfigDict, path: str | Path) -> None:
+    """Sees that a run can start from the backbone at `path`, before anything is computed.
+
+    Raises:
+      ConfigError: it is of another network.
+      CheckpointError: the checkpoint has no readable seal.
+      FileNotFoundError: there is none.
+    """
+    theirs = load_metadata(path)["config"]["model"]
+    for key in ("arch", "stem"):
+        if config.model[key] != theirs[key]:
+            raise ConfigError(
+                f"init_from: {path} has the network model.{key}={theirs[key]}, this run has "
+                f"{config.model[key]}; model.arch and model.stem must be those of that run"
+            )
+
+
+def start_from(state: TrainState, path: str | Path) -> TrainState:
+    """A fresh state with the backbone of another run, in every copy that the method keeps of it.
+
+    Args:
+      state: of any method with the same backbone, on any devices.
+      path: as `load_backbone` takes it.
+
+    Raises:
+      CheckpointError: the checkpoint is damaged.
+    """
+    variables, _ = load_variables(path, BACKBONE)
+    learnt = {
+        name: leaf
+        for collection in variables.values()
+        for name, leaf in _named(collection["backbone"])
+    }
+
+    def replace(tree: PyTree) -> PyTree:
+        leaves = []
+        for name, leaf in _named(tree):
+            _, found, within = f"/{name}".rpartition("/backbone/")
+            if found:
+                leaf = jax.device_put(np.asarray(learnt[within], leaf.dtype), leaf.sharding)
+            leaves.append(leaf)
+        return jax.tree.unflatten(jax.tree.structure(tree), leaves)
+
+    return dataclasses.replace(
+        state,
+        params=replace(state.params),
+        batch_stats=replace(state.batch_stats),
+        extra=replace(state.extra),
+    )
+
+
+def _named(tree: PyTree) -> list[tuple[str, Any]]:
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return [(jax.tree_util.keystr(path, simple=True, separator="/"), leaf) for path, leaf in leaves]

@@ -1,0 +1,88 @@
+import importlib.util
+import re
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import pytest
+from tiny import tiny_config, tiny_swav
+
+from configs import quickstart
+from swav_jax import sharding
+from swav_jax.ops import bank
+from swav_jax.plan import compiled as plan
+
+pytestmark = pytest.mark.usefixtures("as_users_compile")
+
+PAGE = Path(__file__).parents[2] / "docs" / "scaling.md"
+HBM = 16 * 2**30  # bytes of a v5e chip
+
+
+def listed():
+    """The (purpose, kind) of the messages that the page lists."""
+    rows = re.findall(r"^\| ([a-z ]+) \| ([a-z-]+) \|", PAGE.read_text(), re.MULTILINE)
+    return set(rows)
+
+
+@pytest.mark.plan
+@pytest.mark.slow
+@pytest.mark.skipif(not importlib.util.find_spec("libtpu"), reason="needs the TPU's compiler")
+@pytest.mark.parametrize("slice_", ["v5e:2x2", "v5e:4x4"])
+def test_the_quickstart_compiles_for_tpus_fits_and_sends_only_what_is_listed(slice_):
+    config = quickstart.get_config()
+    config.method.queue_length = 64
+    devices = plan.topology(slice_)
+    compiled = plan.compile_step(config, devices, images=1500)
+    assert sum(plan.memory(compiled).values()) < HBM
+    found = plan.collectives(compiled)
+    assert ("gradients", "all-reduce") in found
+    assert set(found) <= listed()
+
+
+@pytest.mark.plan
+@pytest.mark.slow
+@pytest.mark.skipif(not importlib.util.find_spec("libtpu"), reason="needs the TPU's compiler")
+def test_a_bank_in_host_memory_takes_none_of_the_devices():
+    config, devices, images = tiny_config("deepcluster_v2"), plan.topology("v5e:2x2"), 100_000
+    config.model.dim = 128
+    near = plan.compile_step(config, devices, images)
+    config.mesh.bank_memory = "host"
+    far = plan.compile_step(config, devices, images)
+    block = 2 * bank.padded(images) * 128 * 4 // len(devices)  # bytes of each device
+    saved = plan.memory(near)["argument_bytes"] - plan.memory(far)["argument_bytes"]
+    assert saved == block
+    found = far.memory_analysis()
+    assert found.host_argument_size_in_bytes == found.host_alias_size_in_bytes == block
+    assert found.host_temp_size_in_bytes == 0
+    assert found.temp_size_in_bytes < near.memory_analysis().temp_size_in_bytes + block // 10
+
+
+def test_an_unknown_slice_is_refused_with_the_remedy():
+    with pytest.raises(RuntimeError, match=r"v5e:3x5.*plan"):
+        plan.topology("v5e:3x5")
+
+
+def test_bytes_and_purposes_of_messages():
+    mesh = sharding.make_mesh(1, jax.devices()[:8])
+    rows = jax.NamedSharding(mesh, sharding.SAMPLES)
+
+    def sums(x):
+        with jax.named_scope("sinkhorn"):
+            return x.sum(0)
+
+    x = jax.ShapeDtypeStruct((16, 10), jnp.float32, sharding=rows)
+    whole = jax.NamedSharding(mesh, sharding.WHOLE)
+    compiled = jax.jit(sums, out_shardings=whole).lower(x).compile()
+    assert plan.collectives(compiled) == {("codes", "all-reduce"): 40}
+
+
+@pytest.mark.usefixtures("linear_network")
+def test_four_shards_hold_a_quarter_of_many_prototypes():
+    config = tiny_swav()
+    config.model.prototypes = 100_000
+    alone = plan.memory(plan.compile_step(config, jax.devices()[:1], images=1500))
+    config.mesh.model = 4
+    shared = plan.memory(plan.compile_step(config, jax.devices()[:4], images=1500))
+    held = 2 * 4 * config.model.prototypes * config.model.dim  # bytes, with their momentum
+    assert alone["argument_bytes"] - shared["argument_bytes"] == 3 * held // 4
+    assert shared["temp_bytes"] < 0.3 * alone["temp_bytes"]  # the scores' and codes'

@@ -1,0 +1,72 @@
+import jax
+import pytest
+from jax.experimental import multihost_utils
+
+from swav_jax.runtime import processes as hosts
+from swav_jax.runtime.processes import LaunchError, check_same, join
+
+SRUN = {
+    "SLURM_JOB_ID": "7",
+    "SLURM_STEP_NODELIST": "n[1-2]",
+    "SLURM_NTASKS": "2",
+    "SLURM_PROCID": "0",
+    "SLURM_LOCALID": "0",
+}
+
+
+@pytest.mark.parametrize("told", [("", 2, 0), ("localhost:1", 0, -1), ("localhost:1", 2, 2)])
+def test_processes_must_be_told_all_of_who_they_are(told):
+    with pytest.raises(LaunchError, match="must be given together"):
+        join(*told)
+
+
+@pytest.mark.parametrize(
+    ("environment", "several"),
+    [
+        ({}, False),
+        (SRUN, True),
+        (SRUN | {"SLURM_NTASKS": "1"}, False),
+        ({k: v for k, v in SRUN.items() if k != "SLURM_STEP_NODELIST"}, False),  # sbatch, no srun
+        ({"TPU_WORKER_HOSTNAMES": "10.0.0.2,10.0.0.3"}, True),
+        ({"TPU_WORKER_HOSTNAMES": "localhost"}, False),
+    ],
+)
+def test_clusters_are_known_by_their_environment(environment, several, monkeypatch):
+    monkeypatch.setattr(hosts.cloud_tpu_init, "running_in_cloud_tpu_vm", False)
+    assert hosts._in_a_cluster(environment) == several
+
+
+def test_processes_with_another_task_are_named(monkeypatch):
+    check_same("one process agrees with itself")
+    monkeypatch.setattr(multihost_utils, "process_allgather", lambda mine: [mine, mine, mine + 1])
+    with pytest.raises(LaunchError, match=r"processes 0 and 2 differ .* process 0 has 9 images"):
+        check_same("9 images")
+
+
+@pytest.mark.parametrize("lost", [False, True], ids=["all answer", "one is lost"])
+def test_process_0_keeps_the_connection_until_the_others_have_ended(lost, monkeypatch):
+    done = []
+
+    class Connection:
+        def key_value_set(self, key, value, overwrite):
+            done.append(key)
+
+        def blocking_key_value_get(self, key, timeout_ms):
+            assert 0 < timeout_ms <= 1000 * hosts.PATIENCE_SECONDS
+            done.append(f"wait for {key}")
+            if lost:
+                raise jax.errors.JaxRuntimeError("DEADLINE_EXCEEDED")
+
+    monkeypatch.setattr(hosts.distributed.global_state, "client", Connection())
+    monkeypatch.setattr(jax, "process_count", lambda: 3)
+    monkeypatch.setattr(jax, "process_index", lambda: 0)
+    monkeypatch.setattr(hosts.time, "sleep", lambda seconds: done.append("grace"))
+    monkeypatch.setattr(hosts.os, "_exit", lambda code: done.append(f"exit {code}"))
+    hosts.fail("the disk is full")
+    waited = ["wait for swav_jax/ending/1", "wait for swav_jax/ending/2", "grace"]
+    assert done == ["swav_jax/failure", *(waited[:1] if lost else waited), "exit 1"]
+
+    done.clear()
+    monkeypatch.setattr(jax, "process_index", lambda: 2)
+    hosts.fail("the disk is full")
+    assert done == ["swav_jax/failure", "swav_jax/ending/2", "exit 1"]

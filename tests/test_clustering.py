@@ -1,0 +1,26 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from tiny import tiny_config
+
+from swav_jax import sharding
+from swav_jax.clustering import visit_all
+from swav_jax.run import build
+
+
+@pytest.mark.parametrize("parts", [1, 2])
+@pytest.mark.parametrize(("view", "visited"), [("center", 1500), ("crops", 1488)])
+def test_every_image_is_visited_once_in_parts_that_fit(view, visited, parts):
+    config = tiny_config("simclr")
+    config.train.accumulate = parts
+    run = build(config)
+
+    def count(counts, batch):
+        assert len(batch["index"]) == 16 // parts == len(batch["crops"][0])
+        return counts.at[batch["index"]].add(1, mode="drop")
+
+    with jax.set_mesh(run.mesh):
+        zeros = sharding.zeros((1504,), jnp.int32, sharding.WHOLE)
+        counts = np.asarray(visit_all(run, 0, count, zeros, view))
+    assert counts.max() == 1 and counts[:1500].sum() == counts.sum() == visited

@@ -1,0 +1,21 @@
+import pytest
+from tiny import tiny_config
+
+from swav_jax.config import ConfigError
+from swav_jax.run import build
+
+
+@pytest.mark.parametrize(
+    ("crop", "evaluated", "complaint"),
+    [
+        (16, 16, "alexnet_sobel: images of 16 pixels are too small for this network: try 224"),
+        (224, 64, "alexnet_sobel takes images of one size, .* have 64, 224 pixels"),
+    ],
+)
+def test_sizes_that_a_network_cannot_take_are_refused(crop, evaluated, complaint):
+    config = tiny_config("deepcluster")
+    config.model.arch = "alexnet_sobel"
+    config.data.crops = ((1, crop, 0.4, 1.0),)
+    config.data.eval_resize = config.data.eval_crop = evaluated
+    with pytest.raises(ConfigError, match=complaint):
+        build(config)
