@@ -23,11 +23,9 @@ from swav_jax.data.batches import Batches, train_batches
 from swav_jax.evals.agreement import compare
 from swav_jax.evals.labelled import knn
 from swav_jax.methods.contract import Clock, Method, Metrics, TrainState
-from swav_jax.monitor import profile
 from swav_jax.monitor.curves import draw_curves
 from swav_jax.monitor.doctor import FIRST_BAD
 from swav_jax.monitor.logbook import read_results, update_results
-from swav_jax.monitor.profile import Trace
 from swav_jax.monitor.watch import Watch
 from swav_jax.ops.metrics import first_nonfinite
 from swav_jax.run import Run, build
@@ -55,7 +53,6 @@ def pretrain(config: ConfigDict, workdir: Path) -> None:
             keep_every=config.checkpoint.keep_every_steps,
         ) as checkpoints,
         Interruption() as interruption,
-        Trace(profile.steps(config.profile.steps), workdir / "profile") as tracing,
     ):
         if config.init_from and checkpoints.latest_step is None:
             check_origin(config, config.init_from)
@@ -64,7 +61,7 @@ def pretrain(config: ConfigDict, workdir: Path) -> None:
             _knn(run, state, workdir, prefix="random_init_")
         state = resume(run, state, checkpoints)
         with Watch(run, workdir, first_step=int(state.step)) as watch:
-            state = run_steps(run, state, take_step, checkpoints, interruption, tracing, watch)
+            state = run_steps(run, state, take_step, checkpoints, interruption, watch)
     if first_host:
         draw_curves(workdir)
     if int(state.step) < run.sizes.total_steps:
@@ -86,7 +83,6 @@ def run_steps(
     take_step: Callable[..., Any],
     checkpoints: Checkpoints,
     interruption: Interruption,
-    tracing: Trace,
     watch: Watch,
 ) -> TrainState:
     """The steps from where the state stands to the end, or to an interruption."""
@@ -104,10 +100,8 @@ def run_steps(
         batches = batches or batches_from(run, state, step)
 
         batch = next(batches)
-        watch.before(batches, batch)
-        tracing.before(step)
+        watch.before(step, batches, batch)
         state, metrics = take_step(state, sharding.put_batch(run.mesh, batch))
-        tracing.after(step, metrics)
         watch.after(step, state, metrics)
 
         done = step + 1

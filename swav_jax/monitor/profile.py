@@ -1,8 +1,6 @@
-"""A profiler's trace of a few steps, for xprof."""
+"""Traces a few steps with JAX's profiler, for xprof."""
 
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import jax
 from absl import logging
@@ -23,36 +21,26 @@ def steps(text: str) -> range:
     return range(int(first), int(end))
 
 
-class Trace:
-    """Writes what happens during some steps into a folder; nothing for no steps.
-
-    Used as a context manager around the training loop, so that an error also ends the trace.
-    """
+class Profiler:
+    """Profiles a range of steps and writes the trace into a folder; does nothing for no steps."""
 
     def __init__(self, steps: range, folder: Path) -> None:
         self._steps, self._folder, self._on = steps, folder, False
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
-    ) -> None:
-        self._end()
-
     def before(self, step: int) -> None:
-        """Starts the trace if the step is the first of those asked for that is still to come."""
+        """Starts the profiler with the first step of the range that this process makes."""
         if step in self._steps and not self._on:
             self._on = True
             jax.profiler.start_trace(self._folder)
 
     def after(self, step: int, results: PyTree) -> None:
-        """Ends the trace behind the last step, once the device has done it."""
+        """Ends the trace after the last step of the range, once the device has finished it."""
         if self._on and step + 1 == self._steps.stop:
             jax.block_until_ready(results)
-            self._end()
+            self.close()
 
-    def _end(self) -> None:
+    def close(self) -> None:
+        """Writes the trace, also of a range that was cut short."""
         if self._on:
             self._on = False
             jax.profiler.stop_trace()

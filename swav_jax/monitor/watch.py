@@ -1,4 +1,4 @@
-"""What is seen of a run while it trains: every step's metrics, read one step late."""
+"""Monitors a run while it trains: reads every step's metrics, one step late."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -13,11 +13,12 @@ from swav_jax.data.batches import Batches
 from swav_jax.methods.contract import Metrics
 from swav_jax.monitor.doctor import FIRST_BAD, Doctor
 from swav_jax.monitor.logbook import Logbook
+from swav_jax.monitor.profile import Profiler, steps
 from swav_jax.run import Run
 
 
 class Watch:
-    """The logbook and the doctor of one run, and the metrics that neither has seen yet.
+    """The logbook, the doctor and the profiler of one run, and the metrics that are not read yet.
 
     Metrics are read while the device works on the next step, so that it never waits for the host.
     Used as a context manager: however training ends, the files and the terminal are left in order.
@@ -34,6 +35,7 @@ class Watch:
             active=active,
         )
         self._doctor = Doctor(workdir, run.config, run.sizes, active=active)
+        self._profiler = Profiler(steps(run.config.profile.steps), workdir / "profile")
         self._unread: tuple[int, Metrics] | None = None
 
     def __enter__(self) -> Self:
@@ -43,13 +45,15 @@ class Watch:
         self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
     ) -> None:
         with suppress(*[OSError] if error else []):  # of a full disk: the first error says more
+            self._profiler.close()
             self._logbook.close()
             self._doctor.close()
 
-    def before(self, batches: Batches, batch: Mapping[str, Any]) -> None:
-        """Sees a batch and how long it took."""
+    def before(self, step: int, batches: Batches, batch: Mapping[str, Any]) -> None:
+        """Takes note of the batch of a step and of how long it took."""
         self._doctor.look(batch["crops"])
         self._logbook.waited(batches.wait_seconds, batches.stage_seconds)
+        self._profiler.before(step)
 
     def after(self, step: int, state: PyTree, metrics: Metrics) -> None:
         """Reads the metrics of the step before, and keeps those of this one.
@@ -62,6 +66,7 @@ class Watch:
         Raises:
           Diverged: the loss or the gradient of the step before was not finite.
         """
+        self._profiler.after(step, metrics)
         self.read(state)
         self._unread = step, metrics
 

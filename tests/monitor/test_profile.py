@@ -1,11 +1,38 @@
+import jax
 import pytest
 
 from swav_jax.monitor import profile
+from swav_jax.monitor.profile import Profiler
 
 
-def test_steps_of_a_trace():
+def test_a_range_of_steps():
     assert profile.steps("") == range(0)
     assert profile.steps("10:15") == range(10, 15)
     for text in ("10", "5:5", "7:3", "a:b", "-1:3"):
         with pytest.raises(ValueError, match="like 10:15"):
             profile.steps(text)
+
+
+@pytest.mark.parametrize(
+    ("asked", "made", "profiled"),
+    [
+        (range(2, 4), range(6), [2, 3]),
+        (range(2, 5), range(3, 6), [3, 4]),  # a run that was resumed
+        (range(2, 9), range(4), [2, 3]),  # a run that ended before
+        (range(0), range(6), None),
+        (range(2, 4), range(4, 6), None),
+    ],
+)
+def test_a_trace_holds_the_steps_that_were_asked_for(tmp_path, monkeypatch, asked, made, profiled):
+    steps, traces = [], {}
+    monkeypatch.setattr(jax.profiler, "start_trace", lambda folder: steps.clear())
+    monkeypatch.setattr(
+        jax.profiler, "stop_trace", lambda: traces.setdefault(len(traces), list(steps))
+    )
+    profiler = Profiler(asked, tmp_path)
+    for step in made:
+        profiler.before(step)
+        steps.append(step)
+        profiler.after(step, jax.numpy.zeros(()))
+    profiler.close()
+    assert list(traces.values()) == ([profiled] if profiled else [])
