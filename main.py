@@ -12,7 +12,7 @@ from ml_collections import ConfigDict, config_flags
 from swav_jax.config import of_method
 from swav_jax.methods import METHODS
 from swav_jax.runtime import processes as hosts
-from swav_jax.runtime.xla import keep_memory, start
+from swav_jax.runtime.xla import reuse_freed_memory, start
 from swav_jax.tasks import TASKS, UserError
 
 _CONFIG = config_flags.DEFINE_config_file(
@@ -84,7 +84,7 @@ def main(argv: list[str]) -> None:
     settings = config()
     try:
         hosts.join(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
-        keep_memory()
+        reuse_freed_memory()
         TASKS[_TASK.value](settings, Path(_WORKDIR.value or ""))
     except UserError as error:
         hosts.fail(f"error: {error}")

@@ -19,9 +19,9 @@ from collections.abc import Iterator
 import numpy as np
 from PIL import Image
 
+from swav_jax.data import sources
 from swav_jax.data.batches import train_batches
 from swav_jax.data.crops import Crops
-from swav_jax.data.sources import source as sources
 
 SCALES = {"large": (0.14, 1.0), "small": (0.05, 0.14)}  # SwAV's, for the first and later sizes
 

@@ -27,13 +27,13 @@ from sklearn.metrics import adjusted_mutual_info_score, normalized_mutual_info_s
 from configs.shared.cifar10_small import cifar10_small
 from swav_jax import sharding, train
 from swav_jax.checkpoints.store import load_variables
-from swav_jax.data.sources.source import Source, open_source
+from swav_jax.data.sources import Source, open_source
 from swav_jax.evals.labelled import features_of, pooled_features
 from swav_jax.monitor.logbook import read_results, update_results
 from swav_jax.ops.kmeans import kmeans, random_rows
 from swav_jax.ops.similarity import unit
 from swav_jax.run import make_encoder
-from swav_jax.runtime.xla import keep_memory, start
+from swav_jax.runtime.xla import reuse_freed_memory, start
 
 CLUSTERS = 100
 KEYS = {  # of the methods with a key encoder: keys of a fifth of the images, and no batch norm
@@ -129,7 +129,7 @@ def measure(config: ConfigDict, workdir: Path) -> None:
     """Trains, and notes quality, speed and memory in `results.json`."""
     logging.set_verbosity(logging.INFO)
     start()
-    keep_memory()
+    reuse_freed_memory()
     train.pretrain(config, workdir)
     source = open_source(config.data.name, config.data.data_dir, config.data.train)
     lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]

@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from swav_jax import config as config_lib
 from swav_jax import optim, sharding
 from swav_jax.augment.photometric import Augment, augment
-from swav_jax.data.sources.source import Source, open_source
+from swav_jax.data.sources import Source, open_source
 from swav_jax.methods import METHODS
 from swav_jax.methods.contract import Method, Sizes
 from swav_jax.models.alexnet_vgg import SobelNet

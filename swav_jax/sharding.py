@@ -74,7 +74,7 @@ def state_shardings(
     return jax.tree_util.tree_map_with_path(place, shapes)
 
 
-def without_effect(places: PyTree, model: int, bank_memory: str) -> list[str]:
+def unused_settings(places: PyTree, model: int, bank_memory: str) -> list[str]:
     """Warnings of settings that no leaf of the state's shardings, `places`, has taken up."""
     leaves, warnings = jax.tree.leaves(places), []
     if model > 1 and not any("model" in place.spec for place in leaves):

@@ -29,7 +29,8 @@ from swav_jax.monitor.logbook import read_results, update_results
 from swav_jax.monitor.watch import Watch
 from swav_jax.ops.metrics import first_nonfinite
 from swav_jax.run import Run, build
-from swav_jax.runtime.processes import INTERRUPTED, Interruption, check_same, first_ones, warn
+from swav_jax.runtime.interruption import INTERRUPTED, Interruption
+from swav_jax.runtime.processes import check_same, from_process_0, warn
 from swav_jax.runtime.xla import RUNS_ONCE
 from swav_jax.weights.backbone import check_origin, start_from
 from swav_jax.workdir import alone_in
@@ -57,7 +58,7 @@ def pretrain(config: ConfigDict, workdir: Path) -> None:
         if config.init_from and checkpoints.latest_step is None:
             check_origin(config, config.init_from)
         state, take_step = start(run)
-        if not first_ones("random_init_top1" in read_results(workdir).get("knn", {})):
+        if not from_process_0("random_init_top1" in read_results(workdir).get("knn", {})):
             _knn(run, state, workdir, prefix="random_init_")
         state = resume(run, state, checkpoints)
         with Watch(run, workdir, first_step=int(state.step)) as watch:
@@ -152,7 +153,7 @@ def start(run: Run) -> tuple[TrainState, Callable[..., Any]]:
     """
     places = jax.tree.map(lambda leaf: leaf.sharding, state_shapes(run))
     mesh = run.config.mesh
-    for warning in sharding.without_effect(places, mesh.model, mesh.bank_memory):
+    for warning in sharding.unused_settings(places, mesh.model, mesh.bank_memory):
         warn(warning)
     draw = partial(_fresh_state, run)
     state = jax.jit(draw, out_shardings=places, compiler_options=RUNS_ONCE)()
@@ -229,7 +230,7 @@ def _due(config: ConfigDict, done: int, steps_per_epoch: int, saved: float) -> b
     if not settings.every_minutes or done % config.train.log_every_steps:
         return False
     overdue = time.monotonic() - saved >= 60 * settings.every_minutes
-    return bool(first_ones(overdue))
+    return bool(from_process_0(overdue))
 
 
 def _every(interval: int, done: int) -> bool:

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from golden_files import GOLDEN_DIR, W, golden, golden_names
+from swav_jax.data.decode import decode
 
 from swav_jax import optim
 from swav_jax.augment import photometric
 from swav_jax.data import crops
-from swav_jax.data.sources import source as sources
 from swav_jax.methods import momentum
 from swav_jax.methods.contract import Clock
 from swav_jax.methods.pcl import PCL
@@ -192,7 +192,7 @@ def test_swav_trajectory(name, x64):
 
 
 def _photograph(arrays):
-    return sources.decode(tf.io.read_file(str(GOLDEN_DIR / arrays["image_file"])))
+    return decode(tf.io.read_file(str(GOLDEN_DIR / arrays["image_file"])))
 
 
 def _grey_levels_apart(ours, theirs):

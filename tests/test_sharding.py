@@ -21,7 +21,7 @@ BANK = {"extra": {"bank": jnp.zeros((2, 16, 4))}}
 def test_settings_without_effect_are_warned_of(state, model, bank_memory, complaints):
     mesh = sharding.make_mesh(model, jax.devices())
     places = sharding.state_shardings(mesh, state, bank_memory=bank_memory)
-    warnings = sharding.without_effect(places, model, bank_memory)
+    warnings = sharding.unused_settings(places, model, bank_memory)
     assert len(warnings) == len(complaints)
     for warning, complaint in zip(warnings, complaints, strict=True):
         assert complaint in warning

@@ -16,7 +16,7 @@ from swav_jax.data.sources.source import DataError
 from swav_jax.monitor.doctor import Diverged, Doctor
 from swav_jax.monitor.watch import Watch
 from swav_jax.run import build
-from swav_jax.runtime.processes import INTERRUPTED
+from swav_jax.runtime.interruption import INTERRUPTED
 
 
 @pytest.mark.usefixtures("linear_network")

@@ -38,7 +38,7 @@ from swav_jax.checkpoints.seal import (
     wrong_files,
     wrong_leaves,
 )
-from swav_jax.runtime.processes import first_ones
+from swav_jax.runtime.processes import from_process_0
 
 DAMAGED = "damaged"
 
@@ -107,7 +107,7 @@ class Checkpoints:
           CheckpointError: this disk is full, or the save before this one failed.
         """
         self.wait()
-        if first_ones((self.directory / str(step)).exists()):
+        if from_process_0((self.directory / str(step)).exists()):
             logging.info("The checkpoint of step %d is there already.", step)
             return
         leaves = _named(state)
@@ -118,7 +118,7 @@ class Checkpoints:
         }
         needed = sum(leaf.nbytes for leaf in leaves.values())
         with self._explained(step, needed):
-            if first_ones(shutil.disk_usage(self.directory).free < needed):
+            if from_process_0(shutil.disk_usage(self.directory).free < needed):
                 raise OSError(errno.ENOSPC, "No space left on device")
         digests = {name: leaf_digest(leaf) for name, leaf in leaves.items()}
         stored = unflatten_dict({k: v for k, v in leaves.items() if v.size}, sep="/")
@@ -181,11 +181,11 @@ class Checkpoints:
         """
         self.wait()
         wanted = {name: _struct(leaf) for name, leaf in _named(target).items()}
-        while (step := first_ones(-1 if self.latest_step is None else self.latest_step)) >= 0:
+        while (step := from_process_0(-1 if self.latest_step is None else self.latest_step)) >= 0:
             folder = self.directory / str(step)
             # Process 0 reads every file once; the others take its word.
             damage = wrong_files(folder) if jax.process_index() == 0 else ""
-            if not first_ones(bool(damage)):
+            if not from_process_0(bool(damage)):
                 seal = read_seal(folder)
                 _check_match(folder, seal["leaves"], wanted)
                 loaded = _load(folder, wanted)
@@ -197,7 +197,7 @@ class Checkpoints:
             if jax.process_index() == 0:
                 self._set_aside(folder, damage)
             _meet(f"checkpoint {step} set aside")
-        if first_ones((self.directory / DAMAGED).exists()):
+        if from_process_0((self.directory / DAMAGED).exists()):
             raise CheckpointError(
                 f"every checkpoint in {self.directory} is damaged; they are kept in "
                 f"{self.directory / DAMAGED}. Move that folder away to start afresh."

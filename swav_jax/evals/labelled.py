@@ -14,7 +14,8 @@ from swav_jax import sharding
 from swav_jax.checkpoints.store import load_metadata, load_variables
 from swav_jax.config import ConfigError, to_dict
 from swav_jax.data.batches import eval_batches
-from swav_jax.data.sources.source import DataError, MissingSplit, Source, open_source
+from swav_jax.data.sources import open_source
+from swav_jax.data.sources.source import DataError, MissingSplit, Source
 from swav_jax.evals.features import Apply, extract
 from swav_jax.evals.knn import knn_accuracy
 from swav_jax.models.encoder import Encoder
@@ -40,7 +41,7 @@ def knn(config: ConfigDict, variables: PyTree, train: Source) -> dict[str, float
         if test is not None:
             logging.info("no k-NN evaluation: the images have no classes")
         return None
-    test_labels = in_terms_of(train, test)
+    test_labels = renumber_labels(train, test)
     features, test_features = (pooled_features(config, variables, s) for s in (train, test))
     seen, test_seen = features.any(axis=1), test_features.any(axis=1)  # zeros: unreadable
     settings = config.eval
@@ -60,7 +61,7 @@ def knn(config: ConfigDict, variables: PyTree, train: Source) -> dict[str, float
     )
 
 
-def in_terms_of(train: Source, test: Source) -> Int32[np.ndarray, "M"]:
+def renumber_labels(train: Source, test: Source) -> Int32[np.ndarray, "M"]:
     """The test images' labels, numbered as the training images' are: by the classes' names.
 
     Raises:

@@ -1,15 +1,13 @@
-"""Several processes as one: they start together, are interrupted together and fail together."""
+"""Several processes as one: they start together, agree, and fail together."""
 
 import contextlib
 import os
-import signal
 import sys
 import threading
 import time
 import zlib
 from collections.abc import Mapping
-from types import FrameType, TracebackType
-from typing import NoReturn, Self
+from typing import NoReturn
 
 import jax
 import numpy as np
@@ -17,7 +15,6 @@ from absl import logging
 from jax._src import cloud_tpu_init, distributed  # neither has a public interface
 from jax.experimental import multihost_utils
 
-INTERRUPTED = 75  # exit code of a run that saved and can go on (sysexits' EX_TEMPFAIL)
 FAILURE = "swav_jax/failure"  # the key under which a failing process leaves its message
 ENDING = "swav_jax/ending"  # under which a process leaves word that it ends by that message
 NONE = "none"
@@ -74,7 +71,7 @@ def join(coordinator: str = "", processes: int = 0, process: int = -1) -> None:
         logging.set_verbosity(logging.WARNING)
 
 
-def first_ones(value: int) -> int:
+def from_process_0(value: int) -> int:
     """Process 0's value, in every process."""
     return int(multihost_utils.broadcast_one_to_all(np.int32(value)))
 
@@ -166,40 +163,3 @@ def _end() -> NoReturn:
                 client.blocking_key_value_get(f"{ENDING}/{other}", max(1, int(left_ms)))
             time.sleep(GRACE_SECONDS)
     os._exit(1)
-
-
-class Interruption:
-    """Notices SIGTERM, Ctrl-C and preemption, so that the run can save before it ends.
-
-    Used as a context manager around the training loop. A second signal ends the process at once.
-    """
-
-    def __init__(self) -> None:
-        self._noticed = False
-        self._before: dict[signal.Signals, object] = {}
-
-    def __enter__(self) -> Self:
-        # With several processes JAX itself listens to SIGTERM, and agrees on a common step.
-        signals = [signal.SIGINT] if jax.process_count() > 1 else [signal.SIGINT, signal.SIGTERM]
-        if threading.current_thread() is threading.main_thread():
-            self._before = {s: signal.signal(s, self._notice) for s in signals}
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
-    ) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)  # type: ignore[arg-type]  # what signal() returned
-
-    def _notice(self, number: int, frame: FrameType | None) -> None:
-        self._noticed = True
-        signal.signal(number, signal.SIG_DFL)
-        logging.warning("%s: saving, then ending", signal.Signals(number).name)
-        if jax.process_count() > 1:
-            os.kill(os.getpid(), signal.SIGTERM)  # which JAX passes on to the other processes
-
-    def due(self, step: int) -> bool:
-        """Whether to end after this step; the same answer in every process."""
-        if jax.process_count() > 1:
-            return multihost_utils.reached_preemption_sync_point(step)
-        return self._noticed

@@ -19,7 +19,7 @@ KNOWS_CPU_FLAG = ("0.10.",)  # an XLA that does not know a flag ends the process
 RUNS_ONCE = {"xla_backend_optimization_level": 1}
 
 # By glibc's malloc.h: M_MMAP_MAX, M_TRIM_THRESHOLD, M_ARENA_MAX.
-KEEP_MEMORY = {-4: 0, -1: 2**31 - 1, -8: 1}
+REUSE_FREED_MEMORY = {-4: 0, -1: 2**31 - 1, -8: 1}
 
 
 def start() -> None:
@@ -30,7 +30,7 @@ def start() -> None:
     logging.getLogger("jax").setLevel(logging.WARNING)
 
 
-def keep_memory() -> None:
+def reuse_freed_memory() -> None:
     """Lets this process keep what it frees, instead of giving it back to the system.
 
     XLA:CPU asks for its work space anew in each step, and a fifth of a step goes into pages that
@@ -39,7 +39,7 @@ def keep_memory() -> None:
     """
     libc = ctypes.CDLL(None)
     if jax.default_backend() == "cpu" and hasattr(libc, "mallopt"):
-        for option, value in KEEP_MEMORY.items():
+        for option, value in REUSE_FREED_MEMORY.items():
             libc.mallopt(option, value)
 
 

@@ -13,7 +13,8 @@ from PIL import Image
 from swav_jax.data import index
 from swav_jax.data.batches import _replacement_step, eval_batches, train_batches
 from swav_jax.data.crops import random_boxes
-from swav_jax.data.sources.source import DataError, open_source
+from swav_jax.data.sources import open_source
+from swav_jax.data.sources.source import DataError
 
 CROPS = ((2, 24, 0.3, 1.0), (3, 16, 0.1, 0.3))
 
@@ -218,7 +219,7 @@ def test_the_wait_and_the_slow_stage_are_known():
 def test_an_open_iterator_does_not_hang_the_end_of_python():
     program = """
 import dataclasses
-from swav_jax.data.sources import source as sources
+from swav_jax.data import sources
 from swav_jax.data.batches import train_batches
 import tensorflow as tf
 

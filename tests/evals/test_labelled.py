@@ -8,8 +8,9 @@ from tiny import tiny_swav
 
 from swav_jax import train
 from swav_jax.config import ConfigError
-from swav_jax.data.sources.source import DataError, open_source
-from swav_jax.evals.labelled import in_terms_of, knn_task
+from swav_jax.data.sources import open_source
+from swav_jax.data.sources.source import DataError
+from swav_jax.evals.labelled import knn_task, renumber_labels
 
 
 def folder(top, split, classes, images=2):
@@ -24,10 +25,10 @@ def test_classes_of_test_images_are_found_by_name(tmp_path):
     folder(tmp_path, "test", ["ant", "cat"])
     train_images, test = (open_source("folder", str(tmp_path), s) for s in ("train", "test"))
     assert test.labels.tolist() == [0, 0, 1, 1]
-    assert in_terms_of(train_images, test).tolist() == [0, 0, 2, 2]
+    assert renumber_labels(train_images, test).tolist() == [0, 0, 2, 2]
     folder(tmp_path, "other", ["ant", "dog"])
     with pytest.raises(DataError, match="class 'dog'; the training classes are ant, bee, cat"):
-        in_terms_of(train_images, open_source("folder", str(tmp_path), "other"))
+        renumber_labels(train_images, open_source("folder", str(tmp_path), "other"))
 
 
 @pytest.mark.usefixtures("linear_network")

@@ -4,9 +4,9 @@ import sys
 PAGES_OF_A_SECOND_ARRAY = """
 import resource
 import numpy as np
-from swav_jax.runtime.xla import keep_memory
+from swav_jax.runtime.xla import reuse_freed_memory
 
-keep_memory()
+reuse_freed_memory()
 for _ in range(2):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     np.ones(16_000_000)

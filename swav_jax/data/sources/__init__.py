@@ -1,1 +1,33 @@
-"""Where images come from, behind one interface."""
+"""Where images come from: the bundled digits, a folder, or TensorFlow Datasets, one interface.
+
+A `Source` reads any image by its number, in any order: the training order is arithmetic
+(`index.py`), so nothing here shuffles, buffers or keeps a position.
+"""
+
+from swav_jax.data.sources.digits import open_digits
+from swav_jax.data.sources.folder import open_folder
+from swav_jax.data.sources.source import DataError, Source
+from swav_jax.data.sources.tfds import open_tfds
+
+
+def open_source(name: str, data_dir: str, split: str, *, download: bool = False) -> Source:
+    """Opens one split of a data set.
+
+    Args:
+        name: `digits` (scikit-learn's, bundled), `folder`, or `tfds:<name>` such as `tfds:cifar10`.
+        data_dir: the folder of images, or TFDS's data folder ("" for TFDS's own default).
+        split: `train` or `test` for the digits; a subfolder of a folder (without a `train`
+            subfolder, the whole folder is `train`); any TFDS split, also `train[:10%]`.
+        download: let TFDS download and prepare a data set that is not there.
+
+    Raises:
+        MissingSplit: the data set is there, this split of it is not.
+        DataError: there is no such data set, or no image in it.
+    """
+    if name == "digits":
+        return open_digits(split)
+    if name == "folder":
+        return open_folder(data_dir, split)
+    if name.startswith("tfds:"):
+        return open_tfds(name.removeprefix("tfds:"), data_dir, split, download)
+    raise DataError(f"data.name is {name!r}; it can be digits, folder or tfds:<name>")
