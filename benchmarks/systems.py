@@ -1,7 +1,7 @@
 """Every system on the same images, network, crops and epochs: the table of the README.
 
     python -m benchmarks.systems [--workdir runs/systems] [--epochs 20] [--only swav,simclr]
-                                 [--data_dir ../shared/data/cifar10_small]
+                                 [--data_dir /data/tfds]
 
 Crops are smaller than in `configs/swav_cifar10_small.py`, for speed. Each system trains in a
 process of its own, by the loop that users run; an interrupted one goes on, and one that is done is
@@ -83,7 +83,7 @@ def main() -> None:
     parser.add_argument("--workdir", type=Path, default=Path("runs/systems"))
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--only", default=",".join(SYSTEMS))
-    parser.add_argument("--data_dir", default="../shared/data/cifar10_small")
+    parser.add_argument("--data_dir", default="", help="where TensorFlow Datasets has cifar10")
     parser.add_argument("--train", help="train and measure this system in this process")
     flags = parser.parse_args()
     if flags.train:

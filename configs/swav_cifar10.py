@@ -6,9 +6,8 @@ images and LARC.
   python main.py --config=configs/swav_cifar10.py --workdir=runs/cifar10 \
     --config.data.data_dir=/data/tfds
 
-`--config.data.download` fetches the data set. Time and result are unknown: not run at full length
-by us.
-Others report 89.2 % by a linear classifier after 1000 epochs (solo-learn).
+`--config.data.download` fetches the data set. Time and result are unknown: we have not run this at
+full length. Others report 89.2 % by a linear classifier after 1000 epochs (solo-learn).
 """
 
 from ml_collections import ConfigDict
@@ -18,8 +17,8 @@ from configs.shared.cifar10_small import cifar10_small
 
 def get_config() -> ConfigDict:
     config = cifar10_small("swav")
-    config.data.name = "tfds:cifar10"
-    config.data.data_dir = ""
+    config.data.train = "train"
+    config.data.test = "test"
     config.data.batch_size = 512
     config.data.crops = ((2, 32, 0.3, 1.0), (4, 20, 0.1, 0.3))
     config.model.arch = "resnet18"

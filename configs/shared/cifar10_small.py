@@ -12,9 +12,9 @@ from swav_jax.config import defaults
 def cifar10_small(method: str) -> ConfigDict:
     """The images, a network of 16 to 128 channels and SGD for a method."""
     config = defaults(method)
-    config.data.name = "folder"
-    config.data.data_dir = "../shared/data/cifar10_small"
-    config.data.test = "test"
+    config.data.name = "tfds:cifar10"
+    config.data.train = "train[:20%]"
+    config.data.test = "test[:20%]"
     config.data.batch_size = 128
     config.data.crops = ((2, 24, 0.3, 1.0), (2, 16, 0.15, 0.5))
     config.data.eval_resize = config.data.eval_crop = 32
