@@ -29,11 +29,11 @@ from swav_jax import sharding, train
 from swav_jax.checkpoints.store import load_variables
 from swav_jax.data.sources import Source, open_source
 from swav_jax.evals.labelled import features_of, pooled_features
-from swav_jax.monitor.logbook import read_results, update_results
 from swav_jax.ops.kmeans import kmeans, random_rows
 from swav_jax.ops.similarity import unit
 from swav_jax.run import make_encoder
 from swav_jax.runtime.xla import reuse_freed_memory, start
+from swav_jax.workdir import CONFIG, read_metrics, read_results, update_results
 
 CLUSTERS = 100
 KEYS = {  # of the methods with a key encoder: keys of a fifth of the images, and no batch norm
@@ -110,7 +110,7 @@ def main() -> None:
 
 def trained_epochs(workdir: Path) -> int:
     """How long the system of a workdir was trained."""
-    return json.loads((workdir / "config.json").read_text())["train"]["epochs"]
+    return json.loads((workdir / CONFIG).read_text())["train"]["epochs"]
 
 
 def configuration(name: str, flags: argparse.Namespace) -> ConfigDict:
@@ -132,7 +132,7 @@ def measure(config: ConfigDict, workdir: Path) -> None:
     reuse_freed_memory()
     train.pretrain(config, workdir)
     source = open_source(config.data.name, config.data.data_dir, config.data.train)
-    lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    lines = read_metrics(workdir)
     with jax.set_mesh(sharding.make_mesh()):
         variables, _ = load_variables(workdir)
         by_kmeans = _by_kmeans(pooled_features(config, variables, source))

@@ -4,7 +4,6 @@ import dataclasses
 import json
 import math
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict, config_dict
@@ -14,24 +13,8 @@ from swav_jax.methods import METHODS
 from swav_jax.methods.contract import Sizes
 from swav_jax.models.backbones import ARCHS, STEMS
 from swav_jax.monitor import profile
-from swav_jax.optim import OPTIMIZERS, SCHEDULES, published_larc_lr
+from swav_jax.optim import OPTIMIZERS, SCHEDULES
 from swav_jax.sharding import BANK_MEMORIES
-from swav_jax.workdir import write_whole
-
-# What may differ when a run goes on: these decide nothing of what is learnt.
-FREE = (
-    "checkpoint.",
-    "data.data_dir:",
-    "data.download:",
-    "data.max_bad_fraction:",
-    "data.threads:",
-    "eval.",
-    "mesh.",
-    "profile.",
-    "train.log_every_steps:",
-)
-
-FAR = 4  # times the published learning rate, or a fourth of it
 
 POSITIVE = (math.ulp(0.0), math.inf)
 # Settings by their least and most value; those of `method` are of all methods.
@@ -287,21 +270,6 @@ def _batch_problems(config: ConfigDict, devices: int) -> Iterator[str]:
         yield f"mesh.model {shards} does not divide model.prototypes {config.model.prototypes}"
 
 
-def lr_warning(config: ConfigDict) -> list[str]:
-    """Warns of a LARC learning rate far from the published ones (0.6 at batch 256, 4.8 at 4096)."""
-    if config.optim.name != "larc":
-        return []
-    batch, lr = config.data.batch_size, config.optim.base_lr
-    usual = published_larc_lr(batch)
-    if usual / FAR <= lr <= usual * FAR:
-        return []
-    return [
-        f"optim.base_lr {lr:g} is far from the {usual:.2g} that the published 0.6 at batch 256 and "
-        f"4.8 at 4096 suggest for batch {batch}; training may stall or diverge. Start with "
-        f"--config.optim.base_lr={usual:.2g}."
-    ]
-
-
 def _fields(cls: type) -> dict[str, Any]:
     """The fields of a dataclass that have defaults."""
     fields = dataclasses.fields(cls)
@@ -350,45 +318,3 @@ def _all_whole(items: Sequence[Any]) -> bool:
 def to_dict(config: ConfigDict) -> dict[str, Any]:
     """The configuration as JSON has it: plain dicts and lists."""
     return json.loads(config.to_json())
-
-
-def claim_workdir(config: ConfigDict, workdir: Path) -> None:
-    """Writes `config.json` into a new workdir, or sees that the run in it has the same settings.
-
-    For one process, that is alone in the workdir. One where nothing was trained yet is taken over.
-
-    Raises:
-      ConfigError: another run lives there; nothing is changed.
-    """
-    path = workdir / "config.json"
-    trained = any((workdir / "checkpoints").glob("[0-9]*")) or (workdir / "metrics.jsonl").exists()
-    if trained and not path.exists():
-        raise ConfigError(
-            f"{workdir} holds a run but no config.json, so it is not known what it is of. "
-            "Choose another --workdir."
-        )
-    if trained:
-        try:
-            old = json.loads(path.read_text())
-        except json.JSONDecodeError as error:
-            raise ConfigError(f"{path} is damaged ({error}); choose another --workdir") from None
-        found = _changed(old, to_dict(config))
-        changed = sorted(change for change in found if not change.startswith(FREE))
-        if changed:
-            raise ConfigError(
-                f"{workdir} holds a run with other settings ({'; '.join(changed[:5])}). "
-                "Choose another --workdir, or the old settings to go on with that run."
-            )
-        return
-    workdir.mkdir(parents=True, exist_ok=True)
-    (workdir / "results.json").unlink(missing_ok=True)  # of the random network of other settings
-    write_whole(path, json.dumps(to_dict(config), indent=2, sort_keys=True) + "\n")
-
-
-def _changed(old: dict, new: dict, prefix: str = "") -> Iterator[str]:
-    for key in old.keys() | new.keys():
-        a, b = old.get(key), new.get(key)
-        if isinstance(a, dict) and isinstance(b, dict):
-            yield from _changed(a, b, f"{prefix}{key}.")
-        elif a != b:
-            yield f"{prefix}{key}: {a!r} there, {b!r} here"

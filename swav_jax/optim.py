@@ -16,6 +16,8 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 
 Schedule = Callable[[Int[Array, ""]], Float[Array, ""]]
 
+FAR = 4  # times the published learning rate, or a fourth of it
+
 
 def larc(
     weight_decay: float, trust: float = 0.001, eps: float = 1e-8
@@ -38,6 +40,18 @@ def larc(
 def published_larc_lr(batch_size: int) -> float:
     """What SwAV's published LARC rates, 0.6 at batch 256 and 4.8 at 4096, give for a batch."""
     return 0.6 * (batch_size / 256) ** 0.75
+
+
+def lr_warning(optim: Any, batch_size: int) -> list[str]:
+    """Warns of a LARC rate in `config.optim` that is far from the published ones for a batch."""
+    usual = published_larc_lr(batch_size)
+    if optim.name != "larc" or usual / FAR <= optim.base_lr <= usual * FAR:
+        return []
+    return [
+        f"optim.base_lr {optim.base_lr:g} is far from the {usual:.2g} that the published 0.6 at "
+        f"batch 256 and 4.8 at 4096 suggest for batch {batch_size}; training may stall or diverge. "
+        f"Start with --config.optim.base_lr={usual:.2g}."
+    ]
 
 
 def sgd(weight_decay: float) -> optax.GradientTransformation:

@@ -65,7 +65,7 @@ def build(
         warnings = method.check(sizes)
     except ValueError as problem:
         raise config_lib.ConfigError(str(problem)) from None
-    for warning in [*warnings, *config_lib.lr_warning(config)]:
+    for warning in [*warnings, *optim.lr_warning(config.optim, data.batch_size)]:
         hosts.warn(warning)
     return Run(
         config=config,

@@ -3,8 +3,8 @@
 import dataclasses
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,6 @@ from swav_jax.evals.labelled import knn
 from swav_jax.methods.contract import Clock, Method, Metrics, TrainState
 from swav_jax.monitor.curves import draw_curves
 from swav_jax.monitor.doctor import FIRST_BAD
-from swav_jax.monitor.logbook import read_results, update_results
 from swav_jax.monitor.watch import Watch
 from swav_jax.ops.metrics import first_nonfinite
 from swav_jax.run import Run, build
@@ -33,7 +32,7 @@ from swav_jax.runtime.interruption import INTERRUPTED, Interruption
 from swav_jax.runtime.processes import check_same, from_process_0, warn
 from swav_jax.runtime.xla import RUNS_ONCE
 from swav_jax.weights.backbone import check_origin, start_from
-from swav_jax.workdir import alone_in
+from swav_jax.workdir import CHECKPOINTS, claimed, read_results, update_results
 
 
 def pretrain(config: ConfigDict, workdir: Path) -> None:
@@ -49,7 +48,7 @@ def pretrain(config: ConfigDict, workdir: Path) -> None:
         jax.set_mesh(run.mesh),
         claimed(config, workdir) if first_host else nullcontext(),
         Checkpoints(
-            workdir / "checkpoints",
+            workdir / CHECKPOINTS,
             keep_last=config.checkpoint.keep_last,
             keep_every=config.checkpoint.keep_every_steps,
         ) as checkpoints,
@@ -68,14 +67,6 @@ def pretrain(config: ConfigDict, workdir: Path) -> None:
     if int(state.step) < run.sizes.total_steps:
         logging.info("interrupted after step %d: the same command goes on", int(state.step))
         sys.exit(INTERRUPTED)
-
-
-@contextmanager
-def claimed(config: ConfigDict, workdir: Path) -> Iterator[None]:
-    """Makes the workdir this run's, and keeps other processes out of it."""
-    with alone_in(workdir):
-        config_lib.claim_workdir(config, workdir)
-        yield
 
 
 def run_steps(

@@ -1,36 +1,189 @@
-"""Files that are there whole or not at all, and folders that one run has to itself."""
+"""The workdir of a run: the names of its files, who may use it, what is read and written there.
+
+One process at a time holds its lock, and one configuration claims it for good.
+"""
 
 import fcntl
-from collections.abc import Iterator
+import itertools
+import json
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+from absl import logging
+from ml_collections import ConfigDict
 
-def write_whole(path: Path, text: str) -> None:
-    """Writes a file so that a kill or a full disk leaves the old one."""
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text)
-    partial.replace(path)
+from swav_jax.config import ConfigError, to_dict
+
+CONFIG = "config.json"
+METRICS = "metrics.jsonl"
+RESULTS = "results.json"
+CHECKPOINTS = "checkpoints"  # a folder for each step
+DOCTOR = "doctor.md"
+CURVES = "curves.png"
+CROPS = "crops.png"
+PROFILE = "profile"  # traces
+TENSORBOARD = "tensorboard"  # events
+LOCK = ".lock"
+
+# Settings that may differ when a run is resumed: they decide nothing of what is learnt.
+MAY_CHANGE_ON_RESUME = (
+    "checkpoint.",
+    "data.data_dir:",
+    "data.download:",
+    "data.max_bad_fraction:",
+    "data.threads:",
+    "eval.",
+    "mesh.",
+    "profile.",
+    "train.log_every_steps:",
+)
 
 
 @contextmanager
-def alone_in(folder: Path) -> Iterator[None]:
-    """Makes a folder and keeps other processes that ask for the same out; a kill lets go of it.
+def claimed(config: ConfigDict, workdir: Path) -> Iterator[None]:
+    """Makes the workdir this run's, and keeps other processes out of it; see `locked`, `claim`."""
+    with locked(workdir):
+        claim(config, workdir)
+        yield
+
+
+@contextmanager
+def locked(workdir: Path) -> Iterator[None]:
+    """Makes a workdir and keeps other processes out. The lock ends with the process.
 
     Raises:
       NotADirectoryError: the folder is a bucket's address.
       BlockingIOError: another process is in there.
     """
-    if ":/" in str(folder):  # what is left of gs:// in a path
+    if ":/" in str(workdir):  # what is left of gs:// in a path
         raise NotADirectoryError(
-            f"--workdir={folder} is no folder: mount the bucket, and name the folder all hosts see"
+            f"--workdir={workdir} is no folder: mount the bucket, and name the folder all hosts see"
         )
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as lock:
+    workdir.mkdir(parents=True, exist_ok=True)
+    with (workdir / LOCK).open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise BlockingIOError(
-                f"another process trains in {folder}: choose another --workdir, or end that process"
+                f"another process trains in {workdir}: choose another --workdir, "
+                "or end that process"
             ) from None
         yield
+
+
+def claim(config: ConfigDict, workdir: Path) -> None:
+    """Writes `config.json` into a new workdir, or checks that its run has the same settings.
+
+    For one process, that is alone in the workdir. One where nothing was trained yet is taken over.
+
+    Raises:
+      ConfigError: another run lives there; nothing is changed.
+    """
+    path = workdir / CONFIG
+    trained = any((workdir / CHECKPOINTS).glob("[0-9]*")) or (workdir / METRICS).exists()
+    if trained and not path.exists():
+        raise ConfigError(
+            f"{workdir} holds a run but no config.json, so it is not known what it is of. "
+            "Choose another --workdir."
+        )
+    if trained:
+        try:
+            old = json.loads(path.read_text())
+        except json.JSONDecodeError as error:
+            raise ConfigError(f"{path} is damaged ({error}); choose another --workdir") from None
+        found = _changed(old, to_dict(config))
+        changed = sorted(change for change in found if not change.startswith(MAY_CHANGE_ON_RESUME))
+        if changed:
+            raise ConfigError(
+                f"{workdir} holds a run with other settings ({'; '.join(changed[:5])}). "
+                "Choose another --workdir, or the old settings to go on with that run."
+            )
+        return
+    workdir.mkdir(parents=True, exist_ok=True)
+    (workdir / RESULTS).unlink(missing_ok=True)  # of the random network of other settings
+    write_whole(path, json.dumps(to_dict(config), indent=2, sort_keys=True) + "\n")
+
+
+def _changed(old: dict, new: dict, prefix: str = "") -> Iterator[str]:
+    for key in old.keys() | new.keys():
+        a, b = old.get(key), new.get(key)
+        if isinstance(a, dict) and isinstance(b, dict):
+            yield from _changed(a, b, f"{prefix}{key}.")
+        elif a != b:
+            yield f"{prefix}{key}: {a!r} there, {b!r} here"
+
+
+def read_results(workdir: Path) -> dict[str, Any]:
+    """The contents of `results.json`, by task; empty if there is none."""
+    path = workdir / RESULTS
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
+def update_results(workdir: Path, task: str, results: Mapping[str, Any]) -> dict[str, Any]:
+    """Merges a task's results into `results.json` and returns that task's."""
+    everything = read_results(workdir)
+    everything[task] = everything.get(task, {}) | dict(results)
+    write_whole(workdir / RESULTS, json.dumps(everything, indent=2) + "\n")
+    return everything[task]
+
+
+def read_metrics(workdir: Path) -> list[dict[str, Any]]:
+    """The lines of `metrics.jsonl`, but one that a kill cut short; empty if there is none."""
+    path = workdir / METRICS
+    lines = path.read_text().splitlines() if path.exists() else []
+    return [line for line in map(_parsed, lines) if line]
+
+
+def append_metrics(workdir: Path, line: Mapping[str, Any]) -> None:
+    """Adds a line to `metrics.jsonl`.
+
+    Raises:
+      OSError: it cannot be written.
+    """
+    path = workdir / METRICS
+    try:
+        with path.open("a") as file:
+            file.write(json.dumps(line) + "\n")
+    except OSError as problem:
+        raise OSError(
+            f"{path} cannot be written: {problem.strerror}. Free some space; the same "
+            "command goes on from the newest checkpoint."
+        ) from None
+
+
+def rewind_metrics(workdir: Path, first_step: int) -> bool:
+    """Drops from `metrics.jsonl` the steps that will be made again, and says if there were any.
+
+    Where none would be left, the file is renamed to `metrics.<n>.jsonl` and nothing is dropped.
+    """
+    path = workdir / METRICS
+    lines = path.read_text().splitlines(keepends=True) if path.exists() else []
+    parsed = [(_parsed(line), line) for line in lines]
+    kept = [line for values, line in parsed if values and values["step"] < first_step]
+    if lines and not kept:
+        names = (workdir / f"metrics.{n}.jsonl" for n in itertools.count())
+        aside = next(path for path in names if not path.exists())
+        path.rename(aside)
+        logging.warning("No checkpoint found: starting over; earlier metrics moved to %s", aside)
+    if len(kept) == len(lines):
+        return False
+    write_whole(path, "".join(kept))
+    return True
+
+
+def _parsed(line: str) -> dict[str, Any] | None:
+    """A line of `metrics.jsonl`; None for one that a kill cut short."""
+    try:
+        values = json.loads(line)
+    except json.JSONDecodeError:
+        return None
+    return values if isinstance(values, dict) and "step" in values else None
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Writes a file atomically: after a crash or on a full disk the old one is intact."""
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(text)
+    partial.replace(path)

@@ -1,21 +1,11 @@
 import ast
 import importlib.util
-import json
-import math
 from pathlib import Path
 
 import pytest
 
-from swav_jax import config as config_lib
 from swav_jax import optim
-from swav_jax.config import (
-    LIMITS,
-    ConfigError,
-    check,
-    claim_workdir,
-    defaults,
-    sizes,
-)
+from swav_jax.config import LIMITS, ConfigError, check, defaults, sizes
 from swav_jax.methods import METHODS
 from swav_jax.run import make_method
 
@@ -318,17 +308,6 @@ def test_swav_warns_of_what_gets_stuck():
     assert any("exceeds the 100 images" in w for w in method.check(run._replace(size=100)))
 
 
-@pytest.mark.parametrize(
-    ("batch", "lr", "warned"), [(256, 0.6, 0), (4096, 4.8, 0), (64, 4.8, 1), (256, 0.1, 1)]
-)
-def test_unusual_learning_rates_warn(batch, lr, warned):
-    config = defaults()
-    config.data.batch_size, config.optim.base_lr = batch, lr
-    warnings = config_lib.lr_warning(config)
-    assert len(warnings) == warned
-    assert all("--config.optim.base_lr=0." in warning for warning in warnings)
-
-
 def test_sizes_follow_from_data_and_config():
     config = defaults()
     config.data.batch_size, config.train.epochs = 64, 3
@@ -345,31 +324,3 @@ def test_sizes_follow_from_data_and_config():
     assert sizes(config, 1000)[4:] == (7, 1, 45)
     with pytest.raises(ConfigError, match="exceeds the 63 training images"):
         sizes(config, 63)
-
-
-def test_a_workdir_belongs_to_one_configuration(tmp_path):
-    config = defaults()
-    claim_workdir(config, tmp_path / "run")
-    claim_workdir(config, tmp_path / "run")  # the same run goes on
-    saved = (tmp_path / "run" / "config.json").read_text()
-    assert math.isclose(json.loads(saved)["optim"]["base_lr"], 4.8)
-    (tmp_path / "run" / "metrics.jsonl").write_text("{}\n")
-    config.checkpoint.keep_last, config.profile.steps = 5, "1:3"  # decide nothing of what is learnt
-    claim_workdir(config, tmp_path / "run")
-    config.optim.base_lr = 1.0
-    with pytest.raises(ConfigError, match=r"optim\.base_lr: 4\.8 there, 1\.0 here"):
-        claim_workdir(config, tmp_path / "run")
-    assert (tmp_path / "run" / "config.json").read_text() == saved
-    (tmp_path / "other" / "checkpoints" / "10").mkdir(parents=True)
-    with pytest.raises(ConfigError, match=r"no config\.json"):
-        claim_workdir(config, tmp_path / "other")
-
-
-def test_a_workdir_where_nothing_was_trained_is_taken_over(tmp_path):
-    config = defaults()
-    claim_workdir(config, tmp_path)
-    (tmp_path / "results.json").write_text("{}")
-    config.optim.base_lr = 1.0
-    claim_workdir(config, tmp_path)
-    assert json.loads((tmp_path / "config.json").read_text())["optim"]["base_lr"] == 1.0
-    assert not (tmp_path / "results.json").exists()

@@ -5,6 +5,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from swav_jax import optim
+from swav_jax.config import defaults
 
 
 def steps(schedule, n):
@@ -91,3 +92,14 @@ def test_some_parameters_have_no_momentum():
         np.testing.assert_allclose(direction["top"]["kernel"], 1.0)
     held = optim.freeze({"top": True, "base": True}, state, tx.init(params))
     jax.tree.map(np.testing.assert_array_equal, held, tx.init(params))
+
+
+@pytest.mark.parametrize(
+    ("batch", "lr", "warned"), [(256, 0.6, 0), (4096, 4.8, 0), (64, 4.8, 1), (256, 0.1, 1)]
+)
+def test_unusual_learning_rates_warn(batch, lr, warned):
+    config = defaults()
+    config.optim.base_lr = lr
+    warnings = optim.lr_warning(config.optim, batch)
+    assert len(warnings) == warned
+    assert all("--config.optim.base_lr=0." in warning for warning in warnings)

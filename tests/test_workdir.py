@@ -1,8 +1,11 @@
+import json
+import math
 from pathlib import Path
 
 import pytest
 
-from swav_jax.workdir import alone_in, write_whole
+from swav_jax.config import ConfigError, defaults
+from swav_jax.workdir import claim, locked, read_metrics, read_results, update_results, write_whole
 
 
 def test_a_file_is_replaced_whole_or_stays(tmp_path, monkeypatch):
@@ -25,17 +28,64 @@ def test_a_file_is_replaced_whole_or_stays(tmp_path, monkeypatch):
 
 def test_one_process_at_a_time(tmp_path):
     with (
-        alone_in(tmp_path / "run"),
+        locked(tmp_path / "run"),
         pytest.raises(BlockingIOError, match="another process trains in"),
-        alone_in(tmp_path / "run"),
+        locked(tmp_path / "run"),
     ):
         pass
-    with alone_in(tmp_path / "run"):
+    with locked(tmp_path / "run"):
         pass
 
 
 def test_a_bucket_is_no_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(NotADirectoryError, match="mount the bucket"), alone_in(Path("gs://b/run")):
+    with pytest.raises(NotADirectoryError, match="mount the bucket"), locked(Path("gs://b/run")):
         pass
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_workdir_belongs_to_one_configuration(tmp_path):
+    config = defaults()
+    claim(config, tmp_path / "run")
+    claim(config, tmp_path / "run")  # the same run goes on
+    saved = (tmp_path / "run" / "config.json").read_text()
+    assert math.isclose(json.loads(saved)["optim"]["base_lr"], 4.8)
+    (tmp_path / "run" / "metrics.jsonl").write_text("{}\n")
+    config.checkpoint.keep_last, config.profile.steps = 5, "1:3"  # decide nothing of what is learnt
+    claim(config, tmp_path / "run")
+    config.optim.base_lr = 1.0
+    with pytest.raises(ConfigError, match=r"optim\.base_lr: 4\.8 there, 1\.0 here"):
+        claim(config, tmp_path / "run")
+    assert (tmp_path / "run" / "config.json").read_text() == saved
+    (tmp_path / "other" / "checkpoints" / "10").mkdir(parents=True)
+    with pytest.raises(ConfigError, match=r"no config\.json"):
+        claim(config, tmp_path / "other")
+
+
+def test_a_workdir_where_nothing_was_trained_is_taken_over(tmp_path):
+    config = defaults()
+    claim(config, tmp_path)
+    (tmp_path / "results.json").write_text("{}")
+    config.optim.base_lr = 1.0
+    claim(config, tmp_path)
+    assert json.loads((tmp_path / "config.json").read_text())["optim"]["base_lr"] == 1.0
+    assert not (tmp_path / "results.json").exists()
+
+
+def test_results_of_tasks_are_merged(tmp_path):
+    update_results(tmp_path, "knn", {"random_init_top1": 10.0})
+    assert update_results(tmp_path, "knn", {"top1": 20.0}) == {
+        "random_init_top1": 10.0,
+        "top1": 20.0,
+    }
+    update_results(tmp_path, "linear", {"top1": 30.0})
+    assert read_results(tmp_path) == {
+        "knn": {"random_init_top1": 10.0, "top1": 20.0},
+        "linear": {"top1": 30.0},
+    }
+
+
+def test_a_line_that_a_kill_cut_short_is_not_read(tmp_path):
+    assert read_metrics(tmp_path) == []
+    (tmp_path / "metrics.jsonl").write_text('{"step": 4, "loss": 1.5}\n{"step": 5, "lo')
+    assert read_metrics(tmp_path) == [{"step": 4, "loss": 1.5}]

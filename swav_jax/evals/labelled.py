@@ -19,9 +19,9 @@ from swav_jax.data.sources.source import DataError, MissingSplit, Source
 from swav_jax.evals.features import Apply, extract
 from swav_jax.evals.knn import knn_accuracy
 from swav_jax.models.encoder import Encoder
-from swav_jax.monitor.logbook import update_results
 from swav_jax.run import make_encoder, make_mesh
 from swav_jax.weights.backbone import BACKBONE
+from swav_jax.workdir import update_results
 
 
 def knn(config: ConfigDict, variables: PyTree, train: Source) -> dict[str, float] | None:

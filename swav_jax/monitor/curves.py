@@ -1,12 +1,11 @@
 """A picture of a run's metrics, for those who have matplotlib (`pip install swav_jax[viz]`)."""
 
-import json
 from importlib.util import find_spec
 from pathlib import Path
 
 from absl import logging
 
-from swav_jax.monitor.logbook import read_results
+from swav_jax.workdir import CURVES, read_metrics, read_results
 
 PANELS = ("loss", "knn_top1", "code_entropy", "prototypes_used", "embedding_std", "lr")
 
@@ -18,7 +17,7 @@ def draw_curves(workdir: Path) -> None:
         return
     from matplotlib.figure import Figure
 
-    lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    lines = read_metrics(workdir)
     at_random = read_results(workdir).get("knn", {}).get("random_init_top1")
     if at_random is not None:
         lines.insert(0, {"epoch": 0, "knn_top1": at_random})
@@ -36,4 +35,4 @@ def draw_curves(workdir: Path) -> None:
     for axis in axes.flat[len(curves) :]:
         axis.set_visible(False)
     figure.tight_layout()
-    figure.savefig(workdir / "curves.png", dpi=120)
+    figure.savefig(workdir / CURVES, dpi=120)

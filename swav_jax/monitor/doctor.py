@@ -5,7 +5,6 @@ for when the run goes on; what there is to find, and what helps, is in `diagnosi
 """
 
 import dataclasses
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,7 +18,6 @@ from jaxtyping import Float, PyTree, UInt8
 from ml_collections import ConfigDict
 
 from swav_jax.methods.contract import Sizes, TrainState
-from swav_jax.monitor.logbook import read_results, update_results
 from swav_jax.monitor.rules import (
     LOOK_AT,
     NOT_FINITE,
@@ -35,7 +33,14 @@ from swav_jax.monitor.rules import (
     not_finite,
     wild_rate,
 )
-from swav_jax.workdir import write_whole
+from swav_jax.workdir import (
+    CHECKPOINTS,
+    DOCTOR,
+    read_metrics,
+    read_results,
+    update_results,
+    write_whole,
+)
 
 # Metric: which leaf of (params, batch_stats, gradients, params after the step) is the first that is
 # not finite. Forward before backward, and within each by layers.
@@ -59,9 +64,7 @@ class Doctor:
     def __init__(self, workdir: Path, config: ConfigDict, sizes: Sizes, *, active: bool = True):
         self._workdir, self._active = workdir, active
         self._facts = Facts(config, sizes)
-        path = workdir / "metrics.jsonl"
-        lines = path.read_text().splitlines() if active and path.exists() else []
-        self._history: list[Line] = [json.loads(line) for line in lines]
+        self._history: list[Line] = [*read_metrics(workdir)] if active else []
         known = read_results(workdir).get("doctor", {}).get("findings", {}) if active else {}
         last = self._history[-1]["step"] if self._history else -1
         self._noted = {name: noted for name, noted in known.items() if noted["step"] <= last}
@@ -106,7 +109,7 @@ class Doctor:
         first = dict(reversed(bad))  # of each part of the state
         counts = Counter(part for part, _ in bad)
         named = ", ".join(f"{first[part]} (of {n} bad ones)" for part, n in counts.items())
-        folder = self._workdir / "checkpoints"
+        folder = self._workdir / CHECKPOINTS
         saved = (int(path.name) for path in folder.glob("*") if path.name.isdecimal())
         good = max((s for s in saved if s < step), default=None)  # proved by a finite step
         evidence += (
@@ -132,7 +135,7 @@ class Doctor:
         """Writes the final `doctor.md`."""
         if self._active:
             page = _report(list(self._found.values()), self._history, self._facts)
-            write_whole(self._workdir / "doctor.md", page)
+            write_whole(self._workdir / DOCTOR, page)
 
     def _tell(self, step: int, finding: Finding) -> None:
         self._found[finding.name] = finding

@@ -1,20 +1,19 @@
 """What a run writes down: metrics.jsonl, TensorBoard events, results.json, the terminal."""
 
-import itertools
-import json
 import os
 import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from absl import logging
 from tqdm import tqdm
 
 from swav_jax.data.tf import tf
-from swav_jax.workdir import write_whole
+from swav_jax.workdir import TENSORBOARD, append_metrics, read_metrics, rewind_metrics
+from swav_jax.workdir import read_results as read_results
+from swav_jax.workdir import update_results as update_results
 
 
 class Logbook:
@@ -37,23 +36,13 @@ class Logbook:
         self._waited, self._stages = 0.0, dict[str, float]()
         if not active:
             return
-        self._path = workdir / "metrics.jsonl"
-        lines = self._path.read_text().splitlines(keepends=True) if self._path.exists() else []
-        kept = [line for line in lines if _step_of(line) < first_step]
-        events = workdir / "tensorboard"
-        if lines and not kept:
-            names = (workdir / f"metrics.{n}.jsonl" for n in itertools.count())
-            aside = next(path for path in names if not path.exists())
-            self._path.rename(aside)
-            logging.warning("There is no checkpoint: training starts anew, %s has its past", aside)
-        if len(kept) < len(lines):
-            write_whole(self._path, "".join(kept))
-            for old in events.glob("events.out.tfevents.*"):
-                old.unlink()
+        events = workdir / TENSORBOARD
+        redraw = rewind_metrics(workdir, first_step)
+        for old in events.glob("events.out.tfevents.*") if redraw else ():
+            old.unlink()
         self._events = tf.summary.create_file_writer(str(events))
-        if len(kept) < len(lines):
-            for line in map(json.loads, kept):
-                self._draw(line.pop("step"), line)
+        for line in read_metrics(workdir) if redraw else ():
+            self._draw(line.pop("step"), line)
         self._bar = tqdm(
             total=total_steps,
             initial=first_step,
@@ -98,14 +87,7 @@ class Logbook:
         if not self._active:
             return
         line = {"step": step, "epoch": round(epoch, 4)} | {k: float(v) for k, v in metrics.items()}
-        try:
-            with self._path.open("a") as file:
-                file.write(json.dumps(line) + "\n")
-        except OSError as problem:
-            raise OSError(
-                f"{self._path} cannot be written: {problem.strerror}. Free some space; the same "
-                "command goes on from the newest checkpoint."
-            ) from None
+        append_metrics(self._workdir, line)
         self._draw(step, metrics)
         self._events.flush()
         text = "  ".join(f"{name} {value:.4g}" for name, value in metrics.items())
@@ -131,29 +113,6 @@ class Logbook:
             self._events.close()
 
 
-def update_results(workdir: Path, task: str, results: Mapping[str, Any]) -> dict[str, Any]:
-    """Merges a task's results into `results.json` and returns that task's."""
-    path = workdir / "results.json"
-    everything = read_results(workdir)
-    everything[task] = everything.get(task, {}) | dict(results)
-    write_whole(path, json.dumps(everything, indent=2) + "\n")
-    return everything[task]
-
-
-def read_results(workdir: Path) -> dict[str, Any]:
-    """The contents of `results.json`; empty if there is none."""
-    path = workdir / "results.json"
-    return json.loads(path.read_text()) if path.exists() else {}
-
-
 def _shows_bars() -> bool:
     """Whether standard error is a terminal that says how large it is; tqdm draws nothing else."""
     return sys.stderr.isatty() and 0 not in os.get_terminal_size(sys.stderr.fileno())
-
-
-def _step_of(line: str) -> float:
-    """The step of a line; infinity for one that a kill cut short."""
-    try:
-        return json.loads(line)["step"]
-    except (json.JSONDecodeError, KeyError):
-        return float("inf")

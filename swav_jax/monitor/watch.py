@@ -15,6 +15,7 @@ from swav_jax.monitor.doctor import FIRST_BAD, Doctor
 from swav_jax.monitor.logbook import Logbook
 from swav_jax.monitor.profile import Profiler, steps
 from swav_jax.run import Run
+from swav_jax.workdir import PROFILE
 
 
 class Watch:
@@ -35,7 +36,7 @@ class Watch:
             active=active,
         )
         self._doctor = Doctor(workdir, run.config, run.sizes, active=active)
-        self._profiler = Profiler(steps(run.config.profile.steps), workdir / "profile")
+        self._profiler = Profiler(steps(run.config.profile.steps), workdir / PROFILE)
         self._unread: tuple[int, Metrics] | None = None
 
     def __enter__(self) -> Self:

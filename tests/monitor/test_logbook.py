@@ -4,7 +4,7 @@ import pytest
 import tensorflow as tf
 from tensorflow.core.util import event_pb2
 
-from swav_jax.monitor.logbook import Logbook, read_results, update_results
+from swav_jax.monitor.logbook import Logbook
 
 
 def record(workdir, first_step, steps, loss):
@@ -77,16 +77,3 @@ def test_other_hosts_write_nothing(tmp_path):
     logbook.write(0, 0.0, {"loss": 1.0})
     logbook.close()
     assert list(tmp_path.iterdir()) == []
-
-
-def test_results_of_tasks_are_merged(tmp_path):
-    update_results(tmp_path, "knn", {"random_init_top1": 10.0})
-    assert update_results(tmp_path, "knn", {"top1": 20.0}) == {
-        "random_init_top1": 10.0,
-        "top1": 20.0,
-    }
-    update_results(tmp_path, "linear", {"top1": 30.0})
-    assert read_results(tmp_path) == {
-        "knn": {"random_init_top1": 10.0, "top1": 20.0},
-        "linear": {"top1": 30.0},
-    }
