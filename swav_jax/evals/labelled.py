@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Float32, Int32, PyTree
 from ml_collections import ConfigDict
 
 from swav_jax import sharding
-from swav_jax.checkpoints.store import load_metadata, load_variables
+from swav_jax.checkpoints.read import load_metadata, load_variables
 from swav_jax.config import ConfigError, to_dict
 from swav_jax.data.batches import eval_batches
 from swav_jax.data.sources import open_source

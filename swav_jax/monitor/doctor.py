@@ -33,11 +33,13 @@ from swav_jax.monitor.rules import (
     not_finite,
     wild_rate,
 )
+from swav_jax.trees import named_leaves
 from swav_jax.workdir import (
     CHECKPOINTS,
     DOCTOR,
     read_metrics,
     read_results,
+    saved_steps,
     update_results,
     write_whole,
 )
@@ -110,8 +112,7 @@ class Doctor:
         counts = Counter(part for part, _ in bad)
         named = ", ".join(f"{first[part]} (of {n} bad ones)" for part, n in counts.items())
         folder = self._workdir / CHECKPOINTS
-        saved = (int(path.name) for path in folder.glob("*") if path.name.isdecimal())
-        good = max((s for s in saved if s < step), default=None)  # proved by a finite step
+        good = max((s for s in saved_steps(folder) if s < step), default=None)  # a finite step
         evidence += (
             f" The first tensor to be so in that step: {culprit}."
             f" By now: {named or 'none, all of the state is finite'}."
@@ -159,19 +160,15 @@ def _culprit(place: int, state: TrainState) -> str:
         ("gradients", state.params),
         ("params after the step", state.params),
     )
-    names = [
-        f"{kind}/{jax.tree_util.keystr(path, simple=True, separator='/')}"
-        for kind, tree in trees
-        for path, _ in jax.tree_util.tree_leaves_with_path(tree)
-    ]
+    names = [f"{kind}/{name}" for kind, tree in trees for name in named_leaves(tree)]
     return names[place] if place >= 0 else "the loss"
 
 
 def first_nonfinite(tree: PyTree) -> list[str]:
     """Names of the leaves that hold a NaN or an infinity, in the tree's order."""
     leaves = {
-        jax.tree_util.keystr(path, simple=True, separator="/"): leaf
-        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+        name: leaf
+        for name, leaf in named_leaves(tree).items()
         if jnp.issubdtype(leaf.dtype, jnp.floating)
     }
     finite = jax.device_get({name: jnp.isfinite(leaf).all() for name, leaf in leaves.items()})
