@@ -18,15 +18,13 @@ from jaxtyping import Float, PyTree, UInt8
 from ml_collections import ConfigDict
 
 from swav_jax.methods.contract import Sizes, TrainState
+from swav_jax.monitor.history import VITAL, History
 from swav_jax.monitor.rules import (
     LOOK_AT,
     NOT_FINITE,
     RULES,
-    VITAL,
     Facts,
     Finding,
-    History,
-    Line,
     applies,
     conclude,
     examine,
@@ -66,9 +64,9 @@ class Doctor:
     def __init__(self, workdir: Path, config: ConfigDict, sizes: Sizes, *, active: bool = True):
         self._workdir, self._active = workdir, active
         self._facts = Facts(config, sizes)
-        self._history: list[Line] = [*read_metrics(workdir)] if active else []
+        self._history = History(read_metrics(workdir) if active else ())
         known = read_results(workdir).get("doctor", {}).get("findings", {}) if active else {}
-        last = self._history[-1]["step"] if self._history else -1
+        last = self._history.last["step"] if self._history.last else -1
         self._noted = {name: noted for name, noted in known.items() if noted["step"] <= last}
         if len(self._noted) < len(known):  # those of steps that will be made again
             update_results(workdir, "doctor", {"findings": self._noted})
@@ -101,7 +99,7 @@ class Doctor:
         names = (*VITAL, FIRST_BAD)
         values = jax.device_get({name: metrics[name] for name in names if name in metrics})
         place = int(values.pop(FIRST_BAD, -1))
-        evidence = not_finite([{"step": step} | values], self._facts)
+        evidence = not_finite(History([{"step": step} | values]), self._facts)
         if place >= 0:
             evidence = evidence or f"Numbers became NaN or infinite in step {step}."
         if not evidence:
@@ -127,7 +125,7 @@ class Doctor:
         """Takes up a logged line, and tells what is found for the first time."""
         if not self._active:
             return
-        self._history.append({"step": step} | {k: float(v) for k, v in metrics.items()})
+        self._history.add({"step": step} | {k: float(v) for k, v in metrics.items()})
         for finding in examine(self._history, self._facts):
             if finding.name not in self._found:
                 self._tell(step, finding)
@@ -196,7 +194,7 @@ def variance_ratio(moments: Float[np.ndarray, "b V 6"]) -> float:
 
 def _report(found: Sequence[Finding], history: History, facts: Facts) -> str:
     """The page `doctor.md`."""
-    done = min(int(history[-1]["step"]) + 1, facts.sizes.total_steps) if history else 0
+    done = min(int(history.last["step"]) + 1, facts.sizes.total_steps) if history.last else 0
     page = [f"# Doctor's report after step {done} of {facts.sizes.total_steps}", ""]
     for finding in found:
         page += [f"## {finding.title}", "", finding.evidence, "", "Known to help:", ""]
