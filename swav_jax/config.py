@@ -167,7 +167,15 @@ def sizes(config: ConfigDict, images: int) -> Sizes:
     epochs_steps = config.train.epochs * steps_per_epoch
     total = epochs_steps if config.train.steps is None else config.train.steps
     views = sum(crop[0] for crop in config.data.crops)
-    return Sizes(images, batch, views, steps_per_epoch, total, epochs_steps=epochs_steps)
+    return Sizes(
+        images,
+        batch,
+        views,
+        steps_per_epoch,
+        total,
+        epochs_steps=epochs_steps,
+        parts=config.train.accumulate,
+    )
 
 
 def check(config: ConfigDict, devices: int) -> None:

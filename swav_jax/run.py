@@ -1,5 +1,6 @@
 """From a configuration to the pieces of a run: data, devices, method, optimiser."""
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -128,11 +129,16 @@ def make_encoder(config: ConfigDict) -> Encoder:
 
 
 def make_method(config: ConfigDict) -> Method:
-    """The method of `config.method`, with its networks."""
-    settings = config.method.to_dict()
+    """The method of `config.method`, with those of the model's parts that it has fields for."""
+    settings, model = config.method.to_dict(), config.model
     method: Any = METHODS[settings.pop("name")]
-    model = config.model
-    return method(make_encoder(config), model.prototypes, model.prototype_heads, **settings)
+    parts = {
+        "encoder": make_encoder(config),
+        "prototypes": model.prototypes,
+        "heads": model.prototype_heads,
+    }
+    fields = {field.name for field in dataclasses.fields(method)}
+    return method(**{name: parts[name] for name in parts.keys() & fields}, **settings)
 
 
 def make_optimizer(config: ConfigDict, method: Method) -> optax.GradientTransformation:

@@ -321,6 +321,6 @@ def test_sizes_follow_from_data_and_config():
         "epochs_steps": 45,
     }
     config.train.steps = 7
-    assert sizes(config, 1000)[4:] == (7, 1, 45)
+    assert sizes(config, 1000)[4:] == (7, 1, 45, 1)
     with pytest.raises(ConfigError, match="exceeds the 63 training images"):
         sizes(config, 63)
