@@ -43,6 +43,7 @@ def pretrain(config: ConfigDict, workdir: Path) -> None:
       LaunchError: processes that differ in settings or images.
     """
     run, first_host = build(config), jax.process_index() == 0
+    config = run.config
     check_same(f"{run.sizes.size} images, {run.source.describe(0)} first, and {config.to_json()}")
     with (
         jax.set_mesh(run.mesh),

@@ -37,6 +37,7 @@ MAY_CHANGE_ON_RESUME = (
     "eval.",
     "mesh.",
     "profile.",
+    "train.log_every_epochs:",
     "train.log_every_steps:",
 )
 
