@@ -329,6 +329,7 @@ def test_sizes_follow_from_data_and_config():
         "total_steps": 45,
         "data_devices": 1,
         "epochs_steps": 45,
+        "parts": 1,
     }
     config.train.steps = 7
     assert sizes(config, 1000)[4:] == (7, 1, 45, 1)
