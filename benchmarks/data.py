@@ -20,13 +20,13 @@ import numpy as np
 from PIL import Image
 
 from swav_jax.data import sources
+from swav_jax.data.batch import CropSpecs
 from swav_jax.data.batches import train_batches
-from swav_jax.data.crops import Crops
 
 SCALES = {"large": (0.14, 1.0), "small": (0.05, 0.14)}  # SwAV's, for the first and later sizes
 
 
-def parse_crops(text: str) -> Crops:
+def parse_crops(text: str) -> CropSpecs:
     """`2x224,6x96` -> ((2, 224, 0.14, 1.0), (6, 96, 0.05, 0.14))."""
     pairs = [tuple(map(int, part.split("x"))) for part in text.split(",")]
     return tuple(
@@ -43,10 +43,10 @@ def images_per_second(batches: Iterator[int], seconds: float) -> float:
     return images / (time.perf_counter() - start)
 
 
-def ours(source: sources.Source, crops: Crops, batch: int, threads: int) -> Iterator[int]:
+def ours(source: sources.Source, crops: CropSpecs, batch: int, threads: int) -> Iterator[int]:
     """Batches of the training pipeline."""
     for b in train_batches(source, crops, batch, seed=0, threads=threads):
-        yield len(b["index"])
+        yield len(b.index)
 
 
 def decode_only(source: sources.Source, threads: int) -> Iterator[int]:
@@ -64,7 +64,7 @@ def decode_only(source: sources.Source, threads: int) -> Iterator[int]:
         yield len(sizes)
 
 
-def peer(source: sources.Source, crops: Crops, threads: int) -> Iterator[int]:
+def peer(source: sources.Source, crops: CropSpecs, threads: int) -> Iterator[int]:
     """Crops by Pillow in a pool of processes."""
     jobs = [(source.describe(i), crops) for i in range(source.size)]
     with multiprocessing.get_context("fork").Pool(threads) as pool:
@@ -73,7 +73,7 @@ def peer(source: sources.Source, crops: Crops, threads: int) -> Iterator[int]:
                 yield 1
 
 
-def pillow_multi_crop(job: tuple[str, Crops]) -> list[np.ndarray]:
+def pillow_multi_crop(job: tuple[str, CropSpecs]) -> list[np.ndarray]:
     """RandomResizedCrop with Pillow and Python's `random`."""
     path, crops = job
     with Image.open(path) as file:

@@ -26,14 +26,14 @@ from sklearn.metrics import adjusted_mutual_info_score, normalized_mutual_info_s
 
 from configs.shared.cifar10_small import cifar10_small
 from swav_jax import sharding, train
-from swav_jax.checkpoints.read import load_variables
-from swav_jax.data.sources import Source, open_source
-from swav_jax.evals.labelled import features_of, pooled_features
+from swav_jax.checkpoints.store import load_variables
+from swav_jax.evals.features import of_images, pooled
+from swav_jax.evals.labelled import Images
 from swav_jax.ops.kmeans import kmeans, random_rows
 from swav_jax.ops.similarity import unit
-from swav_jax.run import make_encoder
+from swav_jax.run import make_encoder, open_images
 from swav_jax.runtime.xla import reuse_freed_memory, start
-from swav_jax.workdir import CONFIG, read_metrics, read_results, update_results
+from swav_jax.workdir import CONFIG, read_results, update_results
 
 CLUSTERS = 100
 KEYS = {  # of the methods with a key encoder: keys of a fifth of the images, and no batch norm
@@ -131,21 +131,21 @@ def measure(config: ConfigDict, workdir: Path) -> None:
     start()
     reuse_freed_memory()
     train.pretrain(config, workdir)
-    source = open_source(config.data.name, config.data.data_dir, config.data.train)
-    lines = read_metrics(workdir)
+    images = open_images(config, config.data.train)
+    lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
     with jax.set_mesh(sharding.make_mesh()):
         variables, _ = load_variables(workdir)
-        by_kmeans = _by_kmeans(pooled_features(config, variables, source))
-        clusters = own_clusters(config, workdir, variables, source)
+        by_kmeans = _by_kmeans(pooled(make_encoder(config), variables, images))
+        clusters = own_clusters(config, workdir, variables, images)
     clusters = by_kmeans if clusters is None else clusters
-    knn, labels = read_results(workdir)["knn"], source.labels
+    knn, labels = read_results(workdir)["knn"], images.source.labels
     found = {
         "knn_top1": knn["top1"],
         "random_init_top1": knn["random_init_top1"],
         "nmi": normalized_mutual_info_score(labels, clusters),
         "ami": adjusted_mutual_info_score(labels, clusters),
         "kmeans_nmi": normalized_mutual_info_score(labels, by_kmeans),
-        "images_per_second": speed(lines, source.size),
+        "images_per_second": speed(lines, images.source.size),
         "peak_memory_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
     }
     update_results(workdir, "systems", found)
@@ -162,7 +162,7 @@ def speed(lines: list[dict[str, float]], images: int) -> float:
 
 
 def own_clusters(
-    config: ConfigDict, workdir: Path, variables: Any, source: Source
+    config: ConfigDict, workdir: Path, variables: Any, images: Images
 ) -> np.ndarray | None:
     """The method's cluster of each training image, int [N]; None if it makes none.
 
@@ -170,7 +170,7 @@ def own_clusters(
     """
     try:
         extra, _ = load_variables(workdir, ("extra/assignments",))
-        return np.asarray(extra["extra"]["assignments"][0, : source.size])
+        return np.asarray(extra["extra"]["assignments"][0, : images.source.size])
     except KeyError:
         pass
     if "prototypes" not in variables["params"]:
@@ -178,10 +178,10 @@ def own_clusters(
     prototypes = unit(variables["params"]["prototypes"]["prototypes0"])
     encoder = make_encoder(config)
 
-    def embed(variables: Any, images: jax.Array) -> Any:
-        return encoder.apply(variables, (images[:, None],), train=False)[:, 0]
+    def embed(variables: Any, crops: jax.Array) -> Any:
+        return encoder.apply(variables, (crops[:, None],), train=False)[:, 0]
 
-    embedding = features_of(config, embed, variables, source)
+    embedding = of_images(embed, variables, images)
     return np.argmax(embedding @ np.asarray(prototypes).T, axis=1)
 
 

@@ -1,5 +1,6 @@
-"""One pass over the whole training set between epochs, folding a function over its batches."""
+"""The epoch boundary: clusters are made anew, after passes over the whole training set."""
 
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -10,31 +11,71 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Int, PyTree
 
-from swav_jax import sharding
+from swav_jax import keys, sharding
 from swav_jax.augment.photometric import normalise
+from swav_jax.data.batch import Batch, EvalBatch
 from swav_jax.data.batches import eval_batches, train_batches
+from swav_jax.evals.agreement import compare
 from swav_jax.gradients import split
+from swav_jax.methods.contract import TrainState
 from swav_jax.run import Run
 
 Fold = Callable[[PyTree, dict[str, Any]], PyTree]
+
+# Passes number their epochs from here, where training never comes: the clusters that crops have to
+# predict are not made of the same crops.
+FIRST_EPOCH_OF_PASSES = 2**30
+
+
+def due(run: Run, step: int) -> bool:
+    """Whether the method clusters before this step."""
+    epoch, step_in_epoch = divmod(step, run.sizes.steps_per_epoch)
+    every = run.method.cluster_every_epochs
+    return every > 0 and step_in_epoch == 0 and epoch % every == 0
+
+
+def cluster(run: Run, state: TrainState, step: int) -> tuple[TrainState, dict[str, float]]:
+    """The method's clusters re-made at an epoch boundary, and how they differ from the old ones.
+
+    A method that has nothing to cluster yet gives no numbers.
+    """
+    method, epoch = run.method, step // run.sizes.steps_per_epoch
+    start_time = time.perf_counter()
+    places = jax.tree.map(lambda leaf: leaf.sharding, state)
+    before = sharding.fetch(method.assignments(state.extra))
+    key = keys.at(run.config.seed, "clustering", step)
+    state, metrics = method.cluster(state, partial(visit_all, run, epoch), epoch, key)
+    state, scores = jax.device_put(state, places), jax.device_get(metrics)
+    if not scores:
+        return state, {}
+    scores["cluster_seconds"] = time.perf_counter() - start_time
+    after = sharding.fetch(method.assignments(state.extra))
+    if after is not None:
+        scores |= compare(before, after, run.source.labels)
+    return state, scores
 
 
 def visit_all(run: Run, epoch: int, fold: Fold, carry: PyTree, view: str) -> PyTree:
     """Folds `carry = fold(carry, batch)` over the training set.
 
     Args:
-      run: the run.
-      epoch: decides order and augmentation of the view "crops".
+      run: whose training set it is.
+      epoch: decides order and augmentation of the view "crops"; other ones than in training.
       fold: a pure function, compiled once for as long as the same function is passed; it gets float
         `crops` [b, n, S, S, 3] and `index` [b], which for rows without an image is beyond the data;
         b is the batch, or one of the `train.accumulate` parts of it.
       carry: what the fold returns; its buffers are reused.
       view: "crops" for the training crops of whole batches, "center" for one crop of every image.
     """
-    data, hosts = run.config.data, {"host": jax.process_index(), "hosts": jax.process_count()}
-    shared = hosts | {"max_bad_fraction": data.max_bad_fraction, "threads": data.threads}
+    data = run.config.data
+    shared = {
+        "host": jax.process_index(),
+        "hosts": jax.process_count(),
+        "max_bad_fraction": data.max_bad_fraction,
+        "threads": data.threads,
+    }
     if view == "crops":
-        steps = run.sizes.steps_per_epoch
+        steps, epoch = run.sizes.steps_per_epoch, FIRST_EPOCH_OF_PASSES + epoch
         batches = train_batches(
             run.source,
             data.crops,
@@ -48,26 +89,22 @@ def visit_all(run: Run, epoch: int, fold: Fold, carry: PyTree, view: str) -> PyT
             carry = _fold_crops(carry, sharding.put_batch(run.mesh, batch), epoch, fold, run)
         return carry
 
-    batches = eval_batches(
+    centers = eval_batches(
         run.source,
         run.sizes.batch_size // run.config.train.accumulate,
         resize=data.eval_resize,
         crop=data.eval_crop,
         **shared,
     )
-    for batch in batches:
-        index = np.where(batch["valid"], batch["index"], np.iinfo(np.int32).max)
-        placed = sharding.put_batch(run.mesh, {"image": batch["image"], "index": index})
-        carry = _fold_center(carry, placed, fold, run)
+    for center in centers:
+        carry = _fold_center(carry, sharding.put_batch(run.mesh, center), fold, run)
     return carry
 
 
 @partial(jax.jit, static_argnames=("fold", "run"), donate_argnames="carry")
-def _fold_crops(
-    carry: PyTree, batch: dict[str, Any], epoch: Int[Array, ""], fold: Fold, run: Run
-) -> PyTree:
-    crops = run.augment(batch["crops"], batch["sample"], epoch=epoch)
-    whole, parts = {"crops": crops, "index": batch["index"]}, run.config.train.accumulate
+def _fold_crops(carry: PyTree, batch: Batch, epoch: Int[Array, ""], fold: Fold, run: Run) -> PyTree:
+    parts = run.config.train.accumulate
+    whole = {"crops": run.augment(batch, epoch=epoch), "index": batch.index}
     if parts == 1:
         return fold(carry, whole)
     pieces = split(whole, parts)
@@ -75,7 +112,8 @@ def _fold_crops(
 
 
 @partial(jax.jit, static_argnames=("fold", "run"), donate_argnames="carry")
-def _fold_center(carry: PyTree, batch: dict[str, Any], fold: Fold, run: Run) -> PyTree:
+def _fold_center(carry: PyTree, batch: EvalBatch, fold: Fold, run: Run) -> PyTree:
     settings = run.config.augment
-    images = normalise(batch["image"].astype(jnp.float32) / 255, settings.mean, settings.std)
-    return fold(carry, {"crops": (images[:, None],), "index": batch["index"]})
+    images = normalise(batch.image.astype(jnp.float32) / 255, settings.mean, settings.std)
+    index = jnp.where(batch.valid, batch.index, np.iinfo(np.int32).max)
+    return fold(carry, {"crops": (images[:, None],), "index": index})

@@ -1,43 +1,57 @@
 """From a configuration to the pieces of a run: data, devices, method, optimiser."""
 
-import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
+from absl import logging
 from jax.sharding import Mesh
+from jaxtyping import Array, Int
 from ml_collections import ConfigDict
 
 from swav_jax import config as config_lib
 from swav_jax import optim, sharding
 from swav_jax.augment.photometric import Augment, augment
-from swav_jax.data.sources import Source, open_source
+from swav_jax.data.batch import Batch
+from swav_jax.data.sources import open_source
+from swav_jax.data.sources.source import MissingSplit, Source
+from swav_jax.evals.labelled import Images
 from swav_jax.methods import METHODS
-from swav_jax.methods.contract import Method, Sizes
+from swav_jax.methods.contract import Crops, Method, Sizes
 from swav_jax.models.alexnet_vgg import SobelNet
 from swav_jax.models.backbones import backbone
 from swav_jax.models.encoder import Encoder
 from swav_jax.models.heads import ProjectionHead
 from swav_jax.ops.precision import at_least_float32
-from swav_jax.runtime import processes as hosts
+from swav_jax.runtime import processes
 
 
 @dataclass(frozen=True, eq=False)  # hashed by identity: a static argument of jitted functions
 class Run:
     """What a configuration means on these devices."""
 
-    config: ConfigDict  # its durations in steps
+    config: ConfigDict
     mesh: Mesh
     source: Source  # the training images
     sizes: Sizes
     method: Method
     optimizer: optax.GradientTransformation
     schedule: optim.Schedule
-    augment: Callable[..., Any]  # (crops, sample, epoch) to float crops
+    augment: Callable[..., Crops]  # (batch, epoch) to float crops
+
+    @cached_property
+    def train_images(self) -> Images:
+        """The training images for evaluations."""
+        return as_evaluated(self.config, self.source)
+
+    @cached_property
+    def test_images(self) -> Images | None:
+        """The test images, or None if there are none."""
+        return open_test_images(self.config)
 
 
 def build(
@@ -60,17 +74,14 @@ def build(
         source = open_source(data.name, data.data_dir, data.train, download=data.download)
     sizes = config_lib.sizes(config, source.size)
     sizes = sizes._replace(data_devices=len(devices) // config.mesh.model)
-    given, config = config, config_lib.in_steps(config, sizes.steps_per_epoch)
     _check_image_sizes(config)
     method, mesh = make_method(config), make_mesh(config, devices)
     try:
         warnings = method.check(sizes)
     except ValueError as problem:
         raise config_lib.ConfigError(str(problem)) from None
-    warnings += optim.lr_warning(config.optim, data.batch_size)
-    warnings += config_lib.duration_warnings(given)
-    for warning in warnings:
-        hosts.warn(warning)
+    for warning in [*warnings, *optim.lr_warning(config.optim, data.batch_size)]:
+        processes.warn(warning)
     return Run(
         config=config,
         mesh=mesh,
@@ -132,14 +143,11 @@ def make_encoder(config: ConfigDict) -> Encoder:
 
 
 def make_method(config: ConfigDict) -> Method:
-    """The method of `config.method`, durations in steps, with the parts that it has fields for."""
-    method, model = METHODS[config.method.name], config.model
-    parts = config.method.to_dict() | {
-        "encoder": make_encoder(config),
-        "prototypes": model.prototypes,
-        "heads": model.prototype_heads,
-    }
-    return method(**{field.name: parts[field.name] for field in dataclasses.fields(method)})
+    """The method of `config.method`, with its networks."""
+    settings = config.method.to_dict()
+    method: Any = METHODS[settings.pop("name")]
+    model = config.model
+    return method(make_encoder(config), model.prototypes, model.prototype_heads, **settings)
 
 
 def make_optimizer(config: ConfigDict, method: Method) -> optax.GradientTransformation:
@@ -153,6 +161,49 @@ def make_optimizer(config: ConfigDict, method: Method) -> optax.GradientTransfor
     )
 
 
-def make_augment(config: ConfigDict) -> Callable[..., Any]:
-    """The device augmentation of `config.augment`, as a function of (crops, sample, epoch)."""
-    return partial(augment, seed=config.seed, settings=Augment(**config.augment.to_dict()))
+def make_augment(config: ConfigDict) -> Callable[..., Crops]:
+    """The device augmentation of `config.augment`, as a function of (batch, epoch)."""
+    settings = Augment(**config.augment.to_dict())
+
+    def augment_batch(batch: Batch, epoch: int | Int[Array, ""]) -> Crops:
+        return augment(batch.crops, batch.sample, seed=config.seed, epoch=epoch, settings=settings)
+
+    return augment_batch
+
+
+def open_images(config: ConfigDict, split: str) -> Images:
+    """The images of a split of `config.data`, as evaluations read them.
+
+    Raises:
+      MissingSplit: the data set has no such split.
+      DataError: there is no such data set.
+    """
+    data = config.data
+    source = open_source(data.name, data.data_dir, split, download=data.download)
+    return as_evaluated(config, source)
+
+
+def open_test_images(config: ConfigDict) -> Images | None:
+    """The images of `config.data.test`, or None if there are none."""
+    if not config.data.test:
+        return None
+    try:
+        return open_images(config, config.data.test)
+    except MissingSplit as missing:
+        logging.info("no evaluation on test images: %s", missing)
+        return None
+
+
+def as_evaluated(config: ConfigDict, source: Source) -> Images:
+    """A source's images, cut and normalised as the configuration says."""
+    data, augmentation = config.data, config.augment
+    return Images(
+        source,
+        resize=data.eval_resize,
+        crop=data.eval_crop,
+        mean=tuple(augmentation.mean),
+        std=tuple(augmentation.std),
+        batch_size=config.eval.batch_size,
+        max_bad_fraction=data.max_bad_fraction,
+        threads=data.threads,
+    )

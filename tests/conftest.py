@@ -9,8 +9,8 @@ import pytest
 import tiny
 
 from swav_jax import run as runs
-from swav_jax.evals import labelled
 from swav_jax.runtime.xla import start
+from swav_jax.tasks import knn
 
 start()  # the compilation cache makes a second run of the tests several times faster
 jax.config.update("jax_platforms", "cpu")
@@ -32,7 +32,7 @@ def as_users_compile():
 @pytest.fixture
 def linear_network(monkeypatch):
     """Runs have a network that compiles in a second, whatever their configuration says."""
-    for module in (runs, labelled):
+    for module in (runs, knn):
         monkeypatch.setattr(module, "make_encoder", lambda c: tiny.encoder(dtype=c.model.dtype))
 
 

@@ -15,6 +15,7 @@ from swav_jax.data.decode import decode
 from swav_jax import optim
 from swav_jax.augment import photometric
 from swav_jax.data import crops
+from swav_jax.data.batch import Batch
 from swav_jax.methods import momentum
 from swav_jax.methods.contract import Clock
 from swav_jax.methods.pcl import PCL
@@ -26,7 +27,7 @@ from swav_jax.ops.concentration import concentration
 from swav_jax.ops.kmeans import kmeans
 from swav_jax.ops.similarity import unit
 from swav_jax.ops.sinkhorn import sinkhorn
-from swav_jax.train import init_state, train_step
+from swav_jax.step import init_state, train_step
 from swav_jax.weights.torch_names import from_torch, to_torch
 
 pytestmark = pytest.mark.usefixtures("as_users_compile")
@@ -158,7 +159,7 @@ def test_swav_trajectory(name, x64):
             method=method,
             optimizer=optimizer,
             schedule=schedule,
-            augment=lambda crops, index, epoch: crops,
+            augment=lambda batch, epoch: batch.crops,
             steps_per_epoch=1,
             seed=0,
         )
@@ -176,7 +177,7 @@ def test_swav_trajectory(name, x64):
     state = state.replace(**from_torch(drawn))
     numbers, losses, lrs = np.arange(batch, dtype=np.int32), [], []
     for t in range(total):
-        state, metrics = step(state, {"crops": crops(t), "index": numbers, "sample": numbers})
+        state, metrics = step(state, Batch(crops(t), numbers, numbers))
         losses.append(float(metrics["loss"]))
         lrs.append(float(metrics["lr"]))
     np.testing.assert_allclose(lrs, g["lr"], rtol=1e-6)

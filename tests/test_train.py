@@ -7,7 +7,7 @@ import pytest
 from absl import logging
 from images import save_damaged
 from processes import assert_same_state, metrics, saved
-from tiny import tiny_swav
+from tiny import start, tiny_swav
 
 from swav_jax import sharding, train
 from swav_jax.checkpoints.store import Checkpoints
@@ -17,6 +17,7 @@ from swav_jax.monitor.doctor import Diverged, Doctor
 from swav_jax.monitor.watch import Watch
 from swav_jax.run import build
 from swav_jax.runtime.interruption import INTERRUPTED
+from swav_jax.step import state_shapes
 
 
 @pytest.mark.usefixtures("linear_network")
@@ -117,7 +118,7 @@ def losses(config, devices, steps):
     """Losses of a few steps on some of the devices, without files."""
     run = build(config, devices=jax.devices()[:devices])
     with jax.set_mesh(run.mesh):
-        state, take_step = train.start(run)
+        state, take_step = start(run)
         batches = train.batches_from(run, state, 0)
         found = []
         for _ in range(steps):
@@ -140,7 +141,7 @@ def test_eight_devices_that_share_prototypes_and_large_parameters_equal_one():
     alone = losses(config, 1, 10)
     config.mesh.model = 2
     config.mesh.spread_parameters_above = 100
-    layout = train.state_shapes(build(config)).params
+    layout = state_shapes(build(config)).params
     kernel = layout["head"]["projection_head_0"]["kernel"]
     for leaf in (kernel, layout["prototypes"]["prototypes0"]):
         assert "model" in leaf.sharding.spec
@@ -162,7 +163,7 @@ def test_checkpoint_moves_to_another_number_of_devices(tmp_path):
     for devices in (8, 2):
         run = build(config, devices=jax.devices()[:devices])
         with jax.set_mesh(run.mesh), Checkpoints(tmp_path) as checkpoints:
-            state, _ = train.start(run)
+            state, _ = start(run)
             if devices == 8:
                 checkpoints.save(1, state, {})
             else:
@@ -176,8 +177,9 @@ def test_checkpoints_are_due_by_the_clock(monkeypatch):
     config = tiny_swav()
     config.train.log_every_steps, config.checkpoint.every_minutes = 2, 5.0
     monkeypatch.setattr("time.monotonic", lambda: 1000.0)
+    run = build(config)
     due = {
-        (done, saved): train._due(config, done, 93, saved)
+        (done, saved): train.checkpoint_due(run, done, saved)
         for done in (7, 8)
         for saved in (701.0, 700.0)
     }

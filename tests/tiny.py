@@ -8,6 +8,8 @@ from swav_jax.config import defaults
 from swav_jax.models.batch_norm import BatchNorm
 from swav_jax.models.encoder import Encoder
 from swav_jax.models.heads import ProjectionHead
+from swav_jax.run import Run
+from swav_jax.step import compiled_step, draw_state, state_shapes
 
 
 class LinearBackbone(nn.Module):
@@ -63,3 +65,9 @@ def tiny_swav() -> ConfigDict:
     config.method.queue_length = 32
     config.method.queue_start_epoch = 0
     return config
+
+
+def start(run: Run):
+    """The state before the first step, and the compiled step."""
+    shapes = state_shapes(run)
+    return draw_state(run, shapes), compiled_step(run, shapes)

@@ -17,6 +17,8 @@ import numpy as np
 from jax import lax, random
 from jaxtyping import Array, Bool, Float, Int, Key, UInt8
 
+from swav_jax import keys
+
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.228, 0.224, 0.225)  # not the usual 0.229: the published weights were trained with this
 
@@ -82,11 +84,11 @@ def augment(
     Returns:
       The crops, normalised float32.
     """
-    epoch_key = random.fold_in(random.key(seed), epoch)
+    epoch_key = keys.at(seed, "augmentation", epoch)
     image_keys = jax.vmap(random.fold_in, (None, 0))(epoch_key, sample)
     number = jnp.arange(sum(images.shape[1] for images in crops))
-    keys = jax.vmap(jax.vmap(random.fold_in, (None, 0)), (0, None))(image_keys, number)
-    drawn = jax.vmap(jax.vmap(partial(draw, settings=settings)))(keys)
+    crop_keys = jax.vmap(jax.vmap(random.fold_in, (None, 0)), (0, None))(image_keys, number)
+    drawn = jax.vmap(jax.vmap(partial(draw, settings=settings)))(crop_keys)
 
     first, augmented = 0, []
     for images in crops:

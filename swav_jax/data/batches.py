@@ -12,21 +12,24 @@ import os
 import time
 import weakref
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from absl import logging
 
 from swav_jax.data import index
-from swav_jax.data.crops import Crops, central_crop, multi_crop
+from swav_jax.data.batch import Batch, CropSpecs, EvalBatch
+from swav_jax.data.crops import central_crop, multi_crop
 from swav_jax.data.sources.source import DataError, Source
 from swav_jax.data.tf import tf
 
 REPLACEMENTS = 64  # images tried in place of an unreadable one
 READ_AHEAD = 2  # whole batches
 
+B = TypeVar("B", Batch, EvalBatch)
 
-class Batches:
+
+class Batches(Generic[B]):
     """An iterator of numpy batches that watches its source.
 
     Attributes:
@@ -40,7 +43,7 @@ class Batches:
     ):
         self.wait_seconds = 0.0
         self.stage_seconds = {"read": 0.0, "crop": 0.0}
-        self._batches: Iterator[dict[str, Any]] = dataset.as_numpy_iterator()
+        self._batches: Iterator[tuple[B, dict[str, np.ndarray]]] = dataset.as_numpy_iterator()
         self._source = source
         self._max_bad = max_bad_fraction * source.size
         self._replaced = replaced
@@ -51,13 +54,13 @@ class Batches:
         """Stops reading ahead; an iterator still open when Python ends is closed by itself."""
         self._batches = iter(())
 
-    def __iter__(self) -> Iterator[dict[str, Any]]:
+    def __iter__(self) -> Iterator[B]:
         return self
 
-    def __next__(self) -> dict[str, Any]:
+    def __next__(self) -> B:
         start = time.perf_counter()
         try:
-            batch = next(self._batches)
+            batch, notes = next(self._batches)
         except tf.errors.InvalidArgumentError as error:
             if "to the batch" not in str(error):
                 raise
@@ -65,9 +68,9 @@ class Batches:
                 "the images differ in size: set a resize and a crop for evaluation"
             ) from error
         self.wait_seconds = time.perf_counter() - start
-        seconds = batch.pop("seconds").mean(axis=0)
+        seconds = notes["seconds"].mean(axis=0)
         self.stage_seconds = {"read": float(seconds[0]), "crop": float(seconds[1])}
-        for wanted, tried in zip(batch.pop("wanted"), batch.pop("tried"), strict=True):
+        for wanted, tried in zip(notes["wanted"], notes["tried"], strict=True):
             if tried:
                 self._note(int(wanted), int(tried))
         return batch
@@ -106,7 +109,7 @@ def _close_all() -> None:
 
 def train_batches(
     source: Source,
-    crops: Crops,
+    crops: CropSpecs,
     batch_size: int,
     *,
     seed: int,
@@ -117,7 +120,7 @@ def train_batches(
     order: index.OrderFn | None = None,
     max_bad_fraction: float = 0.01,
     threads: int = 0,
-) -> Batches:
+) -> Batches[Batch]:
     """Endless multi-crop batches from any global step on.
 
     An unreadable image is replaced by another, always the same one, named in the log and counted.
@@ -139,10 +142,8 @@ def train_batches(
         threads: that decode and crop; 0 takes one for each core.
 
     Returns:
-        An iterator of `{"crops": tuple of uint8 [b, count, S, S, 3], "index": int32 [b], "sample":
-        int32 [b]}` with b = B / hosts. `index` is that of the image shown, a replacement's too.
-        `sample` is index + N times the earlier draws of the image in this epoch, modulo 2^32: what
-        the random numbers of a row are made from.
+        An iterator of numpy `Batch`es of B / hosts rows. `index` is that of the image shown, a
+        replacement's too.
 
     Raises:
         ValueError: the sizes do not fit (see `index.py`).
@@ -164,18 +165,15 @@ def train_batches(
         columns = tf.numpy_function(seeds_and_indices, [step], tf.int64)
         return tf.data.Dataset.from_tensor_slices(tf.ensure_shape(columns, [None, 3]))
 
-    def sample(row: tf.Tensor) -> dict[str, Any]:
+    def sample(row: tf.Tensor) -> tuple[Batch, dict[str, tf.Tensor]]:
         epoch_seed, wanted, draw = tf.unstack(row)
 
         def cut(image: tf.Tensor, shown: tf.Tensor) -> tuple[tf.Tensor, ...]:
             return multi_crop(image, crops, tf.stack([epoch_seed, shown + source.size * draw]))
 
-        views, shown, noted = _read_and_cut(source, wanted, cut)
-        return noted | {
-            "crops": views,
-            "index": tf.cast(shown, tf.int32),
-            "sample": tf.cast(shown + source.size * draw, tf.int32),
-        }
+        views, shown, notes = _read_and_cut(source, wanted, cut)
+        drawn = tf.cast(shown + source.size * draw, tf.int32)
+        return Batch(crops=views, index=tf.cast(shown, tf.int32), sample=drawn), notes
 
     steps = tf.data.Dataset.range(
         first_step, np.iinfo(np.int64).max if last_step is None else last_step
@@ -199,7 +197,7 @@ def eval_batches(
     hosts: int = 1,
     max_bad_fraction: float = 0.01,
     threads: int = 0,
-) -> Batches:
+) -> Batches[EvalBatch]:
     """One pass over the images in order, each resized and cut from its centre, as torchvision does.
 
     Args:
@@ -214,9 +212,8 @@ def eval_batches(
         threads: that decode and crop; 0 takes one for each core.
 
     Returns:
-        An iterator of `{"image": uint8 [b, S, S, 3], "index": int32 [b], "valid": bool [b]}` with
-        b = B / hosts. The rows that fill up the last batch are copies of the last image, those of
-        an unreadable image are black; neither is `valid`.
+        An iterator of numpy `EvalBatch`es of B / hosts rows. The rows that fill up the last batch
+        are copies of the last image, those of an unreadable image are black; neither is `valid`.
 
     Raises:
         ValueError: the batch does not divide among the hosts, or resize < crop.
@@ -226,18 +223,15 @@ def eval_batches(
         raise ValueError(f"a crop of {crop} pixels does not fit images resized to {resize}")
     rows = index.host_rows(batch_size, host, hosts)
 
-    def sample(position: tf.Tensor) -> dict[str, Any]:
+    def sample(position: tf.Tensor) -> tuple[EvalBatch, dict[str, tf.Tensor]]:
         wanted = tf.minimum(position, source.size - 1)
 
         def cut(image: tf.Tensor, _: tf.Tensor) -> tf.Tensor:
             return central_crop(image, resize, crop)
 
-        image, shown, noted = _read_and_cut(source, wanted, cut, candidates=1)
-        return noted | {
-            "image": image,
-            "index": tf.cast(wanted, tf.int32),
-            "valid": (position < source.size) & (shown >= 0),
-        }
+        image, shown, notes = _read_and_cut(source, wanted, cut, candidates=1)
+        valid = (position < source.size) & (shown >= 0)
+        return EvalBatch(image=image, index=tf.cast(wanted, tf.int32), valid=valid), notes
 
     batches = tf.data.Dataset.range(-(-source.size // batch_size))
     positions = batches.flat_map(

@@ -1,19 +1,17 @@
 """Random crops of one image at several sizes: torchvision's RandomResizedCrop in TensorFlow ops."""
 
 import math
-from collections.abc import Sequence
 
 import numpy as np
 
+from swav_jax.data.batch import CropSpecs
 from swav_jax.data.tf import tf
-
-Crops = Sequence[tuple[int, int, float, float]]  # (count, size in pixels, min scale, max scale)
 
 TRIES = 10  # of a random crop, before the central fallback; torchvision's number
 MIN_ASPECT, MAX_ASPECT = 3 / 4, 4 / 3  # width / height; torchvision's default
 
 
-def multi_crop(image: tf.Tensor, crops: Crops, seed: tf.Tensor) -> tuple[tf.Tensor, ...]:
+def multi_crop(image: tf.Tensor, crops: CropSpecs, seed: tf.Tensor) -> tuple[tf.Tensor, ...]:
     """Cuts random crops.
 
     Args:

@@ -1,7 +1,7 @@
 """Features of a whole data set: one forward pass over it, rows in the data set's order."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import jax
@@ -11,14 +11,52 @@ from jaxtyping import Array, Float, Float32, Int, PyTree
 
 from swav_jax import sharding
 from swav_jax.augment.photometric import MEAN, STD, normalise
+from swav_jax.data.batch import EvalBatch
+from swav_jax.evals.labelled import Images
+from swav_jax.models.encoder import Encoder
 
 Apply = Callable[[PyTree, Float[Array, "B S S 3"]], Float[Array, "B F"]]
+
+
+def pooled(encoder: Encoder, variables: PyTree, images: Images) -> Float32[np.ndarray, "N F"]:
+    """The backbone's pooled features of every image, as `of_images` gives them."""
+    return of_images(_features(encoder), variables, images)
+
+
+def of_images(apply: Apply, variables: PyTree, images: Images) -> Float32[np.ndarray, "N F"]:
+    """What `apply` makes of every image, on the current mesh; zeros for an unreadable image.
+
+    Args:
+      apply: from (variables, normalised images) to features, see `extract`.
+      variables: the network's.
+      images: N of them.
+    """
+    mesh = jax.sharding.get_mesh()
+    return extract(
+        apply,
+        variables,
+        images.batches(multiple=mesh.shape["data"]),
+        images.source.size,
+        place=partial(sharding.put_batch, mesh),
+        mean=images.mean,
+        std=images.std,
+    )
+
+
+@cache
+def _features(encoder: Encoder) -> Apply:
+    """One function for each encoder, so that it is compiled once."""
+
+    def apply(variables: PyTree, images: Float[Array, "B S S 3"]) -> Any:
+        return encoder.apply(variables, images, method="features")
+
+    return apply
 
 
 def extract(
     apply: Apply,
     variables: PyTree,
-    batches: Iterable[dict[str, Any]],
+    batches: Iterable[EvalBatch],
     size: int,
     *,
     place: Callable[[PyTree], PyTree] = jax.device_put,
@@ -53,7 +91,7 @@ def extract(
 def embed(
     apply: Apply,
     variables: PyTree,
-    batches: Iterable[dict[str, Any]],
+    batches: Iterable[EvalBatch],
     *,
     place: Callable[[PyTree], PyTree] = jax.device_put,
     mean: Sequence[float] = MEAN,
@@ -64,8 +102,7 @@ def embed(
     Args:
       apply: from (variables, normalised images) to features.
       variables: the network's.
-      batches: this host's rows, of one size: `image` uint8 [B, S, S, 3], `index` int32 [B], and
-        `valid` bool [B], false for rows that only fill the batch up.
+      batches: this process's rows, of one size.
       place: lays a batch over the devices.
       mean: of each channel.
       std: of each channel.
@@ -75,8 +112,7 @@ def embed(
     """
     waiting: PyTree = None
     for batch in batches:
-        placed = place({name: batch[name] for name in ("image", "index", "valid")})
-        ahead = _forward(apply, variables, placed, mean=tuple(mean), std=tuple(std))
+        ahead = _forward(apply, variables, place(batch), mean=tuple(mean), std=tuple(std))
         if waiting is not None:
             yield _collect(waiting)
         waiting = ahead
@@ -86,11 +122,11 @@ def embed(
 
 @partial(jax.jit, static_argnames=("apply", "mean", "std"))
 def _forward(
-    apply: Apply, variables: PyTree, batch: dict[str, Array], *, mean: tuple, std: tuple
+    apply: Apply, variables: PyTree, batch: EvalBatch, *, mean: tuple, std: tuple
 ) -> PyTree:
-    images = normalise(batch["image"].astype(jnp.float32) / 255, mean, std)
+    images = normalise(batch.image.astype(jnp.float32) / 255, mean, std)
     rows = apply(variables, images).astype(jnp.float32)
-    return sharding.gather((batch["index"], batch["valid"], rows))
+    return sharding.gather((batch.index, batch.valid, rows))
 
 
 def _collect(gathered: PyTree) -> tuple[np.ndarray, np.ndarray]:

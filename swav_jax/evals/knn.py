@@ -10,14 +10,67 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
+from absl import logging
 from jax import lax
-from jaxtyping import Array, Float, Float32, Int, Int32
+from jaxtyping import Array, Float, Float32, Int, Int32, PyTree
 
+from swav_jax.evals.features import pooled
+from swav_jax.evals.labelled import Images, renumber_labels
+from swav_jax.models.encoder import Encoder
 from swav_jax.ops.similarity import similarity, unit
 
 PIECE = 2**26  # numbers of a piece of the training features: 256 MB in float32
 SIMILARITIES = 2**25  # held at once: 128 MB in float32
 NEVER = np.iinfo(np.int32).max
+
+
+def knn(
+    encoder: Encoder,
+    variables: PyTree,
+    train: Images,
+    test: Images | None,
+    *,
+    ks: Sequence[int] = (20, 200),
+    temperature: float = 0.07,
+) -> dict[str, float] | None:
+    """Weighted k-NN of the backbone's pooled features.
+
+    Args:
+      encoder: the networks.
+      variables: params and batch_stats with at least the backbone.
+      train: the labelled images that vote.
+      test: the labelled images to classify, if there are any.
+      ks: numbers of neighbours.
+      temperature: of the votes' weights.
+
+    Returns:
+      `top1` and `top5` in percent and `k` for the first of `ks`, `k<k>_top1` for each further one,
+      and the numbers of images; None without labels or test images.
+
+    Raises:
+      DataError: a test image's class has no training image.
+    """
+    if test is None or train.source.labels is None or test.source.labels is None:
+        if test is not None:
+            logging.info("no k-NN evaluation: the images have no classes")
+        return None
+    test_labels = renumber_labels(train.source, test.source)
+    features, test_features = (pooled(encoder, variables, images) for images in (train, test))
+    seen, test_seen = features.any(axis=1), test_features.any(axis=1)  # zeros: unreadable
+    accuracies = knn_accuracy(
+        features[seen],
+        train.source.labels[seen],
+        test_features[test_seen],
+        test_labels[test_seen],
+        ks=ks,
+        temperature=temperature,
+    )
+    first, *_ = accuracies.values()
+    return (
+        first
+        | {f"k{k}_top1": scores["top1"] for k, scores in [*accuracies.items()][1:]}
+        | {"train_images": train.source.size, "test_images": test.source.size}
+    )
 
 
 def knn_accuracy(
@@ -57,9 +110,9 @@ def knn_accuracy(
     )
     return {
         k: {
-            "k": neighbours,
             "top1": 100 * float(np.mean(rank < 1)),
             "top5": 100 * float(np.mean(rank < 5)),
+            "k": neighbours,
         }
         for k, neighbours, rank in zip(ks, used, np.asarray(ranks).T, strict=True)
     }

@@ -4,16 +4,18 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import jax
 from jaxtyping import PyTree
 
+from swav_jax.data.batch import Batch
 from swav_jax.data.batches import Batches
 from swav_jax.methods.contract import Metrics
-from swav_jax.monitor.doctor import FIRST_BAD, Doctor
+from swav_jax.monitor.doctor import Doctor
 from swav_jax.monitor.logbook import Logbook
 from swav_jax.monitor.profile import Profiler, steps
+from swav_jax.ops.metrics import FIRST_BAD
 from swav_jax.run import Run
 from swav_jax.workdir import PROFILE
 
@@ -50,9 +52,9 @@ class Watch:
             self._logbook.close()
             self._doctor.close()
 
-    def before(self, step: int, batches: Batches, batch: Mapping[str, Any]) -> None:
+    def before(self, step: int, batches: Batches[Batch], batch: Batch) -> None:
         """Takes note of the batch of a step and of how long it took."""
-        self._doctor.look(batch["crops"])
+        self._doctor.look(batch.crops)
         self._logbook.waited(batches.wait_seconds, batches.stage_seconds)
         self._profiler.before(step)
 

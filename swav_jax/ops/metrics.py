@@ -4,6 +4,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PyTree
 
+# Name of the metric: which leaf of (params, batch_stats, gradients, params after the step) is the
+# first that is not finite. Forward before backward, and within each by layers.
+FIRST_BAD = "first_bad"
+
 
 @jax.named_scope("metrics")
 def code_statistics(codes: Float[Array, "A B K"]) -> dict[str, Float[Array, ""]]:

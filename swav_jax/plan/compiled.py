@@ -9,13 +9,13 @@ from contextlib import contextmanager
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from jax.experimental import topologies
 from jax.experimental.compilation_cache import compilation_cache
 from jax.sharding import NamedSharding
 from ml_collections import ConfigDict
 
-from swav_jax import sharding, train
+from swav_jax import sharding, step
+from swav_jax.data.batch import Batch, batch_shapes
 from swav_jax.data.sources.source import Source
 from swav_jax.run import Run, build
 
@@ -68,10 +68,9 @@ def compile_step(config: ConfigDict, devices: Sequence[Any], images: int) -> Any
     """
     run = build(config, source=_nothing(images), devices=devices)
     with jax.set_mesh(run.mesh):
-        state = train.state_shapes(run)
-        step = train.step_function(run, jax.tree.map(lambda leaf: leaf.sharding, state))
+        state = step.state_shapes(run)
         with _without_cache():
-            return step.lower(state, _batch(run)).compile()
+            return step.compiled_step(run, state).lower(state, _batch(run)).compile()
 
 
 @contextmanager
@@ -94,19 +93,13 @@ def _nothing(images: int) -> Source:
     return Source(images, (), str, read, may_fail=False, find_labels=lambda: None)
 
 
-def _batch(run: Run) -> dict[str, Any]:
-    """Shapes of a batch, as the pipeline delivers it."""
+def _batch(run: Run) -> Batch:
+    """Shapes of a batch, laid over the mesh."""
     samples = NamedSharding(run.mesh, sharding.SAMPLES)
-    rows = run.sizes.batch_size
-
-    def array(shape: tuple[int, ...], dtype: Any) -> jax.ShapeDtypeStruct:
-        return jax.ShapeDtypeStruct(shape, dtype, sharding=samples)
-
-    crops = [
-        array((rows, count, size, size, 3), jnp.uint8) for count, size, *_ in run.config.data.crops
-    ]
-    numbers = array((rows,), jnp.int32)
-    return {"crops": crops, "index": numbers, "sample": numbers}
+    return jax.tree.map(
+        lambda rows: jax.ShapeDtypeStruct(rows.shape, rows.dtype, sharding=samples),
+        batch_shapes(run.config.data.crops, run.sizes.batch_size),
+    )
 
 
 def memory(compiled: Any) -> dict[str, int]:

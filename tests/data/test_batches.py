@@ -3,6 +3,7 @@ import subprocess
 import sys
 import time
 
+import jax
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -11,6 +12,7 @@ from images import save_damaged, smooth
 from PIL import Image
 
 from swav_jax.data import index
+from swav_jax.data.batch import Batch
 from swav_jax.data.batches import _replacement_step, eval_batches, train_batches
 from swav_jax.data.crops import random_boxes
 from swav_jax.data.sources import open_source
@@ -35,17 +37,17 @@ def _take(batches, count):
 def _assert_same(some, others):
     assert len(some) == len(others)
     for a, b in zip(some, others, strict=True):
-        np.testing.assert_array_equal(a["index"], b["index"])
-        for x, y in zip(a["crops"], b["crops"], strict=True):
+        np.testing.assert_array_equal(a.index, b.index)
+        for x, y in zip(a.crops, b.crops, strict=True):
             np.testing.assert_array_equal(x, y)
 
 
 def test_batches_are_sample_major_uint8(photos):
     batch = next(train_batches(photos, CROPS, 4, seed=0))
-    assert set(batch) == {"crops", "index", "sample"}
-    assert [x.shape for x in batch["crops"]] == [(4, 2, 24, 24, 3), (4, 3, 16, 16, 3)]
-    assert all(x.dtype == np.uint8 for x in batch["crops"]) and batch["index"].dtype == np.int32
-    for views in batch["crops"]:
+    assert isinstance(batch, Batch)
+    assert [x.shape for x in batch.crops] == [(4, 2, 24, 24, 3), (4, 3, 16, 16, 3)]
+    assert all(x.dtype == np.uint8 for x in batch.crops) and batch.index.dtype == np.int32
+    for views in batch.crops:
         for sample in views:
             assert np.std(sample) > 0 and not np.array_equal(sample[0], sample[1])
 
@@ -53,7 +55,7 @@ def test_batches_are_sample_major_uint8(photos):
 def test_an_epoch_shows_every_image_in_the_order_of_its_permutation(photos):
     batches = train_batches(photos, CROPS, 23, seed=5, last_step=2)
     for epoch, batch in enumerate(batches):
-        np.testing.assert_array_equal(batch["index"], index.epoch_order(5, epoch, 23))
+        np.testing.assert_array_equal(batch.index, index.epoch_order(5, epoch, 23))
     assert epoch == 1
 
 
@@ -61,7 +63,7 @@ def test_same_batches_whatever_the_threads(photos):
     one = _take(train_batches(photos, CROPS, 6, seed=1, threads=1), 5)
     _assert_same(one, _take(train_batches(photos, CROPS, 6, seed=1, threads=4), 5))
     other = next(train_batches(photos, CROPS, 6, seed=2))
-    assert not np.array_equal(one[0]["crops"][0], other["crops"][0])
+    assert not np.array_equal(one[0].crops[0], other.crops[0])
 
 
 @pytest.mark.parametrize("step", [1, 3, 4, 7])  # 3 steps an epoch
@@ -74,11 +76,7 @@ def test_two_hosts_read_one_hosts_batches(photos):
     whole = _take(train_batches(photos, CROPS, 6, seed=1), 4)
     parts = [_take(train_batches(photos, CROPS, 6, seed=1, host=h, hosts=2), 4) for h in (0, 1)]
     joined = [
-        {
-            "index": np.concatenate([a["index"], b["index"]]),
-            "crops": [np.concatenate(x) for x in zip(a["crops"], b["crops"], strict=True)],
-        }
-        for a, b in zip(*parts, strict=True)
+        jax.tree.map(lambda *rows: np.concatenate(rows), a, b) for a, b in zip(*parts, strict=True)
     ]
     _assert_same(whole, joined)
 
@@ -88,32 +86,32 @@ def test_an_epoch_has_crops_of_its_own(photos):
         return np.arange(23)
 
     first, second = _take(train_batches(photos, CROPS, 23, seed=1, order=same_order), 2)
-    np.testing.assert_array_equal(first["index"], second["index"])
+    np.testing.assert_array_equal(first.index, second.index)
     for row in range(23):
-        assert not np.array_equal(first["crops"][0][row], second["crops"][0][row])
+        assert not np.array_equal(first.crops[0][row], second.crops[0][row])
 
 
 def test_an_image_that_is_drawn_again_has_other_crops(photos):
     twice = np.repeat(np.arange(12), 2)[:23]
     batch = next(train_batches(photos, CROPS, 23, seed=1, order=lambda _: twice))
-    np.testing.assert_array_equal(batch["index"], twice)
-    np.testing.assert_array_equal(batch["sample"], twice + 23 * (np.arange(23) % 2))
-    assert not np.array_equal(batch["crops"][0][0], batch["crops"][0][1])
+    np.testing.assert_array_equal(batch.index, twice)
+    np.testing.assert_array_equal(batch.sample, twice + 23 * (np.arange(23) % 2))
+    assert not np.array_equal(batch.crops[0][0], batch.crops[0][1])
     plain = next(train_batches(photos, CROPS, 23, seed=1, order=lambda _: np.arange(23)))
-    np.testing.assert_array_equal(batch["crops"][0][2], plain["crops"][0][1])
+    np.testing.assert_array_equal(batch.crops[0][2], plain.crops[0][1])
 
 
 def test_crops_are_those_of_pillow(photos):
     """The boxes are drawn again, and cut by Pillow from the file."""
     batch = next(train_batches(photos, CROPS, 6, seed=3))
-    for row, number in enumerate(batch["index"]):
+    for row, number in enumerate(batch.index):
         image = Image.open(photos.describe(number)).convert("RGB")
         uniform = tf.random.stateless_uniform(
             [5, 10, 4], [3 << 32, number], dtype=tf.float64, alg="philox"
         )
         low, high = np.array([[0.3]] * 2 + [[0.1]] * 3), np.array([[1.0]] * 2 + [[0.3]] * 3)
         boxes = random_boxes(uniform, tf.constant(image.size[::-1]), low, high).numpy()
-        views = [*batch["crops"][0][row], *batch["crops"][1][row]]
+        views = [*batch.crops[0][row], *batch.crops[1][row]]
         for (top, left, height, width), view in zip(boxes, views, strict=True):
             box = image.crop((left, top, left + width, top + height))
             pillows = box.resize(view.shape[:2], Image.Resampling.BILINEAR)
@@ -129,18 +127,18 @@ def test_evaluation_shows_every_image_once_in_order(photos, hosts):
     assert {len(part) for part in parts} == {4}
     whole = next(eval_batches(photos, 23, resize=28, crop=24))
     for n, batches in enumerate(zip(*parts, strict=True)):
-        joined = {k: np.concatenate([b[k] for b in batches]) for k in ("image", "index", "valid")}
+        joined = jax.tree.map(lambda *rows: np.concatenate(rows), *batches)
         rows = min(6, 23 - 6 * n)
-        assert joined["image"].shape == (6, 24, 24, 3) and joined["index"].dtype == np.int32
-        assert joined["valid"].tolist() == [True] * rows + [False] * (6 - rows)
-        assert joined["index"].tolist() == [min(6 * n + r, 22) for r in range(6)]
-        np.testing.assert_array_equal(joined["image"][:rows], whole["image"][6 * n :][:rows])
+        assert joined.image.shape == (6, 24, 24, 3) and joined.index.dtype == np.int32
+        assert joined.valid.tolist() == [True] * rows + [False] * (6 - rows)
+        assert joined.index.tolist() == [min(6 * n + r, 22) for r in range(6)]
+        np.testing.assert_array_equal(joined.image[:rows], whole.image[6 * n :][:rows])
 
 
 def test_evaluation_takes_images_as_they_are(photos):
     digits = open_source("digits", "", "test")
     batch = next(eval_batches(digits, 10, resize=0, crop=0))
-    np.testing.assert_array_equal(batch["image"][3], digits.read(tf.constant(3, tf.int64)))
+    np.testing.assert_array_equal(batch.image[3], digits.read(tf.constant(3, tf.int64)))
     with pytest.raises(DataError, match="differ in size"):
         next(eval_batches(photos, 10, resize=0, crop=0))
     with pytest.raises(ValueError, match="does not fit"):
@@ -171,7 +169,7 @@ def test_unreadable_images_are_replaced_and_named_once(damaged, warnings):
     taken = _take(batches, 12)  # 3 epochs
     assert source.unreadable == bad
     for epoch in range(3):
-        shown = np.concatenate([b["index"] for b in taken[4 * epoch : 4 * epoch + 4]])
+        shown = np.concatenate([b.index for b in taken[4 * epoch : 4 * epoch + 4]])
         order = index.epoch_order(0, epoch, 20)
         assert not bad & set(shown) and set(range(20)) - bad <= set(shown)
         assert all(a == b for a, b in zip(shown, order, strict=True) if b not in bad)
@@ -182,7 +180,7 @@ def test_unreadable_images_are_replaced_and_named_once(damaged, warnings):
     _assert_same(taken[5:8], _take(resumed, 3))
 
     valid = np.concatenate(
-        [b["valid"] for b in eval_batches(source, 5, resize=24, crop=24, max_bad_fraction=0.2)]
+        [b.valid for b in eval_batches(source, 5, resize=24, crop=24, max_bad_fraction=0.2)]
     )
     assert set(np.flatnonzero(~valid)) == bad
 

@@ -7,6 +7,7 @@ import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from swav_jax.augment.photometric import MEAN, STD
+from swav_jax.data.batch import EvalBatch
 from swav_jax.evals import features
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (11, 4, 4, 3), np.uint8)
@@ -18,11 +19,7 @@ def batches(size=8, order=None):
     for start in range(0, len(order), size):
         index = order[start : start + size]
         filled = np.pad(index, (0, size - len(index)))
-        yield {
-            "image": IMAGES[filled],
-            "index": filled.astype(np.int32),
-            "valid": np.arange(size) < len(index),
-        }
+        yield EvalBatch(IMAGES[filled], filled.astype(np.int32), np.arange(size) < len(index))
 
 
 def linear(variables, images):

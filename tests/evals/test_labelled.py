@@ -7,10 +7,9 @@ from images import smooth
 from tiny import tiny_swav
 
 from swav_jax import train
-from swav_jax.config import ConfigError
 from swav_jax.data.sources import open_source
 from swav_jax.data.sources.source import DataError
-from swav_jax.evals.labelled import knn_task, renumber_labels
+from swav_jax.evals.labelled import renumber_labels
 
 
 def folder(top, split, classes, images=2):
@@ -29,24 +28,6 @@ def test_classes_of_test_images_are_found_by_name(tmp_path):
     folder(tmp_path, "other", ["ant", "dog"])
     with pytest.raises(DataError, match="class 'dog'; the training classes are ant, bee, cat"):
         renumber_labels(train_images, open_source("folder", str(tmp_path), "other"))
-
-
-@pytest.mark.usefixtures("linear_network")
-def test_task_repeats_the_evaluation_of_training(tmp_path):
-    config = tiny_swav()
-    config.data.test = "test"
-    config.train.steps = 2
-    train.pretrain(config, tmp_path)
-    path = tmp_path / "results.json"
-    trained = json.loads(path.read_text())["knn"]
-    assert {"top1", "random_init_top1", "k"} <= trained.keys()
-    path.write_text("{}")
-    knn_task(config, tmp_path)
-    again = json.loads(path.read_text())["knn"]
-    assert again == {k: v for k, v in trained.items() if k != "random_init_top1"}
-    config.model.arch = "resnet18_tiny"
-    with pytest.raises(ConfigError, match="another network"):
-        knn_task(config, tmp_path)
 
 
 @pytest.mark.usefixtures("linear_network")

@@ -3,8 +3,10 @@
 import jax
 import pytest
 from processes import metrics, saved
+from tiny import start
 
 from swav_jax import sharding, train
+from swav_jax.clustering import cluster
 from swav_jax.monitor.watch import Watch
 from swav_jax.run import build
 
@@ -14,12 +16,12 @@ def losses(config, devices, steps):
     run = build(config, devices=jax.devices()[:devices])
     found = []
     with jax.set_mesh(run.mesh):
-        state, take_step = train.start(run)
+        state, take_step = start(run)
         batches = None
         for step in range(steps):
             every = run.method.cluster_every_epochs * run.sizes.steps_per_epoch
             if every and step % every == 0:
-                state, _ = train.cluster(run, state, step)
+                state, _ = cluster(run, state, step)
                 batches = None
             batches = batches or train.batches_from(run, state, step)
             state, values = take_step(state, sharding.put_batch(run.mesh, next(batches)))

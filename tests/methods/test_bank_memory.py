@@ -4,9 +4,11 @@ import jax
 import numpy as np
 import pytest
 from methods.short_runs import losses
+from tiny import start
 
 from swav_jax import sharding, train
 from swav_jax.checkpoints.store import Checkpoints
+from swav_jax.clustering import cluster
 from swav_jax.run import build
 
 
@@ -27,9 +29,9 @@ def test_steps_and_checkpoints_leave_it_there(short_run, tmp_path):
     config.mesh.bank_memory = "host"
     run = build(config)
     with jax.set_mesh(run.mesh), Checkpoints(tmp_path) as checkpoints:
-        state, take_step = train.start(run)
+        state, take_step = start(run)
         before = state.extra["bank"]
-        state, _ = train.cluster(run, state, 0)
+        state, _ = cluster(run, state, 0)
         batch = next(train.batches_from(run, state, 0))
         state, _ = take_step(state, sharding.put_batch(run.mesh, batch))
         checkpoints.save(1, state, {})

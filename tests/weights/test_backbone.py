@@ -4,7 +4,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from tiny import tiny_config, tiny_swav
+from tiny import start, tiny_config, tiny_swav
 
 import swav_jax
 from swav_jax import train
@@ -36,7 +36,7 @@ def test_training_starts_from_it_in_every_copy(trained, method):
     config.method.queue_length = 32
     run = build(config, devices=jax.devices()[:2])
     with jax.set_mesh(run.mesh):
-        fresh, _ = train.start(run)
+        fresh, _ = start(run)
         state = start_from(fresh, trained)
     _, variables = swav_jax.load_backbone(trained)
     copies = [state.params["backbone"]]

@@ -1,0 +1,72 @@
+"""What a run is evaluated by while it trains: functions by name, each with its own interval."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import jax
+from jaxtyping import PyTree
+
+from swav_jax.evals.knn import knn
+from swav_jax.methods.contract import TrainState
+from swav_jax.run import Run
+from swav_jax.workdir import update_results
+
+Scores = dict[str, float]
+
+
+def _knn(run: Run, variables: PyTree) -> Scores | None:
+    settings = run.config.eval
+    return knn(
+        run.method.encoder,
+        variables,
+        run.train_images,
+        run.test_images,
+        ks=settings.knn_k,
+        temperature=settings.knn_temperature,
+    )
+
+
+# From (run, variables) to scores, the most telling one first; None where there is nothing to
+# evaluate on. `eval.<name>_every_epochs` is its interval, 0 for only before and after training.
+EVALUATORS: Mapping[str, Callable[[Run, PyTree], Scores | None]] = {"knn": _knn}
+
+
+def due(run: Run, done: int) -> list[str]:
+    """The evaluators whose turn it is after `done` steps: all of them at the end."""
+    if done == run.sizes.total_steps:
+        return list(EVALUATORS)
+    steps = {
+        name: run.config.eval[f"{name}_every_epochs"] * run.sizes.steps_per_epoch
+        for name in EVALUATORS
+    }
+    return [name for name, every in steps.items() if every and done and done % every == 0]
+
+
+def evaluate(
+    run: Run, state: TrainState, names: list[str], workdir: Path, *, at_random: bool = False
+) -> Scores:
+    """Evaluates, and notes the scores in `results.json`.
+
+    Args:
+      run: whose networks and images they are.
+      state: has the parameters.
+      names: of EVALUATORS.
+      workdir: of the run.
+      at_random: the network has not learnt anything yet; of each evaluator only the first score is
+        noted, as `random_init_<score>`.
+
+    Returns:
+      `<name>_<score>` for the first score of each evaluator, for the curves.
+    """
+    variables = {"params": state.params, "batch_stats": state.batch_stats}
+    found = {name: EVALUATORS[name](run, variables) for name in names}
+    curves: Scores = {}
+    for name, scores in found.items():
+        if not scores:
+            continue
+        first = next(iter(scores))
+        curves[f"{name}_{first}"] = scores[first]
+        if jax.process_index() == 0:
+            noted = {f"random_init_{first}": scores[first]} if at_random else scores
+            update_results(workdir, name, noted)
+    return curves

@@ -1,0 +1,160 @@
+"""One training step: the state it starts from, what it does, and its compiled form."""
+
+import dataclasses
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import PyTree
+
+from swav_jax import gradients, keys, optim, sharding
+from swav_jax.data.batch import Batch, batch_shapes
+from swav_jax.methods.contract import Clock, Crops, Method, Metrics, TrainState
+from swav_jax.ops.metrics import FIRST_BAD, first_nonfinite
+from swav_jax.run import Run
+from swav_jax.runtime.xla import RUNS_ONCE
+
+Step = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
+
+
+# ---- the state ----------------------------------------------------------------------------------
+
+
+def state_shapes(run: Run) -> TrainState:
+    """Shape, dtype and sharding of every leaf of the state; nothing is computed."""
+    shapes = jax.eval_shape(partial(_fresh_state, run))
+    mesh = run.config.mesh
+    places = sharding.state_shardings(
+        run.mesh, shapes, mesh.spread_parameters_above, mesh.bank_memory
+    )
+    return jax.tree.map(
+        lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place),
+        shapes,
+        places,
+    )
+
+
+def draw_state(run: Run, shapes: TrainState) -> TrainState:
+    """The state before the first step, drawn where `state_shapes` lays it."""
+    draw = partial(_fresh_state, run)
+    return jax.jit(draw, out_shardings=shardings(shapes), compiler_options=RUNS_ONCE)()
+
+
+def init_state(
+    method: Method, optimizer: optax.GradientTransformation, crops: Crops, *, size: int, seed: int
+) -> TrainState:
+    """The state before the first step, from example crops of a few images.
+
+    Args:
+      method: of the run.
+      optimizer: of the run.
+      crops: float, of as many images as batch norm needs; their values do not matter.
+      size: N, images of the training set.
+      seed: of the run.
+    """
+    params, batch_stats, extra = method.init(keys.stream(seed, "parameters"), crops, size)
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=params,
+        batch_stats=batch_stats,
+        opt_state=optimizer.init(params),
+        extra=extra,
+    )
+
+
+def _fresh_state(run: Run) -> TrainState:
+    examples = batch_shapes(run.config.data.crops, run.config.model.bn_groups).crops
+    dtype = run.method.encoder.head.param_dtype
+    crops = tuple(jnp.zeros(example.shape, dtype) for example in examples)
+    return init_state(run.method, run.optimizer, crops, size=run.sizes.size, seed=run.config.seed)
+
+
+def shardings(shapes: TrainState) -> PyTree:
+    """Where each leaf of `state_shapes` lies."""
+    return jax.tree.map(lambda leaf: leaf.sharding, shapes)
+
+
+# ---- the step -----------------------------------------------------------------------------------
+
+
+def compiled_step(run: Run, shapes: TrainState) -> Any:
+    """`train_step` of a run under `jax.jit`; it reuses the memory of the state that it is given.
+
+    Args:
+      run: what the step is of.
+      shapes: of `state_shapes`; the state stays where they lay it.
+
+    Returns:
+      a jitted function from (state, batch) to (state, metrics), see `Step`.
+    """
+    step = partial(
+        train_step,
+        method=run.method,
+        optimizer=run.optimizer,
+        schedule=run.schedule,
+        augment=run.augment,
+        steps_per_epoch=run.sizes.steps_per_epoch,
+        seed=run.config.seed,
+        parts=run.config.train.accumulate,
+    )
+    return jax.jit(step, donate_argnums=0, out_shardings=(shardings(shapes), None))
+
+
+def train_step(
+    state: TrainState,
+    batch: Batch,
+    *,
+    method: Method,
+    optimizer: optax.GradientTransformation,
+    schedule: optim.Schedule,
+    augment: Callable[..., Crops],
+    steps_per_epoch: int,
+    seed: int,
+    parts: int = 1,
+) -> tuple[TrainState, Metrics]:
+    """One step of any method.
+
+    Args:
+      state: where training stands.
+      batch: crops and numbers of B images.
+      method: the hyper-parameters and functions of the method.
+      optimizer: from gradients to a direction, see `optim.optimizer`.
+      schedule: from the step to the learning rate.
+      augment: from (batch, epoch) to float crops.
+      steps_per_epoch: length of an epoch.
+      seed: of the step's own randomness.
+      parts: the batch is worked through in so many parts, to save memory.
+    """
+    clock = Clock(
+        step=state.step,
+        epoch=state.step // steps_per_epoch,
+        key=keys.at(seed, "step", state.step),
+    )
+    crops = augment(batch, epoch=clock.epoch)
+    params, extra = method.before_step(state.params, state.extra)
+    state = dataclasses.replace(state, params=params, extra=extra)
+
+    take_gradients = (
+        partial(gradients.in_parts, parts=parts) if parts > 1 else gradients.whole_batch
+    )
+    grads, loss, batch_stats, extra, metrics = take_gradients(
+        method, state, crops, batch.index, clock
+    )
+
+    direction, opt_state = optimizer.update(grads, state.opt_state, params)
+    lr = schedule(state.step)
+    moved = jax.tree.map(lambda p, d: p - lr.astype(p.dtype) * d, params, direction)
+    frozen = method.frozen(clock)
+    moved = optim.freeze(frozen, moved, params)
+    metrics |= {"loss": loss, "lr": lr, "gradient_norm": optax.tree.norm(grads)}
+    metrics |= {FIRST_BAD: first_nonfinite((params, batch_stats, grads, moved))}
+    return TrainState(
+        step=state.step + 1,
+        params=moved,
+        batch_stats=batch_stats,
+        opt_state=optim.freeze(frozen, opt_state, state.opt_state),
+        extra=extra,
+    ), metrics
