@@ -12,7 +12,6 @@ from swav_jax.augment.photometric import Augment
 from swav_jax.methods import METHODS
 from swav_jax.methods.contract import Sizes
 from swav_jax.models.backbones import ARCHS, STEMS
-from swav_jax.monitor import profile
 from swav_jax.optim import OPTIMIZERS, SCHEDULES
 from swav_jax.sharding import BANK_MEMORIES
 
@@ -196,13 +195,27 @@ def _problems(config: ConfigDict, devices: int) -> Iterator[str]:
     if not 0 <= config.seed < 2**31:
         yield f"seed {config.seed} must lie between 0 and {2**31 - 1}"
     for section, parse in (
-        ("profile.steps", lambda: profile.steps(config.profile.steps)),
+        ("profile.steps", lambda: profiled_steps(config.profile.steps)),
         ("augment", lambda: Augment(**config.augment.to_dict())),
     ):
         try:
             parse()
         except ValueError as error:
             yield f"{section}: {error}"
+
+
+def profiled_steps(text: str) -> range:
+    """The steps that `profile.steps` names: "10:15" is 10 to 14, "" is none.
+
+    Raises:
+      ValueError: anything else.
+    """
+    if not text:
+        return range(0)
+    first, colon, end = text.partition(":")
+    if not (colon and first.isdecimal() and end.isdecimal() and int(first) < int(end)):
+        raise ValueError(f"{text!r} is not <first step>:<step after the last>, like 10:15")
+    return range(int(first), int(end))
 
 
 def _unknown_choices(config: ConfigDict) -> Iterator[str]:

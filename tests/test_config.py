@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from swav_jax import optim
-from swav_jax.config import LIMITS, ConfigError, check, defaults, sizes
+from swav_jax.config import LIMITS, ConfigError, check, defaults, profiled_steps, sizes
 from swav_jax.methods import METHODS
 from swav_jax.run import make_method
 
@@ -324,3 +324,11 @@ def test_sizes_follow_from_data_and_config():
     assert sizes(config, 1000)[4:] == (7, 1, 45)
     with pytest.raises(ConfigError, match="exceeds the 63 training images"):
         sizes(config, 63)
+
+
+def test_profiled_steps_are_a_range():
+    assert profiled_steps("") == range(0)
+    assert profiled_steps("10:15") == range(10, 15)
+    for text in ("10", "5:5", "7:3", "a:b", "-1:3"):
+        with pytest.raises(ValueError, match="like 10:15"):
+            profiled_steps(text)

@@ -7,20 +7,6 @@ from absl import logging
 from jaxtyping import PyTree
 
 
-def steps(text: str) -> range:
-    """The steps that "10:15" stands for, 10 to 14; "" is none.
-
-    Raises:
-      ValueError: anything else.
-    """
-    if not text:
-        return range(0)
-    first, colon, end = text.partition(":")
-    if not (colon and first.isdecimal() and end.isdecimal() and int(first) < int(end)):
-        raise ValueError(f"{text!r} is not <first step>:<step after the last>, like 10:15")
-    return range(int(first), int(end))
-
-
 class Profiler:
     """Profiles a range of steps and writes the trace into a folder; does nothing for no steps."""
 

@@ -9,12 +9,13 @@ from typing import Self
 import jax
 from jaxtyping import PyTree
 
+from swav_jax.config import profiled_steps
 from swav_jax.data.batch import Batch
 from swav_jax.data.batches import Batches
 from swav_jax.methods.contract import Metrics
 from swav_jax.monitor.doctor import Doctor
 from swav_jax.monitor.logbook import Logbook
-from swav_jax.monitor.profile import Profiler, steps
+from swav_jax.monitor.profile import Profiler
 from swav_jax.ops.metrics import FIRST_BAD
 from swav_jax.run import Run
 from swav_jax.workdir import PROFILE
@@ -38,7 +39,7 @@ class Watch:
             active=active,
         )
         self._doctor = Doctor(workdir, run.config, run.sizes, active=active)
-        self._profiler = Profiler(steps(run.config.profile.steps), workdir / PROFILE)
+        self._profiler = Profiler(profiled_steps(run.config.profile.steps), workdir / PROFILE)
         self._unread: tuple[int, Metrics] | None = None
 
     def __enter__(self) -> Self:

@@ -1,16 +1,7 @@
 import jax
 import pytest
 
-from swav_jax.monitor import profile
 from swav_jax.monitor.profile import Profiler
-
-
-def test_a_range_of_steps():
-    assert profile.steps("") == range(0)
-    assert profile.steps("10:15") == range(10, 15)
-    for text in ("10", "5:5", "7:3", "a:b", "-1:3"):
-        with pytest.raises(ValueError, match="like 10:15"):
-            profile.steps(text)
 
 
 @pytest.mark.parametrize(
