@@ -26,7 +26,7 @@ from sklearn.metrics import adjusted_mutual_info_score, normalized_mutual_info_s
 
 from configs.shared.cifar10_small import cifar10_small
 from swav_jax import sharding, train
-from swav_jax.checkpoints.store import load_variables
+from swav_jax.checkpoints.read import load_variables
 from swav_jax.evals.features import of_images, pooled
 from swav_jax.evals.labelled import Images
 from swav_jax.ops.kmeans import kmeans, random_rows

@@ -23,10 +23,11 @@ def get_config() -> ConfigDict:
     config.model.prototypes = 20
     config.method.temperature = 0.2
     config.method.epsilon = 0.012  # with 0.02 the embedding shrinks before codes take shape
-    config.method.freeze_prototypes_steps = 93  # an epoch
+    config.method.freeze_prototypes_epochs = 1.0
+    config.method.freeze_prototypes_steps = None
     config.optim.base_lr = 0.02
     config.train.epochs = 32
-    config.train.log_every_steps = 93
+    config.train.log_every_epochs = 1.0
     config.eval.knn_every_epochs = 8
     config.checkpoint.every_epochs = 8
     return config

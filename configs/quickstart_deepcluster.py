@@ -26,4 +26,5 @@ def get_config() -> ConfigDict:
     config.optim.schedule = "drops"
     config.optim.weight_decay = 1e-5
     config.train.epochs = 6
+    config.train.log_every_epochs = 1 / 8
     return config

@@ -26,7 +26,8 @@ def get_config() -> ConfigDict:
     config.model.head_hidden = 2048
     config.model.prototypes = 300
     config.method.epsilon = 0.015
-    config.method.freeze_prototypes_steps = 97
+    config.method.freeze_prototypes_epochs = 1.0
+    config.method.freeze_prototypes_steps = None
     config.optim.name = "larc"
     config.optim.base_lr = 4.0
     config.optim.final_lr = 0.004

@@ -26,6 +26,5 @@ def get_config() -> ConfigDict:
     config.method.freeze_prototypes_steps = 0
     config.optim.base_lr = 0.05
     config.train.epochs = 48
-    config.train.log_every_steps = 104
     config.eval.knn_every_epochs = 4
     return config

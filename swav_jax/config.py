@@ -15,6 +15,12 @@ from swav_jax.models.backbones import ARCHS, STEMS
 from swav_jax.optim import OPTIMIZERS, SCHEDULES
 from swav_jax.sharding import BANK_MEMORIES
 
+# Durations that have a key in epochs and one in steps, which overrides it where it is not None.
+DURATIONS = (
+    ("method", "freeze_prototypes_epochs", "freeze_prototypes_steps"),
+    ("train", "log_every_epochs", "log_every_steps"),
+)
+
 POSITIVE = (math.ulp(0.0), math.inf)
 # Settings by their least and most value; those of `method` are of all methods.
 LIMITS: dict[tuple[float, float], dict[str, tuple[str, ...]]] = {
@@ -33,13 +39,20 @@ LIMITS: dict[tuple[float, float], dict[str, tuple[str, ...]]] = {
         "data": ("threads",),
         "eval": ("knn_every_epochs",),
         "mesh": ("spread_parameters_above",),
-        "method": ("freeze_prototypes_steps", "queue_length", "queue_start_epoch", "warmup_epochs"),
+        "method": (
+            "freeze_prototypes_epochs",
+            "freeze_prototypes_steps",
+            "queue_length",
+            "queue_start_epoch",
+            "warmup_epochs",
+        ),
         "model": ("head_hidden",),
         "optim": ("base_lr", "final_lr", "start_lr", "warmup_epochs", "weight_decay"),
     },
     POSITIVE: {
         "eval": ("knn_temperature",),
         "method": ("epsilon", "temperature"),
+        "train": ("log_every_epochs",),
     },
     (0, 1): {
         "augment": ("blur", "flip", "grey", "jitter"),
@@ -61,7 +74,8 @@ def defaults(method: str = "swav") -> ConfigDict:
     """All settings, with the published ImageNet values of SwAV at batch 4096 where there are any.
 
     Files in `configs/` start from here and change what their experiment needs. The section `method`
-    holds the hyper-parameters of the chosen method.
+    holds the hyper-parameters of the chosen method. A duration X is `X_epochs` epochs, or `X_steps`
+    steps where there is such a key and it is not None.
     """
     config = ConfigDict()
     config.seed = 0
@@ -109,7 +123,7 @@ def defaults(method: str = "swav") -> ConfigDict:
 
     train = config.train = ConfigDict()
     train.epochs = 100
-    train.steps = config_dict.placeholder(int)  # overrides epochs
+    train.steps = config_dict.placeholder(int)
     train.accumulate = 1  # parts that a batch is worked through in
     train.log_every_steps = 50
 
@@ -134,6 +148,11 @@ def defaults(method: str = "swav") -> ConfigDict:
     config.mesh.spread_parameters_above = 0  # elements; 0 for none but the prototypes
     config.mesh.bank_memory = "device"  # or host: where DeepCluster-v2's and SeLa-v2's bank lies
 
+    for section, epochs, steps in DURATIONS:
+        if steps in config[section]:
+            config[section][epochs] = 1.0
+            # A reference keeps the type when a config sets None, and flags can set it again.
+            config[section][steps] = config_dict.FieldReference(config[section][steps])
     return config.lock()
 
 
@@ -166,7 +185,26 @@ def sizes(config: ConfigDict, images: int) -> Sizes:
     epochs_steps = config.train.epochs * steps_per_epoch
     total = epochs_steps if config.train.steps is None else config.train.steps
     views = sum(crop[0] for crop in config.data.crops)
-    return Sizes(images, batch, views, steps_per_epoch, total, epochs_steps=epochs_steps)
+    return Sizes(
+        images,
+        batch,
+        views,
+        steps_per_epoch,
+        total,
+        epochs_steps=epochs_steps,
+        parts=config.train.accumulate,
+    )
+
+
+def in_steps(config: ConfigDict, steps_per_epoch: int) -> ConfigDict:
+    """A copy in which all of DURATIONS are in steps; one above 0 takes at least one step."""
+    config = config.copy_and_resolve_references()
+    for section, epochs, steps in DURATIONS:
+        settings = config[section]
+        if steps in settings and settings[steps] is None:
+            length = settings[epochs] * steps_per_epoch
+            settings[steps] = max(round(length), 1) if length else 0
+    return config
 
 
 def check(config: ConfigDict, devices: int) -> None:
@@ -283,6 +321,17 @@ def _batch_problems(config: ConfigDict, devices: int) -> Iterator[str]:
         yield f"mesh.model {shards} does not divide model.prototypes {config.model.prototypes}"
 
 
+def duration_warnings(config: ConfigDict) -> list[str]:
+    """Warns of durations in epochs that have no effect because they are set in steps too."""
+    usual = defaults(config.method.name)
+    return [
+        f"{section}.{steps} {config[section][steps]} overrides {section}.{epochs} {length:g}."
+        for section, epochs, steps in DURATIONS
+        if config[section].get(steps) is not None
+        and (length := config[section][epochs]) != usual[section][epochs]
+    ]
+
+
 def _fields(cls: type) -> dict[str, Any]:
     """The fields of a dataclass that have defaults."""
     fields = dataclasses.fields(cls)
@@ -302,6 +351,8 @@ def _differences(known: ConfigDict, config: ConfigDict, prefix: str = "") -> Ite
         value = config[key]
         if isinstance(default, ConfigDict):
             yield from _differences(default, value, f"{prefix}{key}.")
+        elif value is None and key in [steps for _, _, steps in DURATIONS]:
+            continue
         elif not _same_kind(default, value):
             yield (
                 f"{prefix}{key} is {value!r}, of type {type(value).__name__}; "

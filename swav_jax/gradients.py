@@ -14,13 +14,22 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Int, PyTree
 
-from swav_jax.methods.contract import Clock, Crops, Method, Metrics, TrainState
+from swav_jax.methods.contract import (
+    BatchStats,
+    Clock,
+    Crops,
+    Extra,
+    Method,
+    Metrics,
+    Params,
+    TrainState,
+)
 
 Result = tuple[
     PyTree,  # gradients, like the parameters
     Float[Array, ""],  # loss
-    dict[str, Any],  # batch statistics
-    dict[str, Any],  # extra
+    BatchStats,
+    Extra,
     Metrics,
 ]
 
@@ -30,7 +39,7 @@ def whole_batch(
 ) -> Result:
     """Gradients by one pass forward and one back."""
 
-    def objective(params: dict[str, Any]) -> tuple[Float[Array, ""], Any]:
+    def objective(params: Params) -> tuple[Float[Array, ""], Any]:
         outputs, batch_stats = method.forward(params, state.batch_stats, state.extra, crops)
         loss, (extra, metrics) = method.loss(params, state.extra, outputs, index, clock)
         return loss, (batch_stats, extra, metrics)
@@ -65,14 +74,14 @@ def in_parts(
 
     pieces = split(tuple(crops), parts)
 
-    def forward(batch_stats: dict[str, Any], piece: Crops) -> tuple[dict[str, Any], PyTree]:
+    def forward(batch_stats: BatchStats, piece: Crops) -> tuple[BatchStats, PyTree]:
         outputs, batch_stats = method.forward(state.params, batch_stats, state.extra, piece)
         return batch_stats, outputs
 
     batch_stats, outputs = lax.scan(forward, state.batch_stats, pieces)
     outputs = jax.tree.map(merge, outputs)
 
-    def objective(params: dict[str, Any], outputs: PyTree) -> tuple[Float[Array, ""], Any]:
+    def objective(params: Params, outputs: PyTree) -> tuple[Float[Array, ""], Any]:
         return method.loss(params, state.extra, outputs, index, clock)
 
     (loss, (extra, metrics)), (grads, pulls) = jax.value_and_grad(

@@ -1,5 +1,6 @@
 """From a configuration to the pieces of a run: data, devices, method, optimiser."""
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -34,7 +35,7 @@ from swav_jax.runtime import processes
 class Run:
     """What a configuration means on these devices."""
 
-    config: ConfigDict
+    config: ConfigDict  # its durations in steps
     mesh: Mesh
     source: Source  # the training images
     sizes: Sizes
@@ -74,13 +75,16 @@ def build(
         source = open_source(data.name, data.data_dir, data.train, download=data.download)
     sizes = config_lib.sizes(config, source.size)
     sizes = sizes._replace(data_devices=len(devices) // config.mesh.model)
+    given, config = config, config_lib.in_steps(config, sizes.steps_per_epoch)
     _check_image_sizes(config)
     method, mesh = make_method(config), make_mesh(config, devices)
     try:
         warnings = method.check(sizes)
     except ValueError as problem:
         raise config_lib.ConfigError(str(problem)) from None
-    for warning in [*warnings, *optim.lr_warning(config.optim, data.batch_size)]:
+    warnings += optim.lr_warning(config.optim, data.batch_size)
+    warnings += config_lib.duration_warnings(given)
+    for warning in warnings:
         processes.warn(warning)
     return Run(
         config=config,
@@ -143,11 +147,14 @@ def make_encoder(config: ConfigDict) -> Encoder:
 
 
 def make_method(config: ConfigDict) -> Method:
-    """The method of `config.method`, with its networks."""
-    settings = config.method.to_dict()
-    method: Any = METHODS[settings.pop("name")]
-    model = config.model
-    return method(make_encoder(config), model.prototypes, model.prototype_heads, **settings)
+    """The method of `config.method`, durations in steps, with the parts that it has fields for."""
+    method, model = METHODS[config.method.name], config.model
+    parts = config.method.to_dict() | {
+        "encoder": make_encoder(config),
+        "prototypes": model.prototypes,
+        "heads": model.prototype_heads,
+    }
+    return method(**{field.name: parts[field.name] for field in dataclasses.fields(method)})
 
 
 def make_optimizer(config: ConfigDict, method: Method) -> optax.GradientTransformation:

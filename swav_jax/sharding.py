@@ -16,6 +16,8 @@ from jax.sharding import PartitionSpec as P
 from jax.typing import DTypeLike
 from jaxtyping import PyTree
 
+from swav_jax.trees import map_named
+
 SAMPLES = P("data")  # [B, ...]
 SCORES = P("data", "model")  # [B, K]
 MEMORY = P(None, "data")  # [A, N, ...], rows of all images
@@ -63,15 +65,14 @@ def state_shardings(
       bank_memory: "host" for a bank in the memory of the devices' hosts.
     """
 
-    def place(path: tuple, leaf: Any) -> NamedSharding:
-        name = jax.tree_util.keystr(path, simple=True, separator="/")
+    def place(name: str, leaf: Any) -> NamedSharding:
         spec = next((spec for pattern, spec in RULES if re.search(pattern, name)), P())
         if not spec and large and leaf.size >= large:
             spec = P(*(None,) * (leaf.ndim - 1), "model")
         memory = BANK_MEMORIES[bank_memory] if name == "extra/bank" else None
         return NamedSharding(mesh, _fitting(spec, leaf.shape, mesh), memory_kind=memory)
 
-    return jax.tree_util.tree_map_with_path(place, shapes)
+    return map_named(place, shapes)
 
 
 def unused_settings(places: PyTree, model: int, bank_memory: str) -> list[str]:

@@ -37,6 +37,7 @@ MAY_CHANGE_ON_RESUME = (
     "eval.",
     "mesh.",
     "profile.",
+    "train.log_every_epochs:",
     "train.log_every_steps:",
 )
 
@@ -82,7 +83,7 @@ def claim(config: ConfigDict, workdir: Path) -> None:
       ConfigError: another run lives there; nothing is changed.
     """
     path = workdir / CONFIG
-    trained = any((workdir / CHECKPOINTS).glob("[0-9]*")) or (workdir / METRICS).exists()
+    trained = bool(saved_steps(workdir / CHECKPOINTS)) or (workdir / METRICS).exists()
     if trained and not path.exists():
         raise ConfigError(
             f"{workdir} holds a run but no config.json, so it is not known what it is of. "
@@ -113,6 +114,12 @@ def _changed(old: dict, new: dict, prefix: str = "") -> Iterator[str]:
             yield from _changed(a, b, f"{prefix}{key}.")
         elif a != b:
             yield f"{prefix}{key}: {a!r} there, {b!r} here"
+
+
+def saved_steps(checkpoints: Path) -> list[int]:
+    """The steps of the complete checkpoints in a folder of checkpoints, in no order."""
+    entries = checkpoints.iterdir() if checkpoints.is_dir() else ()
+    return [int(entry.name) for entry in entries if entry.name.isdecimal()]
 
 
 def read_results(workdir: Path) -> dict[str, Any]:

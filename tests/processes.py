@@ -11,7 +11,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from swav_jax.checkpoints.store import load_variables
+from swav_jax.checkpoints.read import load_variables
 
 ROOT = Path(__file__).parent.parent
 # The quickstart with less to compile: a smaller network, smaller crops, no blur and no jitter.

@@ -3,9 +3,20 @@ import importlib.util
 from pathlib import Path
 
 import pytest
+from absl import flags
+from ml_collections import config_flags
 
 from swav_jax import optim
-from swav_jax.config import LIMITS, ConfigError, check, defaults, profiled_steps, sizes
+from swav_jax.config import (
+    LIMITS,
+    ConfigError,
+    check,
+    defaults,
+    duration_warnings,
+    in_steps,
+    profiled_steps,
+    sizes,
+)
 from swav_jax.methods import METHODS
 from swav_jax.run import make_method
 
@@ -31,7 +42,7 @@ def test_every_config_is_sound_and_says_how_to_run_it(path):
     images = {"digits": 1500, "folder": 10_000, "tfds:cifar10": 50_000}
     share = 5 if config.data.train == "train[:20%]" else 1
     run = sizes(config, images.get(config.data.name, 1_281_167) // share)
-    make_method(config).check(run)
+    make_method(in_steps(config, run.steps_per_epoch)).check(run)
     optim.schedule(config.optim, steps_per_epoch=run.steps_per_epoch, total_steps=run.total_steps)
 
 
@@ -319,9 +330,10 @@ def test_sizes_follow_from_data_and_config():
         "total_steps": 45,
         "data_devices": 1,
         "epochs_steps": 45,
+        "parts": 1,
     }
     config.train.steps = 7
-    assert sizes(config, 1000)[4:] == (7, 1, 45)
+    assert sizes(config, 1000)[4:] == (7, 1, 45, 1)
     with pytest.raises(ConfigError, match="exceeds the 63 training images"):
         sizes(config, 63)
 
@@ -332,3 +344,38 @@ def test_profiled_steps_are_a_range():
     for text in ("10", "5:5", "7:3", "a:b", "-1:3"):
         with pytest.raises(ValueError, match="like 10:15"):
             profiled_steps(text)
+
+
+@pytest.mark.parametrize(
+    ("epochs", "steps", "taken"), [(2.0, None, 24), (0.4, None, 5), (0.01, None, 1), (0.0, None, 0)]
+)
+def test_a_duration_is_in_epochs_unless_it_is_set_in_steps(epochs, steps, taken):
+    config = defaults()
+    config.method.freeze_prototypes_epochs = epochs
+    assert in_steps(config, 12).method.freeze_prototypes_steps == 313
+    config.method.freeze_prototypes_steps = None
+    check(config, devices=1)
+    assert in_steps(config, 12).method.freeze_prototypes_steps == taken
+    assert config.method.freeze_prototypes_steps is None
+
+
+def test_flags_set_a_duration_in_steps_that_the_config_left_to_epochs():
+    config, argv = load(CONFIGS[0].parent / "quickstart.py").get_config(), ["main.py"]
+    argv += ["--config.method.freeze_prototypes_steps=7", "--config.train.log_every_epochs=0.5"]
+    values = flags.FlagValues()
+    config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=argv)
+    values(argv)
+    flagged = in_steps(config, 93)
+    assert (flagged.method.freeze_prototypes_steps, flagged.train.log_every_steps) == (7, 46)
+
+
+def test_durations_in_epochs_that_have_no_effect_are_warned_of():
+    config = defaults()
+    assert not duration_warnings(config)
+    config.method.freeze_prototypes_epochs = 2.0
+    assert duration_warnings(config) == [
+        "method.freeze_prototypes_steps 313 overrides method.freeze_prototypes_epochs 2."
+    ]
+    config.method.freeze_prototypes_steps = None
+    assert not duration_warnings(config)
+    assert not duration_warnings(defaults("simclr"))

@@ -14,7 +14,13 @@ from swav_jax.step import init_state
 
 
 def swav(bn_groups):
-    return SwAV(encoder(bn_groups=bn_groups), 12, 1, queue_length=16, queue_start_epoch=0)
+    return SwAV(
+        encoder(bn_groups=bn_groups),
+        prototypes=12,
+        heads=1,
+        queue_length=16,
+        queue_start_epoch=0,
+    )
 
 
 @pytest.mark.parametrize("parts", [2, 4])

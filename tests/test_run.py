@@ -1,5 +1,5 @@
 import pytest
-from tiny import tiny_config
+from tiny import tiny_config, tiny_swav
 
 from swav_jax.config import ConfigError
 from swav_jax.run import build
@@ -19,3 +19,11 @@ def test_sizes_that_a_network_cannot_take_are_refused(crop, evaluated, complaint
     config.data.eval_resize = config.data.eval_crop = evaluated
     with pytest.raises(ConfigError, match=complaint):
         build(config)
+
+
+def test_methods_receive_durations_in_steps():
+    config = tiny_swav()
+    config.method.freeze_prototypes_epochs, config.method.freeze_prototypes_steps = 0.5, None
+    run = build(config)
+    assert run.sizes.steps_per_epoch == 93
+    assert run.method.freeze_prototypes_steps == run.config.method.freeze_prototypes_steps == 46

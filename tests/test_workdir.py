@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from swav_jax.config import ConfigError, defaults
+from swav_jax.config import ConfigError, defaults, in_steps
 from swav_jax.workdir import claim, locked, read_metrics, read_results, update_results, write_whole
 
 
@@ -60,6 +60,18 @@ def test_a_workdir_belongs_to_one_configuration(tmp_path):
     (tmp_path / "other" / "checkpoints" / "10").mkdir(parents=True)
     with pytest.raises(ConfigError, match=r"no config\.json"):
         claim(config, tmp_path / "other")
+
+
+def test_a_run_goes_on_whichever_unit_its_durations_are_in(tmp_path):
+    config = defaults()
+    config.method.freeze_prototypes_steps = 93
+    claim(in_steps(config, 93), tmp_path)
+    (tmp_path / "metrics.jsonl").write_text("{}\n")
+    config.method.freeze_prototypes_steps = config.train.log_every_steps = None
+    config.train.log_every_epochs = 0.5
+    claim(in_steps(config, 93), tmp_path)
+    with pytest.raises(ConfigError, match="freeze_prototypes_steps: 93 there, 94 here"):
+        claim(in_steps(config, 94), tmp_path)
 
 
 def test_a_workdir_where_nothing_was_trained_is_taken_over(tmp_path):

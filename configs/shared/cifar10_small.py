@@ -32,6 +32,7 @@ def cifar10_small(method: str) -> ConfigDict:
     config.optim.start_lr = 0.006
     config.optim.warmup_epochs = 1.0
     config.optim.weight_decay = 1e-4
-    config.train.log_every_steps = 26
+    config.train.log_every_epochs = 1 / 3
+    config.train.log_every_steps = None
     config.checkpoint.every_epochs = 2
     return config

@@ -35,7 +35,8 @@ def digits(method: str) -> ConfigDict:
     config.optim.start_lr = 0.003
     config.optim.warmup_epochs = 1.0
     config.train.epochs = 8
-    config.train.log_every_steps = 23
+    config.train.log_every_epochs = 1 / 2
+    config.train.log_every_steps = None
     config.eval.knn_every_epochs = 2
     config.checkpoint.every_epochs = 4
     return config

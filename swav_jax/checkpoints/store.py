@@ -12,7 +12,7 @@ process 0 alone seals and names, and the directory must be one that all of them 
 import errno
 import json
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,17 +20,15 @@ from types import TracebackType
 from typing import Any, Self
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from absl import logging
-from flax.traverse_util import flatten_dict, unflatten_dict
+from flax.traverse_util import unflatten_dict
 from jax.experimental import multihost_utils
-from jaxtyping import Array, PyTree
+from jaxtyping import PyTree
 from orbax.checkpoint import v1 as ocp
 
-from swav_jax import sharding
+from swav_jax.checkpoints.read import load_leaves, placed
 from swav_jax.checkpoints.seal import (
-    SEAL,
     CheckpointError,
     leaf_digest,
     read_seal,
@@ -39,14 +37,10 @@ from swav_jax.checkpoints.seal import (
     wrong_leaves,
 )
 from swav_jax.runtime.processes import from_process_0
+from swav_jax.trees import named_leaves
+from swav_jax.workdir import saved_steps
 
 DAMAGED = "damaged"
-
-# Orbax logs dozens of lines a save, and a failure once for each of its threads with every stack.
-# All that matters is raised to us and named by us in one line; `--verbosity=1` shows the rest.
-logging.get_absl_logger().addFilter(
-    lambda record: "/orbax/" not in record.pathname or logging.get_verbosity() >= logging.DEBUG
-)
 
 
 class Checkpoints:
@@ -91,7 +85,7 @@ class Checkpoints:
     @property
     def latest_step(self) -> int | None:
         """The newest complete checkpoint's step; whether it is intact is found by `restore`."""
-        return max(_steps(self.directory), default=None)
+        return max(saved_steps(self.directory), default=None)
 
     def save(self, step: int, state: PyTree, metadata: Mapping[str, Any]) -> None:
         """Begins to save, and returns once the state is copied: it may be donated right away.
@@ -110,7 +104,7 @@ class Checkpoints:
         if from_process_0((self.directory / str(step)).exists()):
             logging.info("The checkpoint of step %d is there already.", step)
             return
-        leaves = _named(state)
+        leaves = named_leaves(state)
         contents = {
             "step": step,
             "metadata": json.loads(json.dumps(metadata)),
@@ -180,7 +174,7 @@ class Checkpoints:
             or the target has other leaves, shapes or dtypes than the checkpoint.
         """
         self.wait()
-        wanted = {name: _struct(leaf) for name, leaf in _named(target).items()}
+        wanted = {name: placed(leaf) for name, leaf in named_leaves(target).items()}
         while (step := from_process_0(-1 if self.latest_step is None else self.latest_step)) >= 0:
             folder = self.directory / str(step)
             # Process 0 reads every file once; the others take its word.
@@ -188,7 +182,7 @@ class Checkpoints:
             if not from_process_0(bool(damage)):
                 seal = read_seal(folder)
                 _check_match(folder, seal["leaves"], wanted)
-                loaded = _load(folder, wanted)
+                loaded = load_leaves(folder, wanted)
                 damage = wrong_leaves(loaded, seal["leaves"])
                 if not damage:
                     logging.info("Restored the checkpoint of step %d from %s.", step, folder)
@@ -213,7 +207,7 @@ class Checkpoints:
         write_seal(partial, contents)
         partial.rename(self.directory / str(step))
         logging.info("Saved the checkpoint of step %d in %s.", step, self.directory)
-        for old in sorted(_steps(self.directory))[: -self._keep_last]:
+        for old in sorted(saved_steps(self.directory))[: -self._keep_last]:
             if not self._keep_every or old % self._keep_every:
                 # Renamed first: a kill within the removal must not leave half a checkpoint.
                 (self.directory / str(old)).rename(self._partial(old))
@@ -253,79 +247,8 @@ class Checkpoints:
             ) from error
 
 
-def load_variables(
-    path: str | Path, subtrees: Iterable[str] = ("params", "batch_stats")
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Reads parts of a checkpoint, and only those, without knowing the state they belong to.
-
-    Args:
-      path: a workdir, its `checkpoints` folder (the newest is read) or one checkpoint's folder.
-      subtrees: names of branches or leaves, such as "params/backbone".
-
-    Returns:
-      `(variables, metadata)`: nested dicts of arrays, rooted at the state ({"params": {"backbone":
-      ...}}), and what was passed to `save`. The arrays are whole on every device of the current
-      mesh, or on this process's first device without one.
-
-    Raises:
-      FileNotFoundError: there is no checkpoint.
-      KeyError: it has no such branch.
-      CheckpointError: what was to be read is damaged.
-    """
-    folder = _find(path)
-    seal = read_seal(folder)
-    wanted: dict[str, jax.ShapeDtypeStruct] = {}
-    for subtree in subtrees:
-        found = {
-            name: _struct(jax.ShapeDtypeStruct(leaf["shape"], leaf["dtype"]))
-            for name, leaf in seal["leaves"].items()
-            if f"{name}/".startswith(f"{subtree}/")
-        }
-        if not found:
-            branches = sorted({"/".join(name.split("/")[:2]) for name in seal["leaves"]})
-            raise KeyError(f"{folder} has no {subtree!r}; it has {', '.join(branches)}")
-        wanted |= found
-    loaded = _load(folder, wanted)
-    if damage := wrong_leaves(loaded, seal["leaves"]):
-        raise CheckpointError(f"{folder} is damaged: {damage}; name an earlier one")
-    return unflatten_dict(loaded, sep="/"), seal["metadata"]
-
-
-def load_metadata(path: str | Path) -> dict[str, Any]:
-    """What was passed to `save` with the checkpoint at `path` (see `load_variables`)."""
-    return read_seal(_find(path))["metadata"]
-
-
-def _named(tree: PyTree) -> dict[str, Any]:
-    """Leaves by path: "params/backbone/conv1/kernel", "opt_state/0/trace/..."."""
-    paths = jax.tree.leaves_with_path(tree)
-    return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in paths}
-
-
 def _describe(leaf: Any) -> dict[str, Any]:
     return {"shape": list(leaf.shape), "dtype": str(leaf.dtype)}
-
-
-def _struct(leaf: Any) -> jax.ShapeDtypeStruct:
-    place = getattr(leaf, "sharding", None)
-    place = sharding.anywhere() if place is None else place
-    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place)
-
-
-def _load(folder: Path, wanted: dict[str, jax.ShapeDtypeStruct]) -> dict[str, Array]:
-    """Reads the named leaves; Orbax stores no empty arrays, so those are made."""
-    context = ocp.Context()
-    context.pytree_options.loading.partial_load = True
-    stored = {name: leaf for name, leaf in wanted.items() if leaf.size}
-    try:
-        with context:
-            loaded = flatten_dict(ocp.load(folder, unflatten_dict(stored, sep="/")), sep="/")
-    except Exception as error:
-        raise CheckpointError(f"Orbax could not read {folder}: {error}") from error
-    return {
-        name: loaded[name] if leaf.size else jnp.zeros(leaf.shape, leaf.dtype, device=leaf.sharding)
-        for name, leaf in wanted.items()
-    }
 
 
 def _check_match(folder: Path, saved: dict[str, Any], wanted: dict[str, Any]) -> None:
@@ -346,22 +269,6 @@ def _check_match(folder: Path, saved: dict[str, Any], wanted: dict[str, Any]) ->
             f"{folder} is of another model, optimiser or method: {len(names)} leaves differ "
             f"({differences}). Use the config of the run that saved it, or another workdir."
         )
-
-
-def _steps(directory: Path) -> list[int]:
-    return [int(entry.name) for entry in directory.iterdir() if entry.name.isdecimal()]
-
-
-def _find(path: str | Path) -> Path:
-    """The folder of the newest checkpoint at a workdir, a folder of checkpoints, or one itself."""
-    path = Path(path).absolute()
-    if (path / SEAL).exists():
-        return path
-    directory = path / "checkpoints" if (path / "checkpoints").is_dir() else path
-    steps = _steps(directory) if directory.is_dir() else []
-    if not steps:
-        raise FileNotFoundError(f"there is no checkpoint in {directory}")
-    return directory / str(max(steps))
 
 
 def _meet(where: str) -> None:

@@ -8,93 +8,97 @@ from an epoch's last batch have no cluster before they are drawn, and no part in
 """
 
 import dataclasses
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import ClassVar
 
-import jax
 from jax import lax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Key
 
-from swav_jax.methods import contract
-from swav_jax.models.encoder import Encoder, embed, init_with_prototypes
+from swav_jax.methods import checks
+from swav_jax.methods.contract import (
+    BatchStats,
+    Clock,
+    Crops,
+    Extra,
+    Method,
+    Metrics,
+    Params,
+    Sizes,
+    TrainState,
+    Visit,
+    Visited,
+)
+from swav_jax.methods.prototypes import init_with_prototypes
+from swav_jax.models.encoder import embed
 from swav_jax.ops import bank
 from swav_jax.ops.metrics import embedding_std
 from swav_jax.ops.precision import at_least_float32
 
 
-class Banked(Protocol):
-    """The settings of a method with a bank."""
+@dataclass(frozen=True, kw_only=True)
+class Banked(Method):
+    """A method with a bank; it remains to be said how its rows are clustered."""
 
-    @property
-    def encoder(self) -> Encoder:
-        """Of images."""
+    prototypes: int  # K, clusters of each head
+    heads: int  # H, clusterings
+    temperature: float = 0.1  # tau
+    assignment_crops: tuple[int, ...] = (0, 1)  # A of them
 
-    @property
-    def prototypes(self) -> int:
-        """K, clusters of each head."""
+    cluster_every_epochs: ClassVar[int] = 1
 
-    @property
-    def heads(self) -> int:
-        """H, clusterings."""
+    def init(
+        self, key: Key[Array, ""], crops: Crops, size: int
+    ) -> tuple[Params, BatchStats, Extra]:
+        """Encoder and prototypes as PyTorch draws them, and an empty bank."""
+        params, batch_stats = init_with_prototypes(
+            self.encoder, key, crops, self.prototypes, self.heads
+        )
+        head = self.encoder.head
+        extra = bank.empty(
+            len(self.assignment_crops), self.heads, size, head.dim, at_least_float32(head.dtype)
+        )
+        return params, batch_stats, extra
 
-    @property
-    def temperature(self) -> float:
-        """The tau of the prediction."""
+    def loss(
+        self,
+        params: Params,
+        extra: Extra,
+        outputs: Float[Array, "B V D"],
+        index: Int[Array, "B"],
+        clock: Clock,
+    ) -> tuple[Float[Array, ""], tuple[Extra, Metrics]]:
+        """Cross-entropy of all crops with the clusters; then the embeddings enter the bank."""
+        value, metrics = bank.cluster_prediction(
+            outputs,
+            [params["prototypes"][f"prototypes{h}"] for h in range(self.heads)],
+            bank.lookup(extra["assignments"], index),
+            self.temperature,
+        )
+        assigned = lax.stop_gradient(outputs)[:, self.assignment_crops, :]
+        metrics["embedding_std"] = embedding_std(assigned[:, 0])
+        return value, (extra | {"bank": bank.write(extra["bank"], index, assigned)}, metrics)
 
-    @property
-    def assignment_crops(self) -> tuple[int, ...]:
-        """The A crops that are remembered."""
+    def with_full_bank(self, state: TrainState, visit: Visit, epoch: int) -> TrainState:
+        """The state with a bank that is filled before the first epoch, by a pass over all crops."""
+        return visit(self._remember, state, "crops") if epoch == 0 else state
 
+    def rows_of_head(self, extra: Extra, head: int) -> Float[Array, "N D"]:
+        """The bank whose rows a head clusters."""
+        return bank.read(extra["bank"], head % len(self.assignment_crops))
 
-def check(method: Banked, sizes: contract.Sizes) -> list[str]:
-    """Refuses more clusters than there are images, and devices that do not divide the bank."""
-    contract.check_assignment_crops(method.assignment_crops, sizes)
-    bank.check_devices(sizes.data_devices, sizes.size)
-    return contract.check_clusters(method.prototypes, sizes)
+    def check(self, sizes: Sizes) -> list[str]:
+        """Refuses more clusters than there are images, and devices that do not divide the bank."""
+        checks.assignment_crops(self.assignment_crops, sizes)
+        bank.check_devices(sizes.data_devices, sizes.size)
+        return checks.clusters(self.prototypes, sizes.images_per_epoch)
 
-
-def init(
-    method: Banked, key: jax.Array, crops: contract.Crops, size: int
-) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-    """Encoder and prototypes as PyTorch draws them, and an empty bank."""
-    params, batch_stats = init_with_prototypes(
-        method.encoder, key, crops, method.prototypes, method.heads
-    )
-    head = method.encoder.head
-    extra = bank.empty(
-        len(method.assignment_crops), method.heads, size, head.dim, at_least_float32(head.dtype)
-    )
-    return params, batch_stats, extra
-
-
-def loss(
-    method: Banked,
-    prototypes: dict[str, Float[Array, "K D"]],
-    extra: dict[str, Any],
-    embedding: Float[Array, "B V D"],
-    index: Int[Array, "B"],
-) -> tuple[Float[Array, ""], tuple[dict[str, Any], contract.Metrics]]:
-    """Cross-entropy of all crops with the clusters; then the embeddings enter the bank."""
-    value, metrics = bank.cluster_prediction(
-        embedding,
-        [prototypes[f"prototypes{h}"] for h in range(method.heads)],
-        bank.lookup(extra["assignments"], index),
-        method.temperature,
-    )
-    assigned = lax.stop_gradient(embedding)[:, method.assignment_crops, :]
-    metrics["embedding_std"] = embedding_std(assigned[:, 0])
-    return value, (extra | {"bank": bank.write(extra["bank"], index, assigned)}, metrics)
-
-
-def rows_of_head(method: Banked, extra: dict[str, Any], head: int) -> Float[Array, "N D"]:
-    """The bank whose rows a head clusters."""
-    return bank.read(extra["bank"], head % len(method.assignment_crops))
-
-
-def remember(
-    method: Banked, state: contract.TrainState, batch: dict[str, Any]
-) -> contract.TrainState:
-    """Embeds a batch in train mode and puts its assignment crops into the bank."""
-    embedding, batch_stats = embed(method.encoder, state.params, state.batch_stats, batch["crops"])
-    assigned = embedding[:, method.assignment_crops, :]
-    filled = bank.write(state.extra["bank"], batch["index"], assigned)
-    return dataclasses.replace(state, batch_stats=batch_stats, extra=state.extra | {"bank": filled})
+    def _remember(self, state: TrainState, batch: Visited) -> TrainState:
+        """Embeds a batch in train mode and puts its assignment crops into the bank."""
+        embedding, batch_stats = embed(
+            self.encoder, state.params, state.batch_stats, batch["crops"]
+        )
+        assigned = embedding[:, self.assignment_crops, :]
+        filled = bank.write(state.extra["bank"], batch["index"], assigned)
+        return dataclasses.replace(
+            state, batch_stats=batch_stats, extra=state.extra | {"bank": filled}
+        )

@@ -1,11 +1,12 @@
 """The contract between the train loop and a method.
 
-Systems that learn features by clustering differ in four things: what the crops have to predict,
-what state they carry along, what happens at an epoch boundary, and in which order images are drawn.
-A method is one frozen dataclass of hyper-parameters that says these four; the loop knows no more.
+Methods of this family differ in four things: what the crops have to predict, what state they carry
+along, what happens at an epoch boundary, and in which order images are drawn. A method is one
+frozen dataclass of hyper-parameters that says these four; the loop knows no more.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
 import flax.struct
@@ -13,12 +14,10 @@ import numpy as np
 import optax
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
-from swav_jax.models.encoder import Encoder
+from swav_jax.models.encoder import BatchStats, Crops, Encoder, Params, embed
 
-Crops = Sequence[Float[Array, "B n S S 3"]]
+Extra = dict[str, Any]  # what a method remembers: queue, bank, assignments, key encoder
 Metrics = dict[str, Float[Array, ""]]
-
-IMAGES_PER_CLUSTER = 10  # on average; of fewer, centroids are noise
 
 
 @flax.struct.dataclass
@@ -26,10 +25,10 @@ class TrainState:
     """All that training remembers, in one pytree and so in one checkpoint."""
 
     step: Int[Array, ""]
-    params: dict[str, Any]
-    batch_stats: dict[str, Any]
+    params: Params
+    batch_stats: BatchStats
     opt_state: optax.OptState
-    extra: dict[str, Any]  # the method's own: queue, bank, assignments, momentum encoder
+    extra: Extra
 
 
 class Clock(NamedTuple):
@@ -50,104 +49,68 @@ class Sizes(NamedTuple):
     total_steps: int
     data_devices: int = 1  # that share a batch's images
     epochs_steps: int = 0  # what train.epochs take; train.steps may cut that short, for a trial
+    parts: int = 1  # that a batch is worked through in, each with a batch norm of its own
 
-
-def check_assignment_crops(crops: Sequence[int], sizes: Sizes) -> None:
-    """Refuses (ValueError) assignment crops that are not among an image's crops."""
-    if not crops or not all(0 <= crop < sizes.views for crop in crops):
-        raise ValueError(
-            f"method.assignment_crops {tuple(crops)} must name crops from 0 to {sizes.views - 1}: "
-            f"data.crops cuts {sizes.views} of each image."
-        )
-
-
-def check_clusters(clusters: int, sizes: Sizes) -> list[str]:
-    """Refuses (ValueError) more clusters than an epoch draws images, and warns of small ones."""
-    images = sizes.steps_per_epoch * sizes.batch_size
-    if clusters > images:
-        raise ValueError(
-            f"model.prototypes {clusters} exceeds the {images} images that an epoch draws: that "
-            f"many clusters cannot be made of them. Something like {max(images // 20, 2)} is a "
-            "start."
-        )
-    if images < IMAGES_PER_CLUSTER * clusters:
-        return [
-            f"model.prototypes {clusters} make clusters of {images / clusters:.1f} images; with "
-            f"fewer than {IMAGES_PER_CLUSTER} they say little. Something like "
-            f"{max(images // 20, 2)} is a start."
-        ]
-    return []
+    @property
+    def images_per_epoch(self) -> int:
+        """The images that an epoch draws: whole batches."""
+        return self.steps_per_epoch * self.batch_size
 
 
 # visit(fold, carry, view): carry = fold(carry, batch) over the whole training set, jitted; `view`
 # is "crops" (augmented as in training) or "center" (one centre crop an image). A batch holds float
 # `crops` and `index`; rows that only fill up the last batch have an index beyond the data set.
-Visit = Callable[[Callable[[PyTree, dict[str, Any]], PyTree], PyTree, str], PyTree]
+Visited = dict[str, Any]
+Visit = Callable[[Callable[[PyTree, Visited], PyTree], PyTree, str], PyTree]
 
 
+@dataclass(frozen=True)
 class Method:
-    """What a method may say. Only `init`, `forward` and `loss` have no default.
+    """What a method may say. Only `loss` has no default.
 
-    A method is a frozen dataclass whose first fields are `encoder`, `prototypes` (K) and `heads`
-    (sets of K prototypes); the others are the hyper-parameters that `config.method` sets.
-    Everything it remembers between steps is in `extra`. The functions are pure and run inside
-    `jax.jit`, except where noted.
+    A method is a frozen dataclass. The fields `encoder`, `prototypes` (K) and `heads` (sets of K
+    prototypes) come from `config.model`, the last two only where a method has them; every other
+    field is a hyper-parameter with a default, which `config.method` sets. Everything a method
+    remembers between steps is in `extra`. The functions are pure and run inside `jax.jit`, except
+    where noted.
     """
 
     encoder: Encoder
-    prototypes: int
-    heads: int
 
     # Epochs between calls of `cluster`; 0 for never.
     cluster_every_epochs: ClassVar[int] = 0
     # Top-level parameters that the optimiser moves without momentum.
     without_momentum: ClassVar[tuple[str, ...]] = ()
 
-    def check(self, sizes: Sizes) -> list[str]:
-        """Refuses (ValueError) what cannot work and returns warnings about what rarely does.
-
-        Runs on the host, before anything is computed.
-        """
-        return []
-
     def init(
         self, key: Key[Array, ""], crops: Crops, size: int
-    ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-        """Fresh (params, batch_stats, extra) for a training set of `size` images."""
-        raise NotImplementedError
+    ) -> tuple[Params, BatchStats, Extra]:
+        """What training starts from, for `size` images: a fresh encoder, nothing remembered."""
+        variables = self.encoder.init(key, crops, train=True)
+        return variables["params"], variables["batch_stats"], {}
 
     def frozen(self, clock: Clock) -> dict[str, Bool[Array, ""] | bool]:
         """Which top-level parameters get no update at all in this step."""
         return {}
 
-    def before_step(
-        self, params: dict[str, Any], extra: dict[str, Any]
-    ) -> tuple[dict[str, Any], dict[str, Any]]:
+    def before_step(self, params: Params, extra: Extra) -> tuple[Params, Extra]:
         """What happens to the state before gradients are taken: normalisation, moving averages."""
         return params, extra
 
     def forward(
-        self,
-        params: dict[str, Any],
-        batch_stats: dict[str, Any],
-        extra: dict[str, Any],
-        crops: Crops,
-    ) -> tuple[PyTree, dict[str, Any]]:
+        self, params: Params, batch_stats: BatchStats, extra: Extra, crops: Crops
+    ) -> tuple[PyTree, BatchStats]:
         """The networks' work on each image: (outputs with leading axis B, new batch statistics).
 
         Outputs of one image must not depend on other images but by batch norm: with gradient
-        accumulation the loop calls this for parts of a batch.
+        accumulation the loop calls this for parts of a batch. By default the outputs are the
+        unit-length embeddings of all crops, [B, V, D].
         """
-        raise NotImplementedError
+        return embed(self.encoder, params, batch_stats, crops)
 
     def loss(
-        self,
-        params: dict[str, Any],
-        extra: dict[str, Any],
-        outputs: PyTree,
-        index: Int[Array, "B"],
-        clock: Clock,
-    ) -> tuple[Float[Array, ""], tuple[dict[str, Any], Metrics]]:
+        self, params: Params, extra: Extra, outputs: PyTree, index: Int[Array, "B"], clock: Clock
+    ) -> tuple[Float[Array, ""], tuple[Extra, Metrics]]:
         """The objective over the whole batch: loss, (new extra, metrics)."""
         raise NotImplementedError
 
@@ -157,20 +120,25 @@ class Method:
         """Re-makes the clusters at the start of an epoch. Runs on the host."""
         return state, {}
 
-    def assignments(self, extra: dict[str, Any]) -> Int[Array, "H N"] | None:
+    def assignments(self, extra: Extra) -> Int[Array, "H N"] | None:
         """The cluster of each image in each of H clusterings, -1 for none; None without clusters.
 
         Columns beyond the data set are ignored. The loop compares them from one clustering to the
         next, and with the labels where the data set has any, which methods never see.
         """
-        return None
+        return extra.get("assignments")
 
-    def epoch_order(
-        self, extra: dict[str, Any], epoch: int, seed: int, size: int
-    ) -> np.ndarray | None:
+    def epoch_order(self, extra: Extra, epoch: int, seed: int, size: int) -> np.ndarray | None:
         """The order in which an epoch draws from `size` images, or None for a plain permutation.
 
         Runs on the host. It must depend on nothing but its arguments, which a restart restores.
         A method with an order clusters before every epoch: the batches of an order end with it.
         """
         return None
+
+    def check(self, sizes: Sizes) -> list[str]:
+        """Refuses (ValueError) what cannot work and returns warnings about what rarely does.
+
+        Runs on the host, before anything is computed.
+        """
+        return []

@@ -27,11 +27,23 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Key
 
 from swav_jax import sharding
-from swav_jax.methods import contract
-from swav_jax.models.encoder import Encoder
+from swav_jax.methods import checks
+from swav_jax.methods.contract import (
+    BatchStats,
+    Clock,
+    Crops,
+    Extra,
+    Method,
+    Metrics,
+    Params,
+    Sizes,
+    TrainState,
+    Visit,
+    Visited,
+)
 from swav_jax.ops import bank
 from swav_jax.ops.kmeans import kmeans, random_rows
 from swav_jax.ops.metrics import embedding_std
@@ -40,11 +52,13 @@ from swav_jax.ops.similarity import unit
 from swav_jax.ops.whitening import pca_whiten
 
 
-@dataclass(frozen=True)
-class DeepCluster(contract.Method):
-    """Settings of DeepCluster; the defaults are those of the published code."""
+@dataclass(frozen=True, kw_only=True)
+class DeepCluster(Method):
+    """Settings of DeepCluster; the defaults are those of the published code.
 
-    encoder: Encoder  # its projection head is not used
+    The encoder's projection head is not used.
+    """
+
     prototypes: int  # K, the clusters
     heads: int  # 1: there is one classifier
     components: int = 256  # principal components kept, at most the features' width
@@ -53,18 +67,9 @@ class DeepCluster(contract.Method):
     cluster_every_epochs: ClassVar[int] = 1
     without_momentum: ClassVar[tuple[str, ...]] = ("classifier",)
 
-    def check(self, sizes: contract.Sizes) -> list[str]:
-        """Refuses more clusters than there are images, and more than one classifier."""
-        if self.heads != 1:
-            raise ValueError(
-                f"DeepCluster has one classifier: set model.prototype_heads to 1, not {self.heads}."
-            )
-        bank.check_devices(sizes.data_devices, sizes.size)
-        return contract.check_clusters(self.prototypes, sizes)
-
     def init(
-        self, key: jax.Array, crops: contract.Crops, size: int
-    ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+        self, key: Key[Array, ""], crops: Crops, size: int
+    ) -> tuple[Params, BatchStats, Extra]:
         """The backbone, a classifier that the first clustering replaces, and no clusters."""
         encoder_key, classifier_key = jax.random.split(key)
         images = crops[0][:, 0]
@@ -77,12 +82,8 @@ class DeepCluster(contract.Method):
         return variables["params"] | {"classifier": classifier}, variables["batch_stats"], extra
 
     def forward(
-        self,
-        params: dict[str, Any],
-        batch_stats: dict[str, Any],
-        extra: dict[str, Any],
-        crops: contract.Crops,
-    ) -> tuple[Float[Array, "B V F"], dict[str, Any]]:
+        self, params: Params, batch_stats: BatchStats, extra: Extra, crops: Crops
+    ) -> tuple[Float[Array, "B V F"], BatchStats]:
         """Backbone features of all crops, one pass for each entry of `crops`."""
         features = []
         for images in crops:
@@ -99,12 +100,12 @@ class DeepCluster(contract.Method):
 
     def loss(
         self,
-        params: dict[str, Any],
-        extra: dict[str, Any],
+        params: Params,
+        extra: Extra,
         outputs: Float[Array, "B V F"],
         index: Int[Array, "B"],
-        clock: contract.Clock,
-    ) -> tuple[Float[Array, ""], tuple[dict[str, Any], contract.Metrics]]:
+        clock: Clock,
+    ) -> tuple[Float[Array, ""], tuple[Extra, Metrics]]:
         """Cross-entropy of all crops with the pseudo-labels."""
         classifier = params["classifier"]
         features = jax.nn.relu(outputs)
@@ -116,8 +117,8 @@ class DeepCluster(contract.Method):
         return loss, (extra, {"cluster_accuracy": accuracy, "embedding_std": spread})
 
     def cluster(
-        self, state: contract.TrainState, visit: contract.Visit, epoch: int, key: jax.Array
-    ) -> tuple[contract.TrainState, contract.Metrics]:
+        self, state: TrainState, visit: Visit, epoch: int, key: Key[Array, ""]
+    ) -> tuple[TrainState, Metrics]:
         """New pseudo-labels and a fresh classifier."""
         start_key, classifier_key = jax.random.split(key)
         classifier = state.params["classifier"]
@@ -140,27 +141,25 @@ class DeepCluster(contract.Method):
         state = dataclasses.replace(state, params=fresh, extra=extra)
         return state, bank.usage(extra["assignments"], self.prototypes)
 
-    def assignments(self, extra: dict[str, Any]) -> Int[Array, "1 N"]:
-        """The pseudo-labels."""
-        return extra["assignments"]
-
-    def epoch_order(
-        self, extra: dict[str, Any], epoch: int, seed: int, size: int
-    ) -> np.ndarray | None:
+    def epoch_order(self, extra: Extra, epoch: int, seed: int, size: int) -> np.ndarray | None:
         """Uniform over clusters."""
         labels = sharding.fetch(extra["assignments"])[0]
         return bank.balanced_order(labels, size, np.random.RandomState([seed, epoch]))
 
-    def _collect(
-        self, carry: tuple[contract.TrainState, Array], batch: dict[str, Any]
-    ) -> tuple[contract.TrainState, Array]:
+    def check(self, sizes: Sizes) -> list[str]:
+        """Refuses more clusters than there are images, and more than one classifier."""
+        checks.one_head(self.heads, "DeepCluster has one classifier")
+        bank.check_devices(sizes.data_devices, sizes.size)
+        return checks.clusters(self.prototypes, sizes.images_per_epoch)
+
+    def _collect(self, carry: tuple[TrainState, Array], batch: Visited) -> tuple[TrainState, Array]:
         """Puts the features of a batch of centre crops at the images' places."""
         state, features = carry
         variables = {"params": state.params, "batch_stats": state.batch_stats}
         found: Any = self.encoder.apply(variables, batch["crops"][0][:, 0], method="features")
         return state, bank.write(features[None], batch["index"], found[:, None])[0]
 
-    def _fresh(self, key: jax.Array, classifier: dict[str, Array]) -> dict[str, Array]:
+    def _fresh(self, key: Key[Array, ""], classifier: dict[str, Array]) -> dict[str, Array]:
         """Weights from N(0, 0.01^2), biases zero, in the shapes of `classifier`."""
         kernel, bias = classifier["kernel"], classifier["bias"]
         weights = 0.01 * jax.random.normal(key, kernel.shape, kernel.dtype)

@@ -17,76 +17,47 @@ hosts; k-means takes one crop's rows at a time and adds the scores of a chunk of
 
 import dataclasses
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int, Key
 
-from swav_jax.methods import banked, contract
-from swav_jax.models.encoder import Encoder, embed
+from swav_jax.methods.banked import Banked
+from swav_jax.methods.contract import Clock, Extra, Metrics, Params, TrainState, Visit
 from swav_jax.ops import bank
 from swav_jax.ops.kmeans import KMeans, kmeans, random_rows
 
 
-@dataclass(frozen=True)
-class DeepClusterV2(contract.Method):
-    """Settings of DeepCluster-v2; the defaults are the published ones for ImageNet."""
+@dataclass(frozen=True, kw_only=True)
+class DeepClusterV2(Banked):
+    """Settings of DeepCluster-v2; the defaults are the published ones for ImageNet (3 heads)."""
 
-    encoder: Encoder
-    prototypes: int  # K, clusters of each head
-    heads: int  # clusterings; 3 as published
-    temperature: float = 0.1  # tau
-    assignment_crops: tuple[int, ...] = (0, 1)
     kmeans_iterations: int = 10
 
-    cluster_every_epochs: ClassVar[int] = 1
-
-    def check(self, sizes: contract.Sizes) -> list[str]:
-        """Refuses more clusters than there are images to cluster."""
-        return banked.check(self, sizes)
-
-    def init(
-        self, key: jax.Array, crops: contract.Crops, size: int
-    ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-        """The encoder, an empty bank, and prototypes that the first clustering replaces."""
-        return banked.init(self, key, crops, size)
-
-    def frozen(self, clock: contract.Clock) -> dict[str, Any]:
+    def frozen(self, clock: Clock) -> dict[str, Bool[Array, ""] | bool]:
         """Prototypes are centroids: only clustering moves them."""
         return {"prototypes": True}
 
-    def forward(
-        self,
-        params: dict[str, Any],
-        batch_stats: dict[str, Any],
-        extra: dict[str, Any],
-        crops: contract.Crops,
-    ) -> tuple[Float[Array, "B V D"], dict[str, Any]]:
-        """Unit-length embeddings of all crops."""
-        return embed(self.encoder, params, batch_stats, crops)
-
     def loss(
         self,
-        params: dict[str, Any],
-        extra: dict[str, Any],
+        params: Params,
+        extra: Extra,
         outputs: Float[Array, "B V D"],
         index: Int[Array, "B"],
-        clock: contract.Clock,
-    ) -> tuple[Float[Array, ""], tuple[dict[str, Any], contract.Metrics]]:
-        """Cross-entropy of all crops with the clusters, averaged over the heads."""
-        return banked.loss(self, lax.stop_gradient(params["prototypes"]), extra, outputs, index)
+        clock: Clock,
+    ) -> tuple[Float[Array, ""], tuple[Extra, Metrics]]:
+        """As it is, but without a gradient for the prototypes."""
+        centroids = lax.stop_gradient(params["prototypes"])
+        return super().loss(params | {"prototypes": centroids}, extra, outputs, index, clock)
 
     def cluster(
-        self, state: contract.TrainState, visit: contract.Visit, epoch: int, key: jax.Array
-    ) -> tuple[contract.TrainState, contract.Metrics]:
+        self, state: TrainState, visit: Visit, epoch: int, key: Key[Array, ""]
+    ) -> tuple[TrainState, Metrics]:
         """Centroids of the banks become the prototypes."""
-        if epoch == 0:
-            state = visit(partial(banked.remember, self), state, "crops")
+        state = self.with_full_bank(state, visit, epoch)
         found = [
-            self._clusters(banked.rows_of_head(self, state.extra, h), head_key)
+            self._clusters(self.rows_of_head(state.extra, h), head_key)
             for h, head_key in enumerate(jax.random.split(key, self.heads))
         ]
         prototypes = {f"prototypes{h}": clusters.centroids for h, clusters in enumerate(found)}
@@ -96,11 +67,7 @@ class DeepClusterV2(contract.Method):
         )
         return state, bank.usage(extra["assignments"], self.prototypes)
 
-    def assignments(self, extra: dict[str, Any]) -> Int[Array, "H N"]:
-        """The clusters of each head."""
-        return extra["assignments"]
-
-    def _clusters(self, rows: Float[Array, "N D"], key: jax.Array) -> KMeans:
+    def _clusters(self, rows: Float[Array, "N D"], key: Key[Array, ""]) -> KMeans:
         """K-means over the rows that were written."""
         seen = bank.written(rows)
         found = kmeans(

@@ -21,75 +21,23 @@ this differs the less the larger the batch is. Batch norm over parts, by `model.
 """
 
 from dataclasses import dataclass
-from typing import Any
 
-import jax
-from jaxtyping import Array, Int
+from jaxtyping import Array, Float, Int
 
-from swav_jax.methods import contract, momentum
-from swav_jax.methods.momentum import Views
-from swav_jax.models.encoder import Encoder
+from swav_jax.methods.contract import Clock, Extra, Metrics, Params
+from swav_jax.methods.momentum import Momentum, Views
 from swav_jax.ops import queue
 from swav_jax.ops.contrastive import info_nce
 from swav_jax.ops.metrics import embedding_std
 
 
-@dataclass(frozen=True)
-class MoCo(contract.Method):
+@dataclass(frozen=True, kw_only=True)
+class MoCo(Momentum):
     """Settings of MoCo; the defaults are those of version 2 for ImageNet."""
 
-    encoder: Encoder
-    prototypes: int  # MoCo has none
-    heads: int
-    temperature: float = 0.2  # tau
-    momentum: float = 0.999  # m
-    queue_length: int = 65536  # L
-
-    def check(self, sizes: contract.Sizes) -> list[str]:
-        """Refuses a queue that whole batches do not fill; warns of marks in the batch norm."""
-        return momentum.check(
-            self.encoder,
-            self.queue_length,
-            batch_size=sizes.batch_size,
-            views=sizes.views,
-            images=sizes.size,
-        )
-
-    def init(
-        self, key: jax.Array, crops: contract.Crops, size: int
-    ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-        """Two equal encoders; random keys in the queue, which is in use from the first step."""
-        encoder_key, queue_key = jax.random.split(key)
-        params, batch_stats = momentum.init(self.encoder, encoder_key, crops)
-        head = self.encoder.head
-        keys = queue.random_unit(queue_key, self.queue_length, head.dim, head.param_dtype)
-        return params, batch_stats, {"key_encoder": params, "keys": keys}
-
-    def before_step(
-        self, params: dict[str, Any], extra: dict[str, Any]
-    ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """The key encoder follows."""
-        slow = momentum.moving_average(extra["key_encoder"], params, self.momentum)
-        return params, extra | {"key_encoder": slow}
-
-    def forward(
-        self,
-        params: dict[str, Any],
-        batch_stats: dict[str, Any],
-        extra: dict[str, Any],
-        crops: contract.Crops,
-    ) -> tuple[Views, dict[str, Any]]:
-        """Queries and keys."""
-        return momentum.embed(self.encoder, params, extra["key_encoder"], batch_stats, crops)
-
     def loss(
-        self,
-        params: dict[str, Any],
-        extra: dict[str, Any],
-        outputs: Views,
-        index: Int[Array, "B"],
-        clock: contract.Clock,
-    ) -> tuple[jax.Array, tuple[dict[str, Any], contract.Metrics]]:
+        self, params: Params, extra: Extra, outputs: Views, index: Int[Array, "B"], clock: Clock
+    ) -> tuple[Float[Array, ""], tuple[Extra, Metrics]]:
         """InfoNCE against the queue; then the keys enter it."""
         queries, keys = outputs
         loss, accuracy = info_nce(queries, keys, extra["keys"], temperature=self.temperature)

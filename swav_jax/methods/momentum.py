@@ -1,21 +1,22 @@
-"""A trained encoder and a slowly moving one whose embeddings it predicts.
+"""What MoCo and PCL share: a trained encoder and a slowly moving one whose embeddings it predicts.
 
 He et al., 2020, "Momentum Contrast for Unsupervised Visual Representation Learning": one crop of
 an image is embedded by the key encoder, the others are queries for the trained one. The key
-encoder's parameters follow the trained ones; its batch-norm statistics are its own and stand in
-`batch_stats` under "key_encoder".
+encoder's parameters follow the trained ones and are in `extra` under "key_encoder"; its batch-norm
+statistics are its own and are in `batch_stats` under the same name. A queue remembers old keys.
 """
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key, PyTree
 
-from swav_jax.models.encoder import Encoder
-
-Crops = Sequence[Float[Array, "B n S S 3"]]
+from swav_jax.methods import checks
+from swav_jax.methods.contract import BatchStats, Crops, Extra, Method, Params, Sizes
+from swav_jax.models.encoder import embed
+from swav_jax.ops import queue
 
 KEY_CROP = 1  # which of an image's crops the key encoder sees
 
@@ -27,80 +28,60 @@ class Views(NamedTuple):
     keys: Float[Array, "B D"]
 
 
-def init(
-    encoder: Encoder, key: Key[Array, ""], crops: Crops
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Fresh parameters, which both encoders start from, and batch statistics of both."""
-    variables = encoder.init(key, crops, train=True)
-    batch_stats = variables["batch_stats"]
-    return variables["params"], batch_stats | {"key_encoder": batch_stats}
+@dataclass(frozen=True, kw_only=True)
+class Momentum(Method):
+    """A method with a key encoder and a queue of its keys; it remains to say the loss."""
 
+    temperature: float = 0.2  # tau
+    momentum: float = 0.999  # m, of the key encoder
+    queue_length: int = 65536  # L
 
-def check(
-    encoder: Encoder, queue_length: int, *, batch_size: int, views: int, images: int
-) -> list[str]:
-    """Refuses (ValueError) what cannot work with a queue of keys, and returns warnings."""
-    if views < 2:
-        raise ValueError("A crop has to find another one of its image: data.crops must cut two.")
-    if queue_length < 1 or queue_length % batch_size:
-        raise ValueError(
-            f"method.queue_length {queue_length} is not a multiple of data.batch_size "
-            f"{batch_size}: whole batches enter and leave the queue. Try "
-            f"{round(queue_length / batch_size) * batch_size or batch_size}."
+    def init(
+        self, key: Key[Array, ""], crops: Crops, size: int
+    ) -> tuple[Params, BatchStats, Extra]:
+        """Two equal encoders; random keys in the queue, which is in use from the first step."""
+        encoder_key, queue_key = jax.random.split(key)
+        params, batch_stats, _ = super().init(encoder_key, crops, size)
+        head = self.encoder.head
+        keys = queue.random_unit(queue_key, self.queue_length, head.dim, head.param_dtype)
+        extra = {"key_encoder": params, "keys": keys}
+        return params, batch_stats | {"key_encoder": batch_stats}, extra
+
+    def before_step(self, params: Params, extra: Extra) -> tuple[Params, Extra]:
+        """The key encoder follows."""
+        slow = moving_average(extra["key_encoder"], params, self.momentum)
+        return params, extra | {"key_encoder": slow}
+
+    def forward(
+        self, params: Params, batch_stats: BatchStats, extra: Extra, crops: Crops
+    ) -> tuple[Views, BatchStats]:
+        """Queries and keys."""
+        statistics = {name: tree for name, tree in batch_stats.items() if name != "key_encoder"}
+        query_crops, key_crops = split(crops)
+        queries, statistics = embed(self.encoder, params, statistics, query_crops)
+        keys, of_keys = embed(
+            self.encoder, extra["key_encoder"], batch_stats["key_encoder"], key_crops
         )
-    warnings = []
-    if queue_length > images // 2:
-        warnings.append(
-            f"method.queue_length {queue_length} keys of {images} images: an image often finds its "
-            f"own older keys among the negatives. Try {max(images // 4 // batch_size, 1)} batches, "
-            f"{max(images // 4 // batch_size, 1) * batch_size}."
-        )
-    if encoder.head.bn_groups > 1:
-        warnings.append(
-            "With model.bn_groups above 1 a query and its key share the batch-norm statistics of "
-            "few images, by which they can be matched without looking at the image."
-        )
-    return warnings
+        return Views(queries, keys[:, 0]), statistics | {"key_encoder": of_keys}
+
+    def check(self, sizes: Sizes) -> list[str]:
+        """Refuses a queue that whole batches do not fill; warns of keys that give images away."""
+        checks.crops_to_compare(sizes)
+        checks.queue_length(self.queue_length, sizes, least=1)
+        warnings = checks.shared_statistics(self.encoder, sizes)
+        if self.queue_length > sizes.size // 2:
+            batches = max(sizes.size // 4 // sizes.batch_size, 1)
+            warnings.append(
+                f"method.queue_length {self.queue_length} keys of {sizes.size} images: an image "
+                f"often finds its own older keys among the negatives. Try {batches} batches, "
+                f"{batches * sizes.batch_size}."
+            )
+        return warnings
 
 
 def moving_average(slow: PyTree, fast: PyTree, momentum: float) -> PyTree:
     """Momentum * slow + (1 - momentum) * fast, leaf by leaf."""
     return jax.tree.map(lambda s, f: momentum * s + (1 - momentum) * f, slow, fast)
-
-
-def embed(
-    encoder: Encoder,
-    params: dict[str, Any],
-    key_params: dict[str, Any],
-    batch_stats: dict[str, Any],
-    crops: Crops,
-) -> tuple[Views, dict[str, Any]]:
-    """Both encoders' work on a batch in training: embeddings and new batch statistics."""
-    statistics = {name: tree for name, tree in batch_stats.items() if name != "key_encoder"}
-    query_crops, key_crops = split(crops)
-    queries, updates = encoder.apply(
-        {"params": params, "batch_stats": statistics},
-        query_crops,
-        train=True,
-        mutable=["batch_stats"],
-    )
-    keys, key_updates = encoder.apply(
-        {"params": key_params, "batch_stats": batch_stats["key_encoder"]},
-        key_crops,
-        train=True,
-        mutable=["batch_stats"],
-    )
-    statistics = updates["batch_stats"] | {"key_encoder": key_updates["batch_stats"]}
-    return Views(queries, keys[:, 0]), statistics
-
-
-def embed_evaluated(
-    encoder: Encoder, key_params: dict[str, Any], batch_stats: dict[str, Any], crops: Crops
-) -> Float[Array, "B V D"]:
-    """The key encoder's embeddings in evaluation mode, by its running statistics."""
-    variables = {"params": key_params, "batch_stats": batch_stats["key_encoder"]}
-    embedding: Any = encoder.apply(variables, crops, train=False)
-    return embedding
 
 
 def split(crops: Crops) -> tuple[list[Float[Array, "B n S S 3"]], list[Float[Array, "B 1 S S 3"]]]:

@@ -22,12 +22,23 @@ from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Key
 
 from swav_jax import sharding
-from swav_jax.methods import contract, momentum
-from swav_jax.methods.momentum import Views
-from swav_jax.models.encoder import Encoder
+from swav_jax.methods import checks
+from swav_jax.methods.contract import (
+    BatchStats,
+    Clock,
+    Crops,
+    Extra,
+    Metrics,
+    Params,
+    Sizes,
+    TrainState,
+    Visit,
+    Visited,
+)
+from swav_jax.methods.momentum import Momentum, Views
 from swav_jax.ops import bank, queue
 from swav_jax.ops.concentration import concentration
 from swav_jax.ops.contrastive import Contrast, info_nce, proto_nce, sample_negatives
@@ -37,15 +48,15 @@ from swav_jax.ops.precision import at_least_float32
 from swav_jax.ops.similarity import unit
 
 
-@dataclass(frozen=True)
-class PCL(contract.Method):
-    """Settings of PCL; the defaults are the published ones for ImageNet."""
+@dataclass(frozen=True, kw_only=True)
+class PCL(Momentum):
+    """Settings of PCL; the defaults are the published ones for ImageNet.
 
-    encoder: Encoder
+    The temperature is also the mean of phi.
+    """
+
     prototypes: int  # K of the coarsest level
-    heads: int  # PCL has a single embedding
-    temperature: float = 0.2  # tau, and the mean of phi
-    momentum: float = 0.999  # of the key encoder
+    heads: int  # 1: PCL has a single embedding
     queue_length: int = 16384  # L
     negative_prototypes: int = 16384  # r
     warmup_epochs: int = 20  # without prototypes
@@ -55,111 +66,27 @@ class PCL(contract.Method):
 
     cluster_every_epochs: ClassVar[int] = 1
 
-    def check(self, sizes: contract.Sizes) -> list[str]:
-        """Refuses levels without enough images or negatives and a queue that batches do not fill.
-
-        Warns of clusters of few images.
-        """
-        warnings = momentum.check(
-            self.encoder,
-            self.queue_length,
-            batch_size=sizes.batch_size,
-            views=sizes.views,
-            images=sizes.size,
-        )
-        warmup = self.warmup_epochs * sizes.steps_per_epoch
-        longest = max(sizes.total_steps, sizes.epochs_steps)
-        if warmup >= longest:
-            raise ValueError(
-                f"method.warmup_epochs {self.warmup_epochs} are not less than the "
-                f"{longest / sizes.steps_per_epoch:g} epochs of the training: there would "
-                "never be a cluster. A tenth of the training is usual."
-            )
-        if warmup >= sizes.total_steps:
-            warnings.append(
-                f"train.steps ends this trial after {sizes.total_steps} steps, before there are "
-                f"clusters: they come after {warmup} steps. method.warmup_epochs=0 brings them at "
-                "once."
-            )
-        if self.heads != 1:
-            raise ValueError(
-                f"PCL has one set of prototypes a level: set model.prototype_heads to 1, not "
-                f"{self.heads}, and method.granularity to the levels."
-            )
-        if not self.granularity:
-            raise ValueError("method.granularity is empty: PCL needs a level of clusters.")
-        if min(self.granularity) < 1:
-            raise ValueError(f"method.granularity {self.granularity} has a number below 1.")
-        least, most = min(self._levels), max(self._levels)
-        if most > sizes.size:
-            raise ValueError(
-                f"k-means cannot make {most} clusters (model.prototypes {self.prototypes} x "
-                f"method.granularity {most // self.prototypes}) of {sizes.size} images. Set "
-                f"model.prototypes to at most {sizes.size * self.prototypes // most}, better to "
-                f"{max(sizes.size * self.prototypes // most // 10, 1)}."
-            )
-        bank.check_devices(sizes.data_devices, sizes.size)
-        left = least - min(least, sizes.batch_size)
-        if not 1 <= self.negative_prototypes <= left:
-            raise ValueError(
-                f"method.negative_prototypes {self.negative_prototypes} must lie between 1 and the "
-                f"{left} prototypes that are left of {least} when a batch of {sizes.batch_size} "
-                "images has its own. Lower it, lower data.batch_size or raise model.prototypes."
-            )
-        if sizes.size < contract.IMAGES_PER_CLUSTER * most:
-            warnings.append(
-                f"The finest level has {sizes.size / most:.1f} images a cluster; with fewer than "
-                f"{contract.IMAGES_PER_CLUSTER} the centroids say little. Lower model.prototypes "
-                "or method.granularity."
-            )
-        return warnings
-
     @property
-    def _levels(self) -> tuple[int, ...]:
+    def levels(self) -> tuple[int, ...]:
         """The number of clusters of each level."""
         return tuple(self.prototypes * multiple for multiple in self.granularity)
 
     def init(
-        self, key: jax.Array, crops: contract.Crops, size: int
-    ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+        self, key: Key[Array, ""], crops: Crops, size: int
+    ) -> tuple[Params, BatchStats, Extra]:
         """Two equal encoders, random keys in the queue, and every image in no cluster."""
-        encoder_key, queue_key = jax.random.split(key)
-        params, batch_stats = momentum.init(self.encoder, encoder_key, crops)
+        params, batch_stats, extra = super().init(key, crops, size)
         head = self.encoder.head
-        extra = {
-            "key_encoder": params,
-            "keys": queue.random_unit(queue_key, self.queue_length, head.dim, head.param_dtype),
-            "assignments": jnp.full((len(self._levels), bank.padded(size)), -1, jnp.int32),
-            "centroids": [jnp.zeros((k, head.dim), head.param_dtype) for k in self._levels],
-            "densities": [jnp.ones(k, head.param_dtype) for k in self._levels],
+        clusters = {
+            "assignments": jnp.full((len(self.levels), bank.padded(size)), -1, jnp.int32),
+            "centroids": [jnp.zeros((k, head.dim), head.param_dtype) for k in self.levels],
+            "densities": [jnp.ones(k, head.param_dtype) for k in self.levels],
         }
-        return params, batch_stats, extra
-
-    def before_step(
-        self, params: dict[str, Any], extra: dict[str, Any]
-    ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """The key encoder follows."""
-        slow = momentum.moving_average(extra["key_encoder"], params, self.momentum)
-        return params, extra | {"key_encoder": slow}
-
-    def forward(
-        self,
-        params: dict[str, Any],
-        batch_stats: dict[str, Any],
-        extra: dict[str, Any],
-        crops: contract.Crops,
-    ) -> tuple[Views, dict[str, Any]]:
-        """Queries and keys."""
-        return momentum.embed(self.encoder, params, extra["key_encoder"], batch_stats, crops)
+        return params, batch_stats, extra | clusters
 
     def loss(
-        self,
-        params: dict[str, Any],
-        extra: dict[str, Any],
-        outputs: Views,
-        index: Int[Array, "B"],
-        clock: contract.Clock,
-    ) -> tuple[Float[Array, ""], tuple[dict[str, Any], contract.Metrics]]:
+        self, params: Params, extra: Extra, outputs: Views, index: Int[Array, "B"], clock: Clock
+    ) -> tuple[Float[Array, ""], tuple[Extra, Metrics]]:
         """InfoNCE and the mean ProtoNCE, which is 0 while images have no clusters."""
         queries, keys = outputs
         instances = info_nce(queries, keys, extra["keys"], temperature=self.temperature)
@@ -169,7 +96,7 @@ class PCL(contract.Method):
                 bank.lookup(extra["assignments"], index),
                 extra["centroids"],
                 extra["densities"],
-                jax.random.split(clock.key, len(self._levels)),
+                jax.random.split(clock.key, len(self.levels)),
                 strict=True,
             )
         ]
@@ -190,14 +117,14 @@ class PCL(contract.Method):
         positives: Int[Array, "B"],
         centroids: Float[Array, "K D"],
         densities: Float[Array, "K"],
-        key: jax.Array,
+        key: Key[Array, ""],
     ) -> Contrast:
         negatives = sample_negatives(key, positives, len(centroids), self.negative_prototypes)
         return proto_nce(queries, centroids, densities, positives, negatives)
 
     def cluster(
-        self, state: contract.TrainState, visit: contract.Visit, epoch: int, key: jax.Array
-    ) -> tuple[contract.TrainState, contract.Metrics]:
+        self, state: TrainState, visit: Visit, epoch: int, key: Key[Array, ""]
+    ) -> tuple[TrainState, Metrics]:
         """K-means of the key encoder's embeddings of all centre crops, at each level."""
         if epoch < self.warmup_epochs:
             return state, {}
@@ -215,29 +142,55 @@ class PCL(contract.Method):
                 valid=seen,
             )
             for k, level_key in zip(
-                self._levels, jax.random.split(key, len(self._levels)), strict=True
+                self.levels, jax.random.split(key, len(self.levels)), strict=True
             )
         ]
         assignments = jnp.stack([level.assignments for level in found])
         centroids, densities = _prototypes(found, self.temperature)
         clusters = {"assignments": assignments, "centroids": centroids, "densities": densities}
-        metrics = {f"inertia_{k}": f.inertia for k, f in zip(self._levels, found, strict=True)}
-        metrics |= bank.usage(assignments[:1], self._levels[0])
+        metrics = {f"inertia_{k}": f.inertia for k, f in zip(self.levels, found, strict=True)}
+        metrics |= bank.usage(assignments[:1], self.levels[0])
         return dataclasses.replace(state, extra=state.extra | clusters), metrics
 
-    def assignments(self, extra: dict[str, Any]) -> Int[Array, "H N"]:
-        """The clusters of each level."""
-        return extra["assignments"]
-
     def _remember(
-        self, carry: tuple[contract.TrainState, Array], batch: dict[str, Any]
-    ) -> tuple[contract.TrainState, Array]:
-        """Puts the key encoder's embeddings of a batch into the memory."""
+        self, carry: tuple[TrainState, Array], batch: Visited
+    ) -> tuple[TrainState, Array]:
+        """Puts the key encoder's embeddings of a batch, in evaluation mode, into the memory."""
         state, memory = carry
-        embedding = momentum.embed_evaluated(
-            self.encoder, state.extra["key_encoder"], state.batch_stats, batch["crops"]
-        )
+        variables = {
+            "params": state.extra["key_encoder"],
+            "batch_stats": state.batch_stats["key_encoder"],
+        }
+        embedding: Any = self.encoder.apply(variables, batch["crops"], train=False)
         return state, bank.write(memory, batch["index"], embedding)
+
+    def check(self, sizes: Sizes) -> list[str]:
+        """Refuses levels without enough images or negatives; warns of clusters of few images."""
+        checks.one_head(self.heads, "PCL has one set of prototypes for each method.granularity")
+        if not self.granularity or min(self.granularity) < 1:
+            raise ValueError(
+                f"method.granularity {self.granularity} must name a multiple of model.prototypes, "
+                "1 or more, for each level."
+            )
+        coarsest = min(self.levels)
+        left = max(coarsest - sizes.batch_size, 0)
+        if not 1 <= self.negative_prototypes <= left:
+            raise ValueError(
+                f"method.negative_prototypes {self.negative_prototypes} must lie between 1 and the "
+                f"{left} prototypes that are left of {coarsest} when a batch of {sizes.batch_size} "
+                "images has its own. Lower it, lower data.batch_size or raise model.prototypes."
+            )
+        bank.check_devices(sizes.data_devices, sizes.size)
+        return [
+            *super().check(sizes),
+            *checks.first_phase(
+                f"method.warmup_epochs {self.warmup_epochs}",
+                self.warmup_epochs * sizes.steps_per_epoch,
+                sizes,
+                "there would never be a cluster",
+            ),
+            *checks.clusters(self.prototypes, sizes.size, multiple=max(self.granularity)),
+        ]
 
 
 @partial(jax.jit, static_argnames="temperature")

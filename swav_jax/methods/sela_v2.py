@@ -26,81 +26,40 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, Key
 
 from swav_jax import sharding
-from swav_jax.methods import banked, contract
-from swav_jax.models.encoder import Encoder, embed
+from swav_jax.methods.banked import Banked
+from swav_jax.methods.contract import Extra, Metrics, Params, TrainState, Visit
+from swav_jax.methods.prototypes import on_unit_sphere
 from swav_jax.ops import bank
 from swav_jax.ops.similarity import similarity, unit
 from swav_jax.ops.sinkhorn import Codes, sinkhorn
 
 
-@dataclass(frozen=True)
-class SeLaV2(contract.Method):
+@dataclass(frozen=True, kw_only=True)
+class SeLaV2(Banked):
     """Settings of SeLa-v2; see above for which of the defaults are published."""
 
-    encoder: Encoder
-    prototypes: int  # K
-    heads: int  # sets of K prototypes
-    temperature: float = 0.1  # tau
-    assignment_crops: tuple[int, ...] = (0, 1)
     epsilon: float = 0.05
     sinkhorn_iterations: int = 30
 
-    cluster_every_epochs: ClassVar[int] = 1
-
-    def check(self, sizes: contract.Sizes) -> list[str]:
-        """Refuses more clusters than there are images to balance over them."""
-        return banked.check(self, sizes)
-
-    def init(
-        self, key: jax.Array, crops: contract.Crops, size: int
-    ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-        """Encoder and prototypes as PyTorch draws them, and an empty bank."""
-        return banked.init(self, key, crops, size)
-
-    def before_step(
-        self, params: dict[str, Any], extra: dict[str, Any]
-    ) -> tuple[dict[str, Any], dict[str, Any]]:
+    def before_step(self, params: Params, extra: Extra) -> tuple[Params, Extra]:
         """Prototypes go back to the unit sphere; the step is taken from there."""
-        return params | {"prototypes": jax.tree.map(unit, params["prototypes"])}, extra
-
-    def forward(
-        self,
-        params: dict[str, Any],
-        batch_stats: dict[str, Any],
-        extra: dict[str, Any],
-        crops: contract.Crops,
-    ) -> tuple[Float[Array, "B V D"], dict[str, Any]]:
-        """Unit-length embeddings of all crops."""
-        return embed(self.encoder, params, batch_stats, crops)
-
-    def loss(
-        self,
-        params: dict[str, Any],
-        extra: dict[str, Any],
-        outputs: Float[Array, "B V D"],
-        index: Int[Array, "B"],
-        clock: contract.Clock,
-    ) -> tuple[Float[Array, ""], tuple[dict[str, Any], contract.Metrics]]:
-        """Cross-entropy of all crops with the clusters, averaged over the heads."""
-        return banked.loss(self, params["prototypes"], extra, outputs, index)
+        return on_unit_sphere(params), extra
 
     def cluster(
-        self, state: contract.TrainState, visit: contract.Visit, epoch: int, key: jax.Array
-    ) -> tuple[contract.TrainState, contract.Metrics]:
+        self, state: TrainState, visit: Visit, epoch: int, key: Key[Array, ""]
+    ) -> tuple[TrainState, Metrics]:
         """Every image of the bank gets the cluster of its largest code."""
-        if epoch == 0:
-            state = visit(partial(banked.remember, self), state, "crops")
+        state = self.with_full_bank(state, visit, epoch)
         found = []
         for h in range(self.heads):
             codes = balanced_assignments(
-                banked.rows_of_head(self, state.extra, h),
+                self.rows_of_head(state.extra, h),
                 unit(state.params["prototypes"][f"prototypes{h}"]),
                 epsilon=self.epsilon,
                 iterations=self.sinkhorn_iterations,
@@ -110,10 +69,6 @@ class SeLaV2(contract.Method):
         metrics = bank.usage(assignments, self.prototypes)
         state = dataclasses.replace(state, extra=state.extra | {"assignments": assignments})
         return state, metrics | {"marginal_residual": jnp.mean(residual)}
-
-    def assignments(self, extra: dict[str, Any]) -> Int[Array, "H N"]:
-        """The clusters of each head."""
-        return extra["assignments"]
 
 
 @partial(jax.jit, static_argnames=("epsilon", "iterations"))

@@ -12,63 +12,30 @@ for the comparison in their Figure 3.
 """
 
 from dataclasses import dataclass
-from typing import Any
 
-import jax
 from jaxtyping import Array, Float, Int
 
 from swav_jax import sharding
-from swav_jax.methods import contract
-from swav_jax.models.encoder import Encoder, embed
+from swav_jax.methods import checks
+from swav_jax.methods.contract import Clock, Extra, Method, Metrics, Params, Sizes
 from swav_jax.ops.contrastive import Contrast, nt_xent
 from swav_jax.ops.metrics import embedding_std
 
 
-@dataclass(frozen=True)
-class SimCLR(contract.Method):
+@dataclass(frozen=True, kw_only=True)
+class SimCLR(Method):
     """Settings of SimCLR; the defaults are the published ones for ImageNet."""
 
-    encoder: Encoder
-    prototypes: int  # SimCLR has none
-    heads: int
     temperature: float = 0.1  # tau
-
-    def check(self, sizes: contract.Sizes) -> list[str]:
-        """Refuses a batch in which there is nothing to find or nothing to tell apart."""
-        if sizes.views < 2:
-            raise ValueError("SimCLR compares crops of an image: data.crops must cut at least two.")
-        if sizes.batch_size < 2:
-            raise ValueError(
-                "SimCLR takes its negatives from the batch: data.batch_size must be at least 2, "
-                "better some hundreds."
-            )
-        return []
-
-    def init(
-        self, key: jax.Array, crops: contract.Crops, size: int
-    ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-        """A fresh encoder; nothing to remember."""
-        variables = self.encoder.init(key, crops, train=True)
-        return variables["params"], variables["batch_stats"], {}
-
-    def forward(
-        self,
-        params: dict[str, Any],
-        batch_stats: dict[str, Any],
-        extra: dict[str, Any],
-        crops: contract.Crops,
-    ) -> tuple[Float[Array, "B V D"], dict[str, Any]]:
-        """Unit-length embeddings of all crops."""
-        return embed(self.encoder, params, batch_stats, crops)
 
     def loss(
         self,
-        params: dict[str, Any],
-        extra: dict[str, Any],
+        params: Params,
+        extra: Extra,
         outputs: Float[Array, "B V D"],
         index: Int[Array, "B"],
-        clock: contract.Clock,
-    ) -> tuple[Float[Array, ""], tuple[dict[str, Any], contract.Metrics]]:
+        clock: Clock,
+    ) -> tuple[Float[Array, ""], tuple[Extra, Metrics]]:
         """NT-Xent over the global batch."""
 
         def on_block(
@@ -89,3 +56,13 @@ class SimCLR(contract.Method):
             "embedding_std": embedding_std(outputs[:, 0]),
         }
         return loss, (extra, metrics)
+
+    def check(self, sizes: Sizes) -> list[str]:
+        """Refuses a batch in which there is nothing to find or nothing to tell apart."""
+        checks.crops_to_compare(sizes)
+        if sizes.batch_size < 2:
+            raise ValueError(
+                "SimCLR takes its negatives from the batch: data.batch_size must be at least 2, "
+                "better some hundreds."
+            )
+        return checks.shared_statistics(self.encoder, sizes)

@@ -7,27 +7,35 @@ crops by Sinkhorn-Knopp over the batch (and a queue of earlier embeddings), and 
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int, Key
 
 from swav_jax import sharding
-from swav_jax.methods import contract
-from swav_jax.models.encoder import Encoder, embed, init_with_prototypes
+from swav_jax.methods import checks
+from swav_jax.methods.contract import (
+    BatchStats,
+    Clock,
+    Crops,
+    Extra,
+    Method,
+    Metrics,
+    Params,
+    Sizes,
+)
+from swav_jax.methods.prototypes import init_with_prototypes, on_unit_sphere
 from swav_jax.ops import losses, queue
 from swav_jax.ops.metrics import code_statistics, embedding_std
-from swav_jax.ops.similarity import similarity, unit
+from swav_jax.ops.similarity import similarity
 from swav_jax.ops.sinkhorn import harden, sinkhorn
 
 
-@dataclass(frozen=True)
-class SwAV(contract.Method):
+@dataclass(frozen=True, kw_only=True)
+class SwAV(Method):
     """Settings of SwAV; the defaults are the published ones for ImageNet at batch 4096."""
 
-    encoder: Encoder
     prototypes: int  # K
     heads: int  # sets of K prototypes
     temperature: float = 0.1  # tau
@@ -39,53 +47,9 @@ class SwAV(contract.Method):
     queue_length: int = 0  # embeddings remembered of each assignment crop; 0 for no queue
     queue_start_epoch: int = 15
 
-    def check(self, sizes: contract.Sizes) -> list[str]:
-        """Refuses impossible settings; warns of those that are known to get stuck at ln K."""
-        if self.queue_length % sizes.batch_size:
-            raise ValueError(
-                f"method.queue_length {self.queue_length} is not a multiple of data.batch_size "
-                f"{sizes.batch_size}: whole batches enter and leave the queue. Try "
-                f"{max(round(self.queue_length / sizes.batch_size), 1) * sizes.batch_size}."
-            )
-        contract.check_assignment_crops(self.assignment_crops, sizes)
-        if sizes.views < 2:
-            raise ValueError("SwAV compares crops of an image: data.crops must cut at least two.")
-        longest, warnings = max(sizes.total_steps, sizes.epochs_steps), []
-        if self.freeze_prototypes_steps > longest:
-            raise ValueError(
-                f"method.freeze_prototypes_steps {self.freeze_prototypes_steps} exceeds the "
-                f"{longest} steps of the training: the prototypes would never move."
-            )
-        if self.freeze_prototypes_steps > sizes.total_steps:
-            warnings.append(
-                f"train.steps ends this trial after {sizes.total_steps} steps, in all of which "
-                f"method.freeze_prototypes_steps {self.freeze_prototypes_steps} holds the "
-                "prototypes; 0 lets them move."
-            )
-        seen = sizes.batch_size + self.queue_length
-        if seen * 4 < self.prototypes:
-            warnings.append(
-                f"Each code is computed from {seen} samples for {self.prototypes} prototypes: most "
-                "get none, and the loss tends to stay at ln K. Set method.queue_length to a few "
-                f"thousand, or model.prototypes to at most {4 * seen}."
-            )
-        if self.prototypes > sizes.size:
-            warnings.append(
-                f"model.prototypes {self.prototypes} exceeds the {sizes.size} images: some "
-                "prototypes can never be used. Something like "
-                f"{max(sizes.size // 20, 2)} is a start."
-            )
-        if self.epsilon < 0.0114:
-            warnings.append(
-                f"method.epsilon {self.epsilon} overflows exp(1/epsilon) in float32 in other "
-                "implementations; here it is safe, but codes are close to one-hot. Raise it if "
-                "code_entropy falls to 0."
-            )
-        return warnings
-
     def init(
-        self, key: jax.Array, crops: contract.Crops, size: int
-    ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+        self, key: Key[Array, ""], crops: Crops, size: int
+    ) -> tuple[Params, BatchStats, Extra]:
         """Encoder and prototypes as PyTorch draws them; an empty queue if there is one."""
         params, batch_stats = init_with_prototypes(
             self.encoder, key, crops, self.prototypes, self.heads
@@ -100,34 +64,22 @@ class SwAV(contract.Method):
             }
         return params, batch_stats, extra
 
-    def frozen(self, clock: contract.Clock) -> dict[str, Bool[Array, ""] | bool]:
+    def frozen(self, clock: Clock) -> dict[str, Bool[Array, ""] | bool]:
         """Prototypes stand still while the embedding takes shape."""
         return {"prototypes": clock.step < self.freeze_prototypes_steps}
 
-    def before_step(
-        self, params: dict[str, Any], extra: dict[str, Any]
-    ) -> tuple[dict[str, Any], dict[str, Any]]:
+    def before_step(self, params: Params, extra: Extra) -> tuple[Params, Extra]:
         """Prototypes go back to the unit sphere; the step is taken from there."""
-        return params | {"prototypes": jax.tree.map(unit, params["prototypes"])}, extra
-
-    def forward(
-        self,
-        params: dict[str, Any],
-        batch_stats: dict[str, Any],
-        extra: dict[str, Any],
-        crops: contract.Crops,
-    ) -> tuple[Float[Array, "B V D"], dict[str, Any]]:
-        """Unit-length embeddings of all crops."""
-        return embed(self.encoder, params, batch_stats, crops)
+        return on_unit_sphere(params), extra
 
     def loss(
         self,
-        params: dict[str, Any],
-        extra: dict[str, Any],
+        params: Params,
+        extra: Extra,
         outputs: Float[Array, "B V D"],
-        index: Array,
-        clock: contract.Clock,
-    ) -> tuple[Float[Array, ""], tuple[dict[str, Any], contract.Metrics]]:
+        index: Int[Array, "B"],
+        clock: Clock,
+    ) -> tuple[Float[Array, ""], tuple[Extra, Metrics]]:
         """Swapped prediction, averaged over the prototype heads."""
         embedding = outputs
         heads = [
@@ -146,8 +98,8 @@ class SwAV(contract.Method):
         self,
         prototypes: Float[Array, "K D"],
         embedding: Float[Array, "B V D"],
-        extra: dict[str, Any],
-    ) -> tuple[Float[Array, ""], contract.Metrics]:
+        extra: Extra,
+    ) -> tuple[Float[Array, ""], Metrics]:
         scores = similarity(embedding, prototypes)
         fixed = lax.stop_gradient(scores)
         targets = [
@@ -163,7 +115,7 @@ class SwAV(contract.Method):
         self,
         scores: Float[Array, "B K"],
         prototypes: Float[Array, "K D"],
-        extra: dict[str, Any],
+        extra: Extra,
         crop: int,
     ) -> tuple[Float[Array, "B K"], Float[Array, ""]]:
         """Codes of the batch, balanced together with the queue once that is full."""
@@ -199,12 +151,10 @@ class SwAV(contract.Method):
         )
         return (harden(codes) if self.hard_codes else codes), residual
 
-    def _queue_full(self, extra: dict[str, Any]) -> Bool[Array, ""]:
+    def _queue_full(self, extra: Extra) -> Bool[Array, ""]:
         return extra["queue_filled"] >= self.queue_length
 
-    def _remember(
-        self, extra: dict[str, Any], assigned: Float[Array, "B A D"], clock: contract.Clock
-    ) -> dict[str, Any]:
+    def _remember(self, extra: Extra, assigned: Float[Array, "B A D"], clock: Clock) -> Extra:
         """The batch enters the queue from its start epoch on, after the codes were made."""
         started = clock.epoch >= self.queue_start_epoch
         grown = jnp.minimum(extra["queue_filled"] + len(assigned), self.queue_length)
@@ -214,3 +164,35 @@ class SwAV(contract.Method):
             "queue": jnp.where(started, queue.push(extra["queue"], newest), extra["queue"]),
             "queue_filled": jnp.where(started, grown, extra["queue_filled"]),
         }
+
+    def check(self, sizes: Sizes) -> list[str]:
+        """Refuses impossible settings; warns of those that are known to get stuck at ln K."""
+        checks.crops_to_compare(sizes)
+        checks.assignment_crops(self.assignment_crops, sizes)
+        checks.queue_length(self.queue_length, sizes)
+        warnings = checks.first_phase(
+            f"method.freeze_prototypes_steps {self.freeze_prototypes_steps}",
+            self.freeze_prototypes_steps,
+            sizes,
+            "the prototypes would never move",
+        )
+        balanced = sizes.batch_size + self.queue_length
+        if balanced * 4 < self.prototypes:
+            warnings.append(
+                f"Each code is computed from {balanced} samples for {self.prototypes} prototypes: "
+                "most get none, and the loss tends to stay at ln K. Set method.queue_length to a "
+                f"few thousand, or model.prototypes to at most {4 * balanced}."
+            )
+        if self.prototypes > sizes.size:
+            warnings.append(
+                f"model.prototypes {self.prototypes} exceeds the {sizes.size} images: some "
+                "prototypes can never be used. Something like "
+                f"{max(sizes.size // 20, 2)} is a start."
+            )
+        if self.epsilon < 0.0114:
+            warnings.append(
+                f"method.epsilon {self.epsilon} overflows exp(1/epsilon) in float32 in other "
+                "implementations; here it is safe, but codes are close to one-hot. Raise it if "
+                "code_entropy falls to 0."
+            )
+        return warnings

@@ -5,14 +5,17 @@ from itertools import groupby
 from typing import Any
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float
 
 from swav_jax.models.backbones import Backbone
-from swav_jax.models.heads import ProjectionHead, init_prototypes
+from swav_jax.models.heads import ProjectionHead
 from swav_jax.ops.precision import at_least_float32
+
+Params = dict[str, Any]
+BatchStats = dict[str, Any]
+Crops = Sequence[Float[Array, "B n S S 3"]]  # an entry for each kind of crop, n of each image
 
 
 class Encoder(nn.Module):
@@ -25,9 +28,7 @@ class Encoder(nn.Module):
     backbone: Backbone
     head: ProjectionHead
 
-    def __call__(
-        self, crops: Sequence[Float[Array, "B n S S 3"]], train: bool
-    ) -> Float[Array, "B V D"]:
+    def __call__(self, crops: Crops, train: bool) -> Float[Array, "B V D"]:
         """Embeds all crops of a batch, V = sum of n, in at least float32.
 
         `crops` has one entry for each kind of crop, in the order of the embeddings; consecutive
@@ -50,29 +51,9 @@ class Encoder(nn.Module):
         return self.backbone(x, train)
 
 
-def init_with_prototypes(
-    encoder: Encoder, key: Key[Array, ""], crops: Sequence[Array], prototypes: int, heads: int
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Fresh (params, batch_stats): the encoder's, and `heads` sets of K prototypes beside them.
-
-    The sets are `params["prototypes"]["prototypes0"]` and so on, [K, D].
-    """
-    key, *head_keys = jax.random.split(key, 1 + heads)
-    variables = encoder.init(key, crops, train=True)
-    head = encoder.head
-    sets = {
-        f"prototypes{h}": init_prototypes(k, prototypes, head.dim, head.param_dtype)
-        for h, k in enumerate(head_keys)
-    }
-    return variables["params"] | {"prototypes": sets}, variables["batch_stats"]
-
-
 def embed(
-    encoder: Encoder,
-    params: dict[str, Any],
-    batch_stats: dict[str, Any],
-    crops: Sequence[Float[Array, "B n S S 3"]],
-) -> tuple[Float[Array, "B V D"], dict[str, Any]]:
+    encoder: Encoder, params: Params, batch_stats: BatchStats, crops: Crops
+) -> tuple[Float[Array, "B V D"], BatchStats]:
     """Unit-length embeddings of all crops in train mode, and the new batch statistics."""
     variables = {"params": params, "batch_stats": batch_stats}
     embedding, updates = encoder.apply(variables, crops, train=True, mutable=["batch_stats"])

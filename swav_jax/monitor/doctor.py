@@ -18,15 +18,13 @@ from jaxtyping import Float, PyTree, UInt8
 from ml_collections import ConfigDict
 
 from swav_jax.methods.contract import Sizes, TrainState
+from swav_jax.monitor.history import VITAL, History
 from swav_jax.monitor.rules import (
     LOOK_AT,
     NOT_FINITE,
     RULES,
-    VITAL,
     Facts,
     Finding,
-    History,
-    Line,
     applies,
     conclude,
     examine,
@@ -34,11 +32,13 @@ from swav_jax.monitor.rules import (
     wild_rate,
 )
 from swav_jax.ops.metrics import FIRST_BAD
+from swav_jax.trees import named_leaves
 from swav_jax.workdir import (
     CHECKPOINTS,
     DOCTOR,
     read_metrics,
     read_results,
+    saved_steps,
     update_results,
     write_whole,
 )
@@ -61,9 +61,9 @@ class Doctor:
     def __init__(self, workdir: Path, config: ConfigDict, sizes: Sizes, *, active: bool = True):
         self._workdir, self._active = workdir, active
         self._facts = Facts(config, sizes)
-        self._history: list[Line] = [*read_metrics(workdir)] if active else []
+        self._history = History(read_metrics(workdir) if active else ())
         known = read_results(workdir).get("doctor", {}).get("findings", {}) if active else {}
-        last = self._history[-1]["step"] if self._history else -1
+        last = self._history.last["step"] if self._history.last else -1
         self._noted = {name: noted for name, noted in known.items() if noted["step"] <= last}
         if len(self._noted) < len(known):  # those of steps that will be made again
             update_results(workdir, "doctor", {"findings": self._noted})
@@ -96,7 +96,7 @@ class Doctor:
         names = (*VITAL, FIRST_BAD)
         values = jax.device_get({name: metrics[name] for name in names if name in metrics})
         place = int(values.pop(FIRST_BAD, -1))
-        evidence = not_finite([{"step": step} | values], self._facts)
+        evidence = not_finite(History([{"step": step} | values]), self._facts)
         if place >= 0:
             evidence = evidence or f"Numbers became NaN or infinite in step {step}."
         if not evidence:
@@ -107,8 +107,7 @@ class Doctor:
         counts = Counter(part for part, _ in bad)
         named = ", ".join(f"{first[part]} (of {n} bad ones)" for part, n in counts.items())
         folder = self._workdir / CHECKPOINTS
-        saved = (int(path.name) for path in folder.glob("*") if path.name.isdecimal())
-        good = max((s for s in saved if s < step), default=None)  # proved by a finite step
+        good = max((s for s in saved_steps(folder) if s < step), default=None)  # a finite step
         evidence += (
             f" The first tensor to be so in that step: {culprit}."
             f" By now: {named or 'none, all of the state is finite'}."
@@ -123,7 +122,7 @@ class Doctor:
         """Takes up a logged line, and tells what is found for the first time."""
         if not self._active:
             return
-        self._history.append({"step": step} | {k: float(v) for k, v in metrics.items()})
+        self._history.add({"step": step} | {k: float(v) for k, v in metrics.items()})
         for finding in examine(self._history, self._facts):
             if finding.name not in self._found:
                 self._tell(step, finding)
@@ -156,19 +155,15 @@ def _culprit(place: int, state: TrainState) -> str:
         ("gradients", state.params),
         ("params after the step", state.params),
     )
-    names = [
-        f"{kind}/{jax.tree_util.keystr(path, simple=True, separator='/')}"
-        for kind, tree in trees
-        for path, _ in jax.tree_util.tree_leaves_with_path(tree)
-    ]
+    names = [f"{kind}/{name}" for kind, tree in trees for name in named_leaves(tree)]
     return names[place] if place >= 0 else "the loss"
 
 
 def first_nonfinite(tree: PyTree) -> list[str]:
     """Names of the leaves that hold a NaN or an infinity, in the tree's order."""
     leaves = {
-        jax.tree_util.keystr(path, simple=True, separator="/"): leaf
-        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+        name: leaf
+        for name, leaf in named_leaves(tree).items()
         if jnp.issubdtype(leaf.dtype, jnp.floating)
     }
     finite = jax.device_get({name: jnp.isfinite(leaf).all() for name, leaf in leaves.items()})
@@ -196,7 +191,7 @@ def variance_ratio(moments: Float[np.ndarray, "b V 6"]) -> float:
 
 def _report(found: Sequence[Finding], history: History, facts: Facts) -> str:
     """The page `doctor.md`."""
-    done = min(int(history[-1]["step"]) + 1, facts.sizes.total_steps) if history else 0
+    done = min(int(history.last["step"]) + 1, facts.sizes.total_steps) if history.last else 0
     page = [f"# Doctor's report after step {done} of {facts.sizes.total_steps}", ""]
     for finding in found:
         page += [f"## {finding.title}", "", finding.evidence, "", "Known to help:", ""]

@@ -1,4 +1,4 @@
-"""What is wrong with a run: pure functions of its metrics and of facts about it.
+"""What can be wrong with a run: pure functions of its metrics and of facts about it.
 
 Every rule is a function of the metrics so far and the run's facts. It asks for metrics, never for a
 method, so it holds for every method that logs them. `RULES` lists them all.
@@ -6,13 +6,14 @@ method, so it holds for every method that logs them. `RULES` lists them all.
 
 import math
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from ml_collections import ConfigDict
 
 from swav_jax.methods.contract import Sizes
+from swav_jax.monitor.history import FEW, RECENT, VITAL, History, Line, mean
 from swav_jax.monitor.remedies import (
     CALMER,
     COARSER,
@@ -29,12 +30,7 @@ from swav_jax.monitor.remedies import (
     advice,
 )
 
-Line = Mapping[str, float]  # what was logged after a step: `step` and metrics by name
-History = Sequence[Line]
-
 CLUSTERS = ("clusters_used", "largest_cluster")
-VITAL = ("loss", "gradient_norm")  # other metrics may be undefined for good reasons
-FEW, RECENT = 4, 10  # lines: fewer than FEW are an accident; RECENT ones tell what is going on now
 PATIENCE = 2  # epochs after warm-up and freezing in which healthy losses still start above ln K
 AT_CHANCE = 0.97  # of ln K; healthy runs pass it within the epochs of PATIENCE, stuck ones never
 FLAT = 0.01  # of ln K over the recent lines; a loss that falls faster is still on its way down
@@ -102,11 +98,11 @@ def examine(history: History, facts: Facts) -> list[Finding]:
 
 def not_finite(history: History, facts: Facts) -> str | None:
     """The loss and the gradient are finite."""
-    for line in history:
-        bad = [name for name in VITAL if name in line and not math.isfinite(line[name])]
-        if bad:
-            return f"{' and '.join(bad)} became NaN or infinite in step {line['step']:.0f}."
-    return None
+    line = history.first_bad
+    if line is None:
+        return None
+    bad = [name for name in VITAL if not math.isfinite(line.get(name, 0.0))]
+    return f"{' and '.join(bad)} became NaN or infinite in step {line['step']:.0f}."
 
 
 def identical_images(history: History, facts: Facts) -> str | None:
@@ -139,19 +135,19 @@ def wild_rate(facts: Facts) -> str:
 def more_prototypes_than_images(history: History, facts: Facts) -> str | None:
     """There are no more prototypes than images."""
     prototypes, images = facts.config.model.prototypes, facts.sizes.size
-    lines = _with(history, "prototypes_used")[-RECENT:]
+    lines = history.recent("prototypes_used")[-RECENT:]
     if len(lines) < FEW or prototypes <= images:
         return None
     return (
         f"Of {prototypes} prototypes for {images} images {prototypes - images} or more are dead; "
-        f"a batch of {facts.sizes.batch_size} uses {_mean(lines, 'prototypes_used'):.2%}."
+        f"a batch of {facts.sizes.batch_size} uses {mean(lines, 'prototypes_used'):.2%}."
     )
 
 
 def uniform_codes(history: History, facts: Facts) -> str | None:
     """The codes prefer some prototypes to others."""
     lines = _late(history, facts, "code_entropy")
-    entropy = _mean(lines, "code_entropy")
+    entropy = mean(lines, "code_entropy")
     if not lines or entropy < UNIFORM * facts.chance:
         return None
     return f"Code entropy is {entropy:.3f} nats of at most ln K = {facts.chance:.3f}{_span(lines)}"
@@ -160,7 +156,7 @@ def uniform_codes(history: History, facts: Facts) -> str | None:
 def one_hot_codes(history: History, facts: Facts) -> str | None:
     """Soft codes share an image among prototypes."""
     lines = _late(history, facts, "code_entropy")
-    entropy = _mean(lines, "code_entropy")
+    entropy = mean(lines, "code_entropy")
     hard = facts.config.method.get("hard_codes", False)
     if not lines or hard or entropy > ONE_HOT * facts.chance:
         return None
@@ -170,7 +166,7 @@ def one_hot_codes(history: History, facts: Facts) -> str | None:
 def collapsed_embedding(history: History, facts: Facts) -> str | None:
     """The embeddings of different images differ."""
     lines = _late(history, facts, "embedding_std")
-    spread = _mean(lines, "embedding_std")
+    spread = mean(lines, "embedding_std")
     if not lines or spread > COLLAPSED:
         return None
     return f"The embeddings' spread is {spread:.2g}, where 0 is a point and 1 even{_span(lines)}"
@@ -180,7 +176,7 @@ def dead_prototypes(history: History, facts: Facts) -> str | None:
     """A batch uses most of the prototypes that it can reach."""
     batch, prototypes = facts.sizes.batch_size, facts.config.model.prototypes
     lines, reachable = _late(history, facts, "prototypes_used"), 1 - math.exp(-batch / prototypes)
-    used = _mean(lines, "prototypes_used")
+    used = mean(lines, "prototypes_used")
     if not lines or used > DEAD * reachable:
         return None
     return (
@@ -193,7 +189,7 @@ def stuck(history: History, facts: Facts) -> str | None:
     """The loss gets below ln K, that of a prediction that knows nothing."""
     lines = _late(history, facts, "loss", "code_entropy")  # codes: the loss is over K prototypes
     half = len(lines) // 2
-    earlier, later = _mean(lines[:half], "loss"), _mean(lines[half:], "loss")
+    earlier, later = mean(lines[:half], "loss"), mean(lines[half:], "loss")
     falls = earlier - later > FLAT * facts.chance
     if not lines or falls or later < AT_CHANCE * facts.chance:
         return None
@@ -203,7 +199,7 @@ def stuck(history: History, facts: Facts) -> str | None:
 def clusters_not_learnt(history: History, facts: Facts) -> str | None:
     """Clusters are predicted better than by a guess."""
     lines = _late(history, facts, "loss", "cluster_accuracy")
-    loss = _mean(lines, "loss")
+    loss = mean(lines, "loss")
     if not lines or loss < AT_CHANCE * facts.chance:
         return None
     return f"The loss stays at {loss:.3f} where ln K = {facts.chance:.3f}{_span(lines)}"
@@ -211,8 +207,8 @@ def clusters_not_learnt(history: History, facts: Facts) -> str | None:
 
 def uneven_clusters(history: History, facts: Facts) -> str | None:
     """Clusters are used, and none has most of the images."""
-    lines = [line for line in _with(history, *CLUSTERS) if line["step"] >= facts.settled][-3:]
-    used, largest = (_mean(lines, name) for name in CLUSTERS)
+    lines = [line for line in history.recent(*CLUSTERS) if line["step"] >= facts.settled][-3:]
+    used, largest = (mean(lines, name) for name in CLUSTERS)
     if len(lines) < 3 or (used > UNEVEN and largest < UNEVEN):
         return None
     return f"{used:.0%} of the clusters are used, the largest has {largest:.0%}{_span(lines)}"
@@ -221,7 +217,7 @@ def uneven_clusters(history: History, facts: Facts) -> str | None:
 def positives_not_found(history: History, facts: Facts) -> str | None:
     """An image's other crop is found among crops of others more often than by chance."""
     lines = _late(history, facts, "positive_accuracy")
-    accuracy = _mean(lines, "positive_accuracy")
+    accuracy = mean(lines, "positive_accuracy")
     in_batch = facts.sizes.views * (facts.sizes.batch_size - 1)
     candidates = facts.config.method.get("queue_length", in_batch) + 1
     if not lines or accuracy > FOUND / candidates:
@@ -239,13 +235,10 @@ def no_features(history: History, facts: Facts) -> str | None:
 
 
 def _loss_rises(history: History, facts: Facts) -> str | None:
-    lines = _with(history, "loss")
-    recent, earlier = _late(history, facts, "loss")[-FEW:], lines[: -2 * FEW]
-    windows = [earlier[i : i + FEW] for i in range(len(earlier) - FEW + 1)]
-    if not recent or not windows:
+    recent, best = _late(history, facts, "loss")[-FEW:], history.best
+    if not recent or not best:
         return None
-    best = min(windows, key=lambda window: _mean(window, "loss"))
-    old, new = _mean(best, "loss"), _mean(recent, "loss")
+    old, new = mean(best, "loss"), mean(recent, "loss")
     if new < RISE * old:
         return None
     return f"The mean loss rose from {old:.3f}{_span(best)[:-1]} to {new:.3f}{_span(recent)}"
@@ -253,14 +246,11 @@ def _loss_rises(history: History, facts: Facts) -> str | None:
 
 def queue_hurts(history: History, facts: Facts) -> str | None:
     """The loss does not rise when the queue comes into use."""
-    lines = _with(history, "loss", "queue_used")
-    before = [line for line in lines if not line["queue_used"]][-RECENT:]
-    after = [line for line in lines if line["queue_used"]]
-    if len(before) < FEW or len(after) < FEW:
+    before, recent, began = history.before_queue, history.with_queue, history.queue_began
+    if len(before) < FEW or len(recent) < FEW or began is None:
         return None
-    start, recent = after[0]["step"], after[-RECENT:]
-    old, new = _mean(before, "loss"), _mean(recent, "loss")
-    if after[-1]["step"] - start < facts.sizes.steps_per_epoch or new < RISE * old:
+    start, old, new = began["step"], mean(before, "loss"), mean(recent, "loss")
+    if recent[-1]["step"] - start < facts.sizes.steps_per_epoch or new < RISE * old:
         return None
     return (
         f"The mean loss was {old:.3f} before the queue came into use at step {start:.0f}, and is "
@@ -270,15 +260,16 @@ def queue_hurts(history: History, facts: Facts) -> str | None:
 
 def starved(history: History, facts: Facts) -> str | None:
     """Training does not wait for data."""
-    lines = _with(history, "data_wait_share")[1:][-RECENT:]  # the first line holds compilation
+    lines = history.recent("data_wait_share")[1:]  # the run's first line holds compilation
     if len(lines) < RECENT:
         return None
     share = statistics.median(line["data_wait_share"] for line in lines)  # one slow line is nothing
     if share < STARVED:
         return None
     evidence = f"{share:.0%} of the time goes into waiting{_span(lines)}"
-    if timed := _with(lines, "read_seconds", "crop_seconds"):
-        read, crop = (1e3 * _mean(timed, name) for name in ("read_seconds", "crop_seconds"))
+    stages = {"read_seconds", "crop_seconds"}
+    if timed := [line for line in lines if line.keys() >= stages]:
+        read, crop = (1e3 * mean(timed, name) for name in ("read_seconds", "crop_seconds"))
         evidence += (
             f" The slow stage is {'reading and decoding' if read > crop else 'cropping'}: for each "
             f"image a thread reads and decodes for {read:.3g} ms and crops for {crop:.3g} ms."
@@ -336,19 +327,10 @@ def conclude(rule: Rule, evidence: str, facts: Facts) -> Finding:
 # ---- lines --------------------------------------------------------------------------------------
 
 
-def _with(history: History, *names: str) -> list[Line]:
-    """The lines that hold all of these metrics, finite."""
-    return [line for line in history if all(math.isfinite(line.get(n, math.nan)) for n in names)]
-
-
 def _late(history: History, facts: Facts, *names: str) -> list[Line]:
     """The recent lines with these metrics, once there are a few after the run has settled."""
-    lines = [line for line in _with(history, *names) if line["step"] >= facts.settled]
+    lines = [line for line in history.recent(*names) if line["step"] >= facts.settled]
     return lines[-RECENT:] if len(lines) >= FEW else []
-
-
-def _mean(lines: Sequence[Line], name: str) -> float:
-    return sum(line[name] for line in lines) / max(len(lines), 1)
 
 
 def _span(lines: Sequence[Line]) -> str:
@@ -357,4 +339,4 @@ def _span(lines: Sequence[Line]) -> str:
 
 def applies(rule: Rule, history: History) -> bool:
     """Whether every metric that the rule asks for was ever logged."""
-    return all(any(name in line for line in history) for name in rule.metrics)
+    return history.names.issuperset(rule.metrics)

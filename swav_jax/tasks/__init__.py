@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from swav_jax.checkpoints.store import CheckpointError
+from swav_jax.checkpoints.seal import CheckpointError
 from swav_jax.config import ConfigError
 from swav_jax.data.sources.source import DataError
 from swav_jax.monitor.doctor import Diverged

@@ -6,7 +6,7 @@ import jax
 from absl import logging
 from ml_collections import ConfigDict
 
-from swav_jax.checkpoints.store import load_metadata, load_variables
+from swav_jax.checkpoints.read import load_metadata, load_variables
 from swav_jax.config import ConfigError, to_dict
 from swav_jax.data.sources.source import DataError
 from swav_jax.evals.knn import knn

@@ -6,13 +6,13 @@ from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
-from swav_jax.checkpoints.store import load_metadata, load_variables
+from swav_jax.checkpoints.read import load_metadata, load_variables
 from swav_jax.config import ConfigError
 from swav_jax.methods.contract import TrainState
 from swav_jax.models.backbones import Backbone, backbone
+from swav_jax.trees import map_named, named_leaves
 
 BACKBONE = ("params/backbone", "batch_stats/backbone")
 
@@ -74,29 +74,18 @@ def start_from(state: TrainState, path: str | Path) -> TrainState:
       CheckpointError: the checkpoint is damaged.
     """
     variables, _ = load_variables(path, BACKBONE)
-    learnt = {
-        name: leaf
-        for collection in variables.values()
-        for name, leaf in _named(collection["backbone"])
-    }
+    learnt = {collection: tree["backbone"] for collection, tree in variables.items()}
+    leaves = named_leaves(learnt["params"]) | named_leaves(learnt["batch_stats"])
 
-    def replace(tree: PyTree) -> PyTree:
-        leaves = []
-        for name, leaf in _named(tree):
-            _, found, within = f"/{name}".rpartition("/backbone/")
-            if found:
-                leaf = jax.device_put(np.asarray(learnt[within], leaf.dtype), leaf.sharding)
-            leaves.append(leaf)
-        return jax.tree.unflatten(jax.tree.structure(tree), leaves)
+    def put(name: str, leaf: Any) -> Any:
+        _, found, within = f"/{name}".rpartition("/backbone/")
+        if not found:
+            return leaf
+        return jax.device_put(np.asarray(leaves[within], leaf.dtype), leaf.sharding)
 
     return dataclasses.replace(
         state,
-        params=replace(state.params),
-        batch_stats=replace(state.batch_stats),
-        extra=replace(state.extra),
+        params=map_named(put, state.params),
+        batch_stats=map_named(put, state.batch_stats),
+        extra=map_named(put, state.extra),
     )
-
-
-def _named(tree: PyTree) -> list[tuple[str, Any]]:
-    leaves = jax.tree_util.tree_leaves_with_path(tree)
-    return [(jax.tree_util.keystr(path, simple=True, separator="/"), leaf) for path, leaf in leaves]

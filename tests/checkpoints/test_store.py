@@ -1,6 +1,5 @@
 """What is saved comes back to the bit on any devices, and what was damaged never comes back."""
 
-import gc
 import os
 import shutil
 import socket
@@ -9,71 +8,23 @@ import sys
 import textwrap
 import time
 from pathlib import Path
-from typing import Any
 
-import flax
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from checkpoints.states import State, assert_same_bits, make_state, payload, save_steps
 from jax.sharding import AxisType, NamedSharding, SingleDeviceSharding
 from jax.sharding import PartitionSpec as P
 
+from swav_jax.checkpoints.read import load_metadata, load_variables
 from swav_jax.checkpoints.seal import leaf_digest
-from swav_jax.checkpoints.store import CheckpointError, Checkpoints, load_metadata, load_variables
-
-
-@flax.struct.dataclass
-class State:
-    step: Any
-    params: Any
-    batch_stats: Any
-    opt_state: Any
-    extra: Any
-
-
-def make_state(seed=0):
-    rng = np.random.default_rng(seed)
-
-    def normal(*shape, dtype=np.float32):
-        return jnp.asarray(rng.standard_normal(shape), dtype)
-
-    params = {
-        "backbone": {"conv1": {"kernel": normal(3, 3, 3, 16)}, "bn1": {"scale": normal(16)}},
-        "head": {"kernel": normal(16, 8, dtype=jnp.bfloat16)},
-    }
-    return State(
-        step=jnp.int32(seed),
-        params=params,
-        batch_stats={"backbone": {"bn1": {"mean": normal(16)}}},
-        opt_state=(jax.tree.map(jnp.negative, params), (), {"count": jnp.uint32(7 + seed)}),
-        extra={
-            "queue": normal(64, 8),
-            "full": jnp.asarray(rng.random(5) < 0.5),
-            "codes": jnp.asarray(rng.integers(-128, 128, 40), jnp.int8),
-            "empty": {},
-            "none_yet": jnp.zeros((0, 8)),
-            "special": jnp.asarray([np.nan, -0.0, np.inf, 1e-45], jnp.float32),
-        },
-    )
+from swav_jax.checkpoints.store import CheckpointError, Checkpoints
 
 
 def target_of(state, sharding=None):
     sharding = sharding or SingleDeviceSharding(jax.devices()[0])
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), state)
-
-
-def assert_same_bits(one, other):
-    assert jax.tree.structure(one) == jax.tree.structure(other)
-    for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
-        assert (a.shape, a.dtype) == (b.shape, b.dtype)
-        assert np.asarray(a).tobytes() == np.asarray(b).tobytes()
-
-
-def save_steps(directory, steps, **keep):
-    with Checkpoints(directory, **keep) as checkpoints:
-        for step in steps:
-            checkpoints.save(step, make_state(step), {"config": {"seed": step}})
 
 
 def folders(directory):
@@ -181,10 +132,6 @@ def test_twenty_flipped_bits_are_noticed_twenty_times(tmp_path, caplog):
         assert folders(run) == ["1", "damaged"] and folders(run / "damaged") == ["2"]
 
 
-def payload(folder):
-    return max((f for f in folder.rglob("*") if f.is_file()), key=lambda f: f.stat().st_size)
-
-
 def truncate(folder):
     os.truncate(payload(folder), payload(folder).stat().st_size // 2)
 
@@ -246,41 +193,6 @@ def test_another_model_is_an_error_that_names_leaves_and_sets_nothing_aside(tmp_
     assert "params/head/kernel: bfloat16[16, 8] saved, bfloat16[16, 9] expected" in message
     assert "extra/bank: nothing saved" in message and "3 leaves differ" in message
     assert folders(tmp_path) == ["1"]
-
-
-def test_parts_are_read_without_the_state(tmp_path):
-    save_steps(tmp_path / "checkpoints", [1, 2])
-    subtrees = ("params/backbone", "batch_stats/backbone")
-    for path, seed in [
-        (tmp_path, 2),
-        (tmp_path / "checkpoints", 2),
-        (tmp_path / "checkpoints/1", 1),
-    ]:
-        variables, metadata = load_variables(path, subtrees)
-        state = make_state(seed)
-        expected = {
-            "params": {"backbone": state.params["backbone"]},
-            "batch_stats": state.batch_stats,
-        }
-        assert_same_bits(variables, expected)
-        assert metadata == {"config": {"seed": seed}}
-    with pytest.raises(KeyError, match="params/backbon"):
-        load_variables(tmp_path, ["params/backbon"])
-    with pytest.raises(FileNotFoundError, match="no checkpoint"):
-        load_variables(tmp_path / "nowhere")
-
-
-# A failed load leaves Orbax's reads of the other arrays unawaited, to be reported when collected.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_damaged_part_is_an_error_and_other_damage_does_not_matter(tmp_path):
-    save_steps(tmp_path, [1])
-    (tmp_path / "1" / "commit_success.txt").unlink(missing_ok=True)
-    load_variables(tmp_path)
-    file = payload(tmp_path / "1" / "state")
-    file.write_bytes(bytes(file.stat().st_size))
-    with pytest.raises(CheckpointError):
-        load_variables(tmp_path)
-    gc.collect()  # here, and not within another test
 
 
 @pytest.fixture
@@ -372,7 +284,8 @@ def test_two_processes_save_together_and_one_restores(tmp_path):
         jax.config.update("jax_num_cpu_devices", 4)
         jax.distributed.initialize(f"localhost:{port}", num_processes=2, process_id=process)
         from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
-        from swav_jax.checkpoints.store import CheckpointError, Checkpoints, load_variables
+        from swav_jax.checkpoints.read import load_variables
+        from swav_jax.checkpoints.store import CheckpointError, Checkpoints
         mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
         rows = np.arange(64 * 5, dtype=np.float32).reshape(64, 5)
         def lay(value, spec):

@@ -6,7 +6,7 @@ from methods.short_runs import losses, resumed_and_whole
 from tiny import encoder
 
 from swav_jax import gradients
-from swav_jax.methods import momentum
+from swav_jax.config import sizes
 from swav_jax.methods.contract import Clock, Sizes
 from swav_jax.methods.moco import MoCo
 from swav_jax.models.encoder import Encoder
@@ -27,21 +27,29 @@ def config(short_run):
 
 def test_impossible_settings_are_refused():
     with pytest.raises(ValueError, match=r"queue_length 500 is not a multiple .* Try 512"):
-        MoCo(encoder(), 1, 1, queue_length=500).check(RUN)
+        MoCo(encoder(), queue_length=500).check(RUN)
     with pytest.raises(ValueError, match="Try 128"):
-        MoCo(encoder(), 1, 1, queue_length=0).check(RUN)
+        MoCo(encoder(), queue_length=0).check(RUN)
     with pytest.raises(ValueError, match=r"data\.crops"):
-        MoCo(encoder(), 1, 1, queue_length=128).check(RUN._replace(views=1))
-    assert MoCo(encoder(), 1, 1, queue_length=512).check(RUN) == []
+        MoCo(encoder(), queue_length=128).check(RUN._replace(views=1))
+    assert MoCo(encoder(), queue_length=512).check(RUN) == []
     grouped = Encoder(encoder().backbone, ProjectionHead(16, 8, bn_groups=4))
-    (warning,) = MoCo(grouped, 1, 1, queue_length=512).check(RUN)
-    (long,) = MoCo(encoder(), 1, 1, queue_length=1024).check(RUN)
+    (shared,) = MoCo(grouped, queue_length=512).check(RUN)
+    assert "model.bn_groups" in shared
+    (long,) = MoCo(encoder(), queue_length=1024).check(RUN)
     assert "1024 keys of 1500 images" in long
-    assert "bn_groups" in warning
+
+
+def test_parts_of_a_batch_that_have_their_own_batch_norm_are_warned_of(config):
+    method = MoCo(encoder(), queue_length=512)
+    assert method.check(sizes(config, 1500)) == []
+    config.train.accumulate = 2
+    (warning,) = method.check(sizes(config, 1500))
+    assert "train.accumulate above 1" in warning
 
 
 def test_key_encoder_follows_before_the_keys_are_made_and_keys_enter_after_the_loss():
-    method = MoCo(encoder(), 1, 1, momentum=0.5, queue_length=12, temperature=0.5)
+    method = MoCo(encoder(), momentum=0.5, queue_length=12, temperature=0.5)
     rng = np.random.default_rng(0)
     crops = (jnp.asarray(rng.normal(size=(6, 2, 8, 8, 3)), jnp.float32),)
     sgd = optimizer("sgd", weight_decay=0.0, momentum=0.9)
@@ -65,7 +73,8 @@ def test_key_encoder_follows_before_the_keys_are_made_and_keys_enter_after_the_l
         after.extra["key_encoder"],
         followed,
     )
-    views, _ = momentum.embed(method.encoder, state.params, followed, state.batch_stats, crops)
+    extra = {"key_encoder": followed}
+    views, _ = method.forward(state.params, state.batch_stats, extra, crops)
     q, k, n = (np.asarray(x, np.float64) for x in (*views, state.extra["keys"]))
     right = np.exp((q[:, 0] * k).sum(1) / 0.5)
     expected = -np.mean(np.log(right / (right + np.exp(q[:, 0] @ n.T / 0.5).sum(1))))
@@ -75,7 +84,7 @@ def test_key_encoder_follows_before_the_keys_are_made_and_keys_enter_after_the_l
 
 def test_no_gradient_reaches_the_keys_outputs_through_parameters():
     """The loss may depend on the parameters by the queries alone."""
-    method = MoCo(encoder(), 1, 1, queue_length=12)
+    method = MoCo(encoder(), queue_length=12)
     crops = (jnp.asarray(np.random.default_rng(0).normal(size=(6, 2, 8, 8, 3)), jnp.float32),)
     params, batch_stats, extra = method.init(jax.random.key(0), crops, 6)
 
@@ -99,7 +108,7 @@ def test_resumes_exactly(config, tmp_path, monkeypatch):
 
 
 def test_with_accumulation_the_queue_gets_one_key_of_each_image():
-    method = MoCo(encoder(), 1, 1, queue_length=24)
+    method = MoCo(encoder(), queue_length=24)
     crops = (jnp.asarray(np.random.default_rng(0).normal(size=(12, 2, 8, 8, 3)), jnp.float32),)
     state = init_state(
         method, optimizer("sgd", weight_decay=0.0, momentum=0.9), crops, size=12, seed=0

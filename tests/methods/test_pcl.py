@@ -9,7 +9,6 @@ from swav_jax import sharding, train
 from swav_jax.augment.photometric import normalise
 from swav_jax.clustering import cluster
 from swav_jax.data.batches import eval_batches
-from swav_jax.methods import momentum
 from swav_jax.methods.contract import Sizes
 from swav_jax.methods.pcl import PCL
 from swav_jax.run import build
@@ -38,30 +37,30 @@ def config(short_run):
 @pytest.mark.parametrize(
     ("settings", "prototypes", "message"),
     [
-        ({}, 800, r"cannot make 1600 clusters .* of 1500 images.* at most 750"),
+        ({}, 800, r"prototypes 800 x method\.granularity 2 exceeds the 1500 images.* at most 750"),
         ({"negative_prototypes": 33}, 160, r"between 1 and the 32 prototypes .* left of 160"),
         ({"negative_prototypes": 1}, 100, "between 1 and the 0 prototypes"),
         ({"negative_prototypes": 0}, 160, "between 1 and the 32"),
         ({"queue_length": 500}, 160, r"queue_length 500 is not a multiple .* Try 512"),
-        ({"granularity": ()}, 160, r"method\.granularity is empty"),
-        ({"granularity": (0, 1)}, 160, r"method\.granularity \(0, 1\) has a number below 1"),
+        ({"granularity": ()}, 160, r"method\.granularity \(\) must name"),
+        ({"granularity": (0, 1)}, 160, r"method\.granularity \(0, 1\) must name .* 1 or more"),
         ({"warmup_epochs": 20}, 160, "there would never be a cluster"),
     ],
 )
 def test_impossible_settings_are_refused(settings, prototypes, message):
     with pytest.raises(ValueError, match=message):
-        PCL(encoder(), prototypes, 1, **(POSSIBLE | settings)).check(RUN)
+        PCL(encoder(), prototypes=prototypes, heads=1, **(POSSIBLE | settings)).check(RUN)
 
 
 def test_several_heads_are_refused():
     with pytest.raises(ValueError, match=r"set model\.prototype_heads to 1, not 3"):
-        PCL(encoder(), 160, 3, **POSSIBLE).check(RUN)
+        PCL(encoder(), prototypes=160, heads=3, **POSSIBLE).check(RUN)
 
 
 def test_small_clusters_are_warned_of():
-    method = PCL(encoder(), 160, 1, **POSSIBLE)
+    method = PCL(encoder(), prototypes=160, heads=1, **POSSIBLE)
     (warning,) = method.check(RUN)
-    assert "4.7 images a cluster" in warning
+    assert "clusters of 4.7 images" in warning
     assert method.check(RUN._replace(size=15000)) == []
 
 
@@ -80,8 +79,13 @@ def test_clusters_are_those_of_the_key_encoders_centre_crops(config):
     batches = eval_batches(run.source, 100, resize=16, crop=16)
     images = np.concatenate([batch.image for batch in batches])[:1500]
     crops = normalise(jnp.asarray(images, jnp.float32) / 255)[:, None]
-    rows = momentum.embed_evaluated(
-        run.method.encoder, host.extra["key_encoder"], host.batch_stats, [crops]
+    rows = run.method.encoder.apply(
+        {
+            "params": host.extra["key_encoder"],
+            "batch_stats": host.batch_stats["key_encoder"],
+        },
+        [crops],
+        train=False,
     )
     rows = np.asarray(rows[:, 0], np.float64)
 

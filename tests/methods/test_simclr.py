@@ -10,12 +10,14 @@ RUN = Sizes(size=1500, batch_size=128, views=2, steps_per_epoch=11, total_steps=
 
 
 def test_impossible_settings_are_refused():
-    method = SimCLR(encoder(), 1, 1)
+    method = SimCLR(encoder())
     assert method.check(RUN) == []
     with pytest.raises(ValueError, match=r"data\.crops"):
         method.check(RUN._replace(views=1))
     with pytest.raises(ValueError, match=r"data\.batch_size"):
         method.check(RUN._replace(batch_size=1))
+    (warning,) = method.check(RUN._replace(parts=2))
+    assert "train.accumulate above 1" in warning
 
 
 def test_eight_devices_equal_one_and_the_loss_falls(short_run):

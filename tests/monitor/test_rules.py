@@ -8,6 +8,7 @@ from small_run import LN_K, history, small
 
 from swav_jax import config as config_lib
 from swav_jax.methods.contract import Sizes
+from swav_jax.monitor.history import History
 from swav_jax.monitor.rules import RULES, Facts, examine
 
 RECORDED = json.loads((Path(__file__).parent / "recorded_runs.json").read_text())
@@ -18,12 +19,16 @@ def facts(ratio=3.0, **settings):
     return Facts(small(**settings), Sizes(1500, 128, 6, 11, 220), ratio)
 
 
+def past(**metrics):
+    return History(history(**metrics))
+
+
 def names(findings):
     return [finding.name for finding in findings]
 
 
 def found(facts_, **metrics):
-    return names(examine(history(**metrics), facts_))
+    return names(examine(past(**metrics), facts_))
 
 
 QUEUE = {"method.queue_length": 256, "method.queue_start_epoch": 5}
@@ -95,7 +100,7 @@ def test_every_rule_is_tried_here():
 @pytest.mark.parametrize("name", AILING)
 def test_an_ailment_is_named_and_nothing_else(name):
     run, metrics = AILING[name]
-    findings = examine(history(**metrics), run)
+    findings = examine(past(**metrics), run)
     assert names(findings) == [name]
     assert findings[0].remedies
 
@@ -110,7 +115,7 @@ def test_a_healthy_run_that_comes_near_is_left_alone(name):
 def test_rules_are_silent_without_their_metrics(name):
     run, metrics = AILING[name]
     lines = [{"step": line["step"], "knn_top1": 50.0} for line in history(**metrics)]
-    assert examine(lines, run) == []
+    assert examine(History(lines), run) == []
 
 
 def test_a_loss_that_bounces_at_a_wild_rate_is_that_rates_fault():
@@ -124,11 +129,11 @@ def test_patience_at_the_start():
     settled = facts().settled
     assert settled == 33
     early = [line for line in stuck if line["step"] < settled]
-    assert examine(early, facts()) == []
+    assert examine(History(early), facts()) == []
 
 
 def test_evidence_has_numbers_and_steps_and_remedies_have_keys_and_values():
-    (finding,) = examine(history(code_entropy=4.0), facts())
+    (finding,) = examine(past(code_entropy=4.0), facts())
     assert finding.evidence == (
         "Code entropy is 4.000 nats of at most ln K = 4.094 (steps 110 to 209)."
     )
@@ -143,7 +148,7 @@ def test_evidence_has_numbers_and_steps_and_remedies_have_keys_and_values():
 @pytest.mark.parametrize("name", AILING)
 def test_suggested_flags_give_configurations_that_pass_the_checks(name):
     run, metrics = AILING[name]
-    for finding in examine(history(**metrics), run):
+    for finding in examine(past(**metrics), run):
         assert finding.remedies
         for remedy in finding.remedies:
             if not remedy.startswith("`--config."):
@@ -158,10 +163,10 @@ def test_suggested_flags_give_configurations_that_pass_the_checks(name):
 
 def test_the_slow_stage_of_a_starved_run_is_named():
     slow = {"data_wait_share": 0.5, "read_seconds": 0.03, "crop_seconds": 0.002}
-    (finding,) = examine(history(**slow), facts())
+    (finding,) = examine(past(**slow), facts())
     assert "The slow stage is reading and decoding" in finding.evidence
     slow = {"data_wait_share": 0.5, "read_seconds": 0.001, "crop_seconds": 0.002}
-    (finding,) = examine(history(**slow), facts())
+    (finding,) = examine(past(**slow), facts())
     assert "The slow stage is cropping" in finding.evidence
 
 
@@ -179,5 +184,8 @@ def test_recorded_runs_are_judged_rightly_at_every_moment(name):
     config = config_lib.defaults(record["method"]) if "method" in record else small()
     config.update_from_flattened_dict(record["settings"])
     run = Facts(config, Sizes(*record["run"]), record["variance_ratio"])
-    ever = {n for end in range(len(lines)) for n in names(examine(lines[: end + 1], run))}
+    so_far, ever = History(), set()
+    for line in lines:
+        so_far.add(line)
+        ever.update(names(examine(so_far, run)))
     assert ever == set(record["findings"])

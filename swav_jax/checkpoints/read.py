@@ -1,0 +1,107 @@
+"""Reads checkpoints, whole or in parts, without the run that wrote them; see `store` for the rest.
+
+What is read is compared with the seal: damage is an error here, never another number.
+"""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from absl import logging
+from flax.traverse_util import flatten_dict, unflatten_dict
+from jaxtyping import Array
+from orbax.checkpoint import v1 as ocp
+
+from swav_jax import sharding
+from swav_jax.checkpoints.seal import SEAL, CheckpointError, read_seal, wrong_leaves
+from swav_jax.workdir import CHECKPOINTS, saved_steps
+
+# Orbax logs dozens of lines a save, and a failure once for each of its threads with every stack.
+# All that matters is raised to us and named by us in one line; `--verbosity=1` shows the rest.
+logging.get_absl_logger().addFilter(
+    lambda record: "/orbax/" not in record.pathname or logging.get_verbosity() >= logging.DEBUG
+)
+
+
+def load_variables(
+    path: str | Path, subtrees: Iterable[str] = ("params", "batch_stats")
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Reads parts of a checkpoint, and only those, without knowing the state they belong to.
+
+    Args:
+      path: a workdir, its `checkpoints` folder (the newest is read) or one checkpoint's folder.
+      subtrees: names of branches or leaves, such as "params/backbone".
+
+    Returns:
+      `(variables, metadata)`: nested dicts of arrays, rooted at the state ({"params": {"backbone":
+      ...}}), and what was passed to `save`. The arrays are whole on every device of the current
+      mesh, or on this process's first device without one.
+
+    Raises:
+      FileNotFoundError: there is no checkpoint.
+      KeyError: it has no such branch.
+      CheckpointError: what was to be read is damaged.
+    """
+    folder = find(path)
+    seal = read_seal(folder)
+    wanted: dict[str, jax.ShapeDtypeStruct] = {}
+    for subtree in subtrees:
+        found = {
+            name: placed(jax.ShapeDtypeStruct(leaf["shape"], leaf["dtype"]))
+            for name, leaf in seal["leaves"].items()
+            if f"{name}/".startswith(f"{subtree}/")
+        }
+        if not found:
+            branches = sorted({"/".join(name.split("/")[:2]) for name in seal["leaves"]})
+            raise KeyError(f"{folder} has no {subtree!r}; it has {', '.join(branches)}")
+        wanted |= found
+    loaded = load_leaves(folder, wanted)
+    if damage := wrong_leaves(loaded, seal["leaves"]):
+        raise CheckpointError(f"{folder} is damaged: {damage}; name an earlier one")
+    return unflatten_dict(loaded, sep="/"), seal["metadata"]
+
+
+def load_metadata(path: str | Path) -> dict[str, Any]:
+    """What was passed to `save` with the checkpoint at `path` (see `load_variables`)."""
+    return read_seal(find(path))["metadata"]
+
+
+def find(path: str | Path) -> Path:
+    """The folder of the newest checkpoint at a workdir, a folder of checkpoints, or one itself."""
+    path = Path(path).absolute()
+    if (path / SEAL).exists():
+        return path
+    directory = path / CHECKPOINTS if (path / CHECKPOINTS).is_dir() else path
+    steps = saved_steps(directory)
+    if not steps:
+        raise FileNotFoundError(f"there is no checkpoint in {directory}")
+    return directory / str(max(steps))
+
+
+def placed(leaf: Any) -> jax.ShapeDtypeStruct:
+    """Shape and dtype of a leaf, and the devices it goes to: its own, or those of the mesh."""
+    place = getattr(leaf, "sharding", None)
+    place = sharding.anywhere() if place is None else place
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place)
+
+
+def load_leaves(folder: Path, wanted: Mapping[str, jax.ShapeDtypeStruct]) -> dict[str, Array]:
+    """Reads the named leaves. Orbax stores no empty arrays, so those are made.
+
+    Raises:
+      CheckpointError: Orbax could not read them.
+    """
+    context = ocp.Context()
+    context.pytree_options.loading.partial_load = True
+    stored = {name: leaf for name, leaf in wanted.items() if leaf.size}
+    try:
+        with context:
+            loaded = flatten_dict(ocp.load(folder, unflatten_dict(stored, sep="/")), sep="/")
+    except Exception as error:
+        raise CheckpointError(f"Orbax could not read {folder}: {error}") from error
+    return {
+        name: loaded[name] if leaf.size else jnp.zeros(leaf.shape, leaf.dtype, device=leaf.sharding)
+        for name, leaf in wanted.items()
+    }
