@@ -26,7 +26,7 @@ from swav_jax.methods.contract import (
     Sizes,
 )
 from swav_jax.methods.prototypes import init_with_prototypes, on_unit_sphere
-from swav_jax.ops import losses, queue
+from swav_jax.ops import prediction, queue
 from swav_jax.ops.metrics import code_statistics, embedding_std
 from swav_jax.ops.similarity import similarity
 from swav_jax.ops.sinkhorn import harden, sinkhorn
@@ -107,7 +107,7 @@ class SwAV(Method):
             for i, crop in enumerate(self.assignment_crops)
         ]
         codes, residual = jax.tree.map(lambda *x: jnp.stack(x), *targets)
-        loss = losses.swapped_prediction(scores, codes, self.assignment_crops, self.temperature)
+        loss = prediction.swapped_prediction(scores, codes, self.assignment_crops, self.temperature)
         metrics = code_statistics(codes) | {"marginal_residual": jnp.mean(residual)}
         return loss, metrics
 

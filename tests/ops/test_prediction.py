@@ -2,7 +2,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.special import log_softmax
 
-from swav_jax.ops import losses
+from swav_jax.ops import prediction
 
 
 def test_swapped_prediction_is_the_double_loop():
@@ -16,11 +16,11 @@ def test_swapped_prediction_is_the_double_loop():
         for u in others:
             log_p = log_softmax(scores[:, u] / 0.1, axis=1)
             expected -= (codes[a] * log_p).sum(1).mean() / len(others) / len(assignment)
-    ours = losses.swapped_prediction(jnp.asarray(scores), jnp.asarray(codes), assignment, 0.1)
+    ours = prediction.swapped_prediction(jnp.asarray(scores), jnp.asarray(codes), assignment, 0.1)
     np.testing.assert_allclose(ours, expected, rtol=1e-6)
 
 
 def test_equal_scores_give_ln_k():
     codes = jnp.full((2, 3, 10), 0.1)
-    loss = losses.swapped_prediction(jnp.zeros((3, 4, 10)), codes, (0, 1), 0.1)
+    loss = prediction.swapped_prediction(jnp.zeros((3, 4, 10)), codes, (0, 1), 0.1)
     np.testing.assert_allclose(loss, np.log(10), rtol=1e-6)
