@@ -128,7 +128,7 @@ def on_devices(x: jax.Array) -> jax.Array:
     return jax.device_put(x, jax.memory.Space.Device)
 
 
-def where_it_lies(function: Callable[..., Any], x: jax.Array, *others: jax.Array) -> Any:
+def run_where_stored(function: Callable[..., Any], x: jax.Array, *others: jax.Array) -> Any:
     """Inside `jax.jit`: `function(x, *others)`, by the host if x is in its memory.
 
     Then the others travel and x does not.

@@ -33,6 +33,7 @@ from swav_jax.models.encoder import embed
 from swav_jax.ops import bank
 from swav_jax.ops.metrics import embedding_std
 from swav_jax.ops.precision import at_least_float32
+from swav_jax.ops.prediction import cluster_prediction
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +69,7 @@ class Banked(Method):
         clock: Clock,
     ) -> tuple[Float[Array, ""], tuple[Extra, Metrics]]:
         """Cross-entropy of all crops with the clusters; then the embeddings enter the bank."""
-        value, metrics = bank.cluster_prediction(
+        value, metrics = cluster_prediction(
             outputs,
             [params["prototypes"][f"prototypes{h}"] for h in range(self.heads)],
             bank.lookup(extra["assignments"], index),

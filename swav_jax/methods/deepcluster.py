@@ -45,9 +45,11 @@ from swav_jax.methods.contract import (
     Visited,
 )
 from swav_jax.ops import bank
+from swav_jax.ops.clusters import balanced_order, usage
 from swav_jax.ops.kmeans import kmeans, random_rows
 from swav_jax.ops.metrics import embedding_std
 from swav_jax.ops.precision import at_least_float32
+from swav_jax.ops.prediction import cross_entropy
 from swav_jax.ops.similarity import unit
 from swav_jax.ops.whitening import pca_whiten
 
@@ -112,7 +114,7 @@ class DeepCluster(Method):
         logits = jnp.einsum("bvf,fk->bvk", features, classifier["kernel"])
         logits += classifier["bias"][None, None, :]
         labels = bank.lookup(extra["assignments"], index)[0]
-        loss, accuracy = bank.cross_entropy(logits, labels)
+        loss, accuracy = cross_entropy(logits, labels)
         spread = embedding_std(jax.lax.stop_gradient(unit(features[:, 0])))
         return loss, (extra, {"cluster_accuracy": accuracy, "embedding_std": spread})
 
@@ -139,12 +141,12 @@ class DeepCluster(Method):
         extra = state.extra | {"assignments": found.assignments[None]}
         fresh = state.params | {"classifier": self._fresh(classifier_key, classifier)}
         state = dataclasses.replace(state, params=fresh, extra=extra)
-        return state, bank.usage(extra["assignments"], self.prototypes)
+        return state, usage(extra["assignments"], self.prototypes)
 
     def epoch_order(self, extra: Extra, epoch: int, seed: int, size: int) -> np.ndarray | None:
         """Uniform over clusters."""
         labels = sharding.fetch(extra["assignments"])[0]
-        return bank.balanced_order(labels, size, np.random.RandomState([seed, epoch]))
+        return balanced_order(labels, size, np.random.RandomState([seed, epoch]))
 
     def check(self, sizes: Sizes) -> list[str]:
         """Refuses more clusters than there are images, and more than one classifier."""

@@ -26,6 +26,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 from swav_jax.methods.banked import Banked
 from swav_jax.methods.contract import Clock, Extra, Metrics, Params, TrainState, Visit
 from swav_jax.ops import bank
+from swav_jax.ops.clusters import usage
 from swav_jax.ops.kmeans import KMeans, kmeans, random_rows
 
 
@@ -65,7 +66,7 @@ class DeepClusterV2(Banked):
         state = dataclasses.replace(
             state, params=state.params | {"prototypes": prototypes}, extra=extra
         )
-        return state, bank.usage(extra["assignments"], self.prototypes)
+        return state, usage(extra["assignments"], self.prototypes)
 
     def _clusters(self, rows: Float[Array, "N D"], key: Key[Array, ""]) -> KMeans:
         """K-means over the rows that were written."""

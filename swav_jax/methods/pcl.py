@@ -40,6 +40,7 @@ from swav_jax.methods.contract import (
 )
 from swav_jax.methods.momentum import Momentum, Views
 from swav_jax.ops import bank, queue
+from swav_jax.ops.clusters import usage
 from swav_jax.ops.concentration import concentration
 from swav_jax.ops.contrastive import Contrast, info_nce, proto_nce, sample_negatives
 from swav_jax.ops.kmeans import KMeans, kmeans, random_rows
@@ -149,7 +150,7 @@ class PCL(Momentum):
         centroids, densities = _prototypes(found, self.temperature)
         clusters = {"assignments": assignments, "centroids": centroids, "densities": densities}
         metrics = {f"inertia_{k}": f.inertia for k, f in zip(self.levels, found, strict=True)}
-        metrics |= bank.usage(assignments[:1], self.levels[0])
+        metrics |= usage(assignments[:1], self.levels[0])
         return dataclasses.replace(state, extra=state.extra | clusters), metrics
 
     def _remember(

@@ -36,6 +36,7 @@ from swav_jax.methods.banked import Banked
 from swav_jax.methods.contract import Extra, Metrics, Params, TrainState, Visit
 from swav_jax.methods.prototypes import on_unit_sphere
 from swav_jax.ops import bank
+from swav_jax.ops.clusters import usage
 from swav_jax.ops.similarity import similarity, unit
 from swav_jax.ops.sinkhorn import Codes, sinkhorn
 
@@ -66,7 +67,7 @@ class SeLaV2(Banked):
             )
             found.append(jax.block_until_ready(codes))  # before the devices get the next scores
         assignments, residual = jax.tree.map(lambda *x: jnp.stack(x), *found)
-        metrics = bank.usage(assignments, self.prototypes)
+        metrics = usage(assignments, self.prototypes)
         state = dataclasses.replace(state, extra=state.extra | {"assignments": assignments})
         return state, metrics | {"marginal_residual": jnp.mean(residual)}
 

@@ -26,8 +26,9 @@ from swav_jax.methods.contract import (
     Sizes,
 )
 from swav_jax.methods.prototypes import init_with_prototypes, on_unit_sphere
-from swav_jax.ops import prediction, queue
+from swav_jax.ops import queue
 from swav_jax.ops.metrics import code_statistics, embedding_std
+from swav_jax.ops.prediction import swapped_prediction
 from swav_jax.ops.similarity import similarity
 from swav_jax.ops.sinkhorn import harden, sinkhorn
 
@@ -107,7 +108,7 @@ class SwAV(Method):
             for i, crop in enumerate(self.assignment_crops)
         ]
         codes, residual = jax.tree.map(lambda *x: jnp.stack(x), *targets)
-        loss = prediction.swapped_prediction(scores, codes, self.assignment_crops, self.temperature)
+        loss = swapped_prediction(scores, codes, self.assignment_crops, self.temperature)
         metrics = code_statistics(codes) | {"marginal_residual": jnp.mean(residual)}
         return loss, metrics
 

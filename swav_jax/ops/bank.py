@@ -1,4 +1,4 @@
-"""A memory of one row for each image of the data set, and of the clusters those rows are in.
+"""A memory of one row for each image of the data set, and of the cluster each image is in.
 
 Rows lie at the images' numbers, so what a batch brings is scattered by `index`, in whatever order
 images are drawn. A row that was never written is zero. Under `jax.set_mesh` the images are spread
@@ -11,13 +11,11 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 
-from swav_jax.ops.similarity import similarity
-from swav_jax.sharding import MEMORY, SAMPLES, WHOLE, on_blocks, on_devices, where_it_lies
+from swav_jax.sharding import MEMORY, SAMPLES, WHOLE, on_blocks, on_devices, run_where_stored
 
 Axes = Sequence[str]
 
@@ -76,7 +74,7 @@ def write(
     def place(bank: Array, index: Array, rows: Array, sample_axes: Axes, **_: Axes) -> Array:
         index, rows = (lax.all_gather(x, sample_axes, tiled=True) for x in (index, rows))
         rows = jnp.swapaxes(rows, 0, 1).astype(bank.dtype)
-        return where_it_lies(scatter, bank, _here(index, bank.shape[1], sample_axes), rows)
+        return run_where_stored(scatter, bank, _here(index, bank.shape[1], sample_axes), rows)
 
     def scatter(bank: Array, places: Array, rows: Array) -> Array:
         return bank.at[:, places].set(rows, mode="drop")
@@ -108,89 +106,6 @@ def lookup(assignments: Int[Array, "H N"], index: Int[Array, "B"]) -> Int[Array,
 def written(bank: Float[Array, "*A N D"]) -> Bool[Array, "*A N"]:
     """Which rows were ever written: unit-length embeddings are never zero."""
     return jnp.any(bank != 0, axis=-1)
-
-
-def cluster_prediction(
-    embedding: Float[Array, "B V D"],
-    prototypes: Sequence[Float[Array, "K D"]],
-    assignments: Int[Array, "H B"],
-    temperature: float,
-) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
-    """`cross_entropy` of softmax_k(z . c_k / tau) for H sets of prototypes, and its average.
-
-    Returns:
-      the loss, and the metrics cluster_accuracy and seen, the share of images that have a cluster.
-    """
-    each = [
-        cross_entropy(similarity(embedding, centroids) / temperature, clusters)
-        for centroids, clusters in zip(prototypes, assignments, strict=True)
-    ]
-    loss, accuracy = (jnp.mean(jnp.stack(values)) for values in zip(*each, strict=True))
-    seen = jnp.mean(assignments >= 0, dtype=loss.dtype)
-    return loss, {"cluster_accuracy": accuracy, "seen": seen}
-
-
-def cross_entropy(
-    logits: Float[Array, "B V K"], assignments: Int[Array, "B"]
-) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    """Cross-entropy of every crop's prediction with the cluster of its image.
-
-    L = mean over seen b and over v of -log softmax_k(logits_bvk) at k = assignment of b.
-
-    Args:
-      logits: of all crops of a batch.
-      assignments: the images' clusters; -1 for an image without one, which is left out.
-
-    Returns:
-      the loss and the share of crops for which the largest logit is the right one; 0 and 0 if no
-      image has a cluster.
-    """
-    seen = (assignments >= 0)[:, None]
-    clusters = jnp.arange(logits.shape[-1], dtype=assignments.dtype)
-    right = clusters[None, None, :] == assignments[:, None, None]
-    # A sum over the one right cluster instead of a gather: clusters may be spread over devices.
-    log_p = jnp.sum(jax.nn.log_softmax(logits, axis=-1), axis=-1, where=right)
-    hit = lax.argmax(logits, 2, assignments.dtype) == assignments[:, None]
-    crops = jnp.maximum(jnp.sum(seen, dtype=log_p.dtype) * logits.shape[1], 1)
-    return -jnp.sum(log_p, where=seen) / crops, jnp.sum(hit & seen, dtype=log_p.dtype) / crops
-
-
-def usage(assignments: Int[Array, "H N"], clusters: int) -> dict[str, Float[Array, ""]]:
-    """How evenly the clusters are used, as means over H clusterings.
-
-    Returns:
-      clusters_used: share of the K clusters that have an image.
-      largest_cluster: share of the assigned images that are in the largest one.
-    """
-
-    def sizes(assignments: Int[Array, "N"]) -> Int[Array, "K"]:
-        members = jnp.where(assignments < 0, clusters, assignments)  # the sums leave out cluster K
-        return jax.ops.segment_sum(jnp.ones_like(members), members, clusters)
-
-    counts = jax.vmap(sizes)(assignments)
-    total = jnp.maximum(jnp.sum(counts, axis=1, dtype=counts.dtype), 1)
-    return {
-        "clusters_used": jnp.mean(counts > 0),
-        "largest_cluster": jnp.mean(jnp.max(counts, axis=1) / total),
-    }
-
-
-def balanced_order(
-    assignments: Int[np.ndarray, "N"], samples: int, random: np.random.RandomState
-) -> Int[np.ndarray, "samples"]:
-    """Images drawn uniformly over clusters, in random order, on the host.
-
-    Every cluster that has images is drawn equally often, to within one. Within a cluster every
-    image is drawn equally often, to within one: a small cluster's images come repeatedly, a large
-    one's not all. Images without a cluster (-1) are not drawn.
-    """
-    order = random.permutation(np.flatnonzero(assignments >= 0))
-    order = order[np.argsort(assignments[order], kind="stable")]
-    _, starts, counts = np.unique(assignments[order], return_index=True, return_counts=True)
-    rounds = np.arange(-(-samples // len(counts)))[:, None]
-    drawn = order[starts + rounds % counts]  # [rounds, clusters]
-    drawn[-1] = random.permutation(drawn[-1])  # the last round may not be drawn to its end
-    return random.permutation(drawn.reshape(-1)[:samples])
 
 
 def _here(index: Array, block: int, axes: Axes) -> Array:
