@@ -6,6 +6,7 @@ from tiny import tiny_config
 
 from swav_jax import sharding
 from swav_jax.clustering import visit_all
+from swav_jax.data.batches import train_batches
 from swav_jax.run import build
 
 
@@ -24,3 +25,21 @@ def test_every_image_is_visited_once_in_parts_that_fit(view, visited, parts):
         zeros = sharding.zeros((1504,), jnp.int32, sharding.WHOLE)
         counts = np.asarray(visit_all(run, 0, count, zeros, view))
     assert counts.max() == 1 and counts[:1500].sum() == counts.sum() == visited
+
+
+def test_a_pass_sees_other_crops_than_the_epoch_after_it():
+    config = tiny_config("simclr")
+    run = build(config)
+
+    def brightness(sums, batch):
+        return sums.at[batch["index"]].set(batch["crops"][0].sum((1, 2, 3, 4)), mode="drop")
+
+    with jax.set_mesh(run.mesh):
+        zeros = sharding.zeros((1504,), jnp.float32, sharding.WHOLE)
+        seen = np.asarray(visit_all(run, 0, brightness, zeros, "crops"))
+        batch = next(train_batches(run.source, config.data.crops, 16, seed=config.seed))
+        crops = run.augment(sharding.put_batch(run.mesh, batch), epoch=0)[0]
+    trained = np.asarray(crops.sum((1, 2, 3, 4)))
+    visited = seen[batch.index]
+    shown = visited != 0  # the pass leaves out the images that do not fill its last batch
+    assert shown.sum() > 10 and not np.isclose(visited, trained)[shown].any()

@@ -103,6 +103,15 @@ def test_a_full_disk_at_the_end_does_not_hide_the_error_that_came_first(tmp_path
 
 
 @pytest.mark.usefixtures("linear_network")
+def test_a_run_that_resumes_draws_no_state(tmp_path, monkeypatch):
+    config = tiny_swav()
+    config.train.steps = 2
+    train.pretrain(config, tmp_path)
+    monkeypatch.setattr(train, "draw_state", None)
+    train.pretrain(config, tmp_path)
+
+
+@pytest.mark.usefixtures("linear_network")
 def test_another_configuration_is_refused_before_anything_happens(tmp_path):
     config = tiny_swav()
     config.train.steps = 2

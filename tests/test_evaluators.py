@@ -1,0 +1,43 @@
+import json
+
+import pytest
+from tiny import tiny_swav
+
+from swav_jax import evaluators, train
+from swav_jax.run import build
+
+
+def tiny_run(every_epochs=0):
+    config = tiny_swav()
+    config.data.test = "test"
+    config.train.epochs = 3
+    config.eval.knn_every_epochs = every_epochs
+    return build(config)
+
+
+@pytest.mark.usefixtures("linear_network")
+def test_evaluators_are_due_at_their_intervals_and_at_the_end():
+    run = tiny_run(every_epochs=2)
+    epoch, end = run.sizes.steps_per_epoch, run.sizes.total_steps
+    moments = (0, 1, epoch, 2 * epoch, end - 1, end)
+    assert [done for done in moments if evaluators.due(run, done)] == [2 * epoch, end]
+    assert not any(evaluators.due(tiny_run(), done) for done in range(end))
+
+
+@pytest.mark.usefixtures("linear_network")
+def test_another_evaluator_is_one_entry(tmp_path, monkeypatch):
+    def count(run, variables):
+        return {"leaves": float(len(variables["params"])), "rest": 1.0}
+
+    monkeypatch.setattr(evaluators, "EVALUATORS", {"count": count, "none": lambda *_: None})
+    config = tiny_swav()
+    config.train.steps = 2
+    with config.eval.unlocked():
+        config.eval.count_every_epochs = config.eval.none_every_epochs = 0
+    monkeypatch.setattr("swav_jax.config.check", lambda *_: None)  # of keys that it does not know
+    train.pretrain(config, tmp_path)
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert results["count"] == {"random_init_leaves": 3.0, "leaves": 3.0, "rest": 1.0}
+    assert "none" not in results
+    last = json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[-1])
+    assert last["count_leaves"] == 3.0 and "count_rest" not in last
