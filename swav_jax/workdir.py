@@ -6,6 +6,7 @@ One process at a time holds its lock, and one configuration claims it for good.
 import fcntl
 import itertools
 import json
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -129,22 +130,32 @@ def read_results(workdir: Path) -> dict[str, Any]:
 
 
 def update_results(workdir: Path, task: str, results: Mapping[str, Any]) -> dict[str, Any]:
-    """Merges a task's results into `results.json` and returns that task's."""
+    """Merges a task's results into `results.json` and returns that task's.
+
+    Numbers that are NaN or infinite are left out there, also those of before: other programs could
+    not read the file. The same goes for `metrics.jsonl`.
+    """
     everything = read_results(workdir)
     everything[task] = everything.get(task, {}) | dict(results)
-    write_whole(workdir / RESULTS, json.dumps(everything, indent=2) + "\n")
+    write_whole(workdir / RESULTS, _json(everything, indent=2) + "\n")
     return everything[task]
 
 
 def read_metrics(workdir: Path) -> list[dict[str, Any]]:
-    """The lines of `metrics.jsonl`, but one that a kill cut short; empty if there is none."""
+    """The lines of `metrics.jsonl`, except one that a kill cut short; empty if there is none.
+
+    `step` is the number of steps done. In files of earlier versions it is one less where the line
+    is of a training step; such lines are read with the number that they would have today.
+    """
     path = workdir / METRICS
-    lines = path.read_text().splitlines() if path.exists() else []
-    return [line for line in map(_parsed, lines) if line]
+    lines = list(filter(None, map(_parsed, path.read_text().splitlines()))) if path.exists() else []
+    if any(line["step"] == 0 and "loss" in line for line in lines):  # earlier versions log step 0
+        return [line | {"step": line["step"] + ("loss" in line)} for line in lines]
+    return lines
 
 
 def append_metrics(workdir: Path, line: Mapping[str, Any]) -> None:
-    """Adds a line to `metrics.jsonl`.
+    """Adds a line to `metrics.jsonl`, which holds finite numbers only.
 
     Raises:
       OSError: it cannot be written.
@@ -152,7 +163,7 @@ def append_metrics(workdir: Path, line: Mapping[str, Any]) -> None:
     path = workdir / METRICS
     try:
         with path.open("a") as file:
-            file.write(json.dumps(line) + "\n")
+            file.write(_json(line) + "\n")
     except OSError as problem:
         raise OSError(
             f"{path} cannot be written: {problem.strerror}. Free some space; the same "
@@ -160,24 +171,26 @@ def append_metrics(workdir: Path, line: Mapping[str, Any]) -> None:
         ) from None
 
 
-def rewind_metrics(workdir: Path, first_step: int) -> bool:
-    """Drops from `metrics.jsonl` the steps that will be made again, and says if there were any.
+def rewind_metrics(workdir: Path, first_step: int) -> list[dict[str, Any]]:
+    """Drops from `metrics.jsonl` what will be done again, and returns the lines that are left.
 
-    Where none would be left, the file is renamed to `metrics.<n>.jsonl` and nothing is dropped.
+    A run that resumes after `first_step` steps evaluates and clusters there again if that is due,
+    then makes the next step. Where no line would be left, the file is renamed to
+    `metrics.<n>.jsonl` and nothing is dropped.
     """
     path = workdir / METRICS
-    lines = path.read_text().splitlines(keepends=True) if path.exists() else []
-    parsed = [(_parsed(line), line) for line in lines]
-    kept = [line for values, line in parsed if values and values["step"] < first_step]
-    if lines and not kept:
+    text = path.read_text() if path.exists() else ""
+    last = {True: first_step, False: first_step - 1}  # of lines that are of a training step or not
+    kept = [line for line in read_metrics(workdir) if line["step"] <= last["loss" in line]]
+    if text and not kept:
         names = (workdir / f"metrics.{n}.jsonl" for n in itertools.count())
         aside = next(path for path in names if not path.exists())
         path.rename(aside)
         logging.warning("No checkpoint found: starting over; earlier metrics moved to %s", aside)
-    if len(kept) == len(lines):
-        return False
-    write_whole(path, "".join(kept))
-    return True
+        return []
+    if text != (rewound := "".join(_json(line) + "\n" for line in kept)):
+        write_whole(path, rewound)
+    return kept
 
 
 def _parsed(line: str) -> dict[str, Any] | None:
@@ -187,6 +200,16 @@ def _parsed(line: str) -> dict[str, Any] | None:
     except json.JSONDecodeError:
         return None
     return values if isinstance(values, dict) and "step" in values else None
+
+
+def _json(values: Mapping[str, Any], indent: int | None = None) -> str:
+    return json.dumps(_finite(values), indent=indent, allow_nan=False)
+
+
+def _finite(values: Mapping[str, Any]) -> dict[str, Any]:
+    """All but the numbers that are NaN or infinite: JSON has no word for them."""
+    kept = {k: _finite(v) if isinstance(v, Mapping) else v for k, v in values.items()}
+    return {k: v for k, v in kept.items() if not isinstance(v, float) or math.isfinite(v)}
 
 
 def write_whole(path: Path, text: str) -> None:

@@ -2,10 +2,19 @@ import json
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from swav_jax.config import ConfigError, defaults, in_steps
-from swav_jax.workdir import claim, locked, read_metrics, read_results, update_results, write_whole
+from swav_jax.workdir import (
+    append_metrics,
+    claim,
+    locked,
+    read_metrics,
+    read_results,
+    update_results,
+    write_whole,
+)
 
 
 def test_a_file_is_replaced_whole_or_stays(tmp_path, monkeypatch):
@@ -101,3 +110,26 @@ def test_a_line_that_a_kill_cut_short_is_not_read(tmp_path):
     assert read_metrics(tmp_path) == []
     (tmp_path / "metrics.jsonl").write_text('{"step": 4, "loss": 1.5}\n{"step": 5, "lo')
     assert read_metrics(tmp_path) == [{"step": 4, "loss": 1.5}]
+
+
+def refuse(token):
+    raise ValueError(f"{token} is no JSON")
+
+
+def test_numbers_that_are_not_finite_are_left_out(tmp_path):
+    """JavaScript's JSON.parse refuses the tokens NaN and Infinity, and with them the file."""
+    (tmp_path / "results.json").write_text('{"knn": {"top1": NaN, "k": 20}}')  # by a version before
+    update_results(tmp_path, "clusters", {"nmi": 0.5, "purity": {"train": 0.25}})
+    update_results(tmp_path, "clusters", {"nmi": math.nan, "purity": {"train": -math.inf}})
+    text = (tmp_path / "results.json").read_text()
+    assert json.loads(text, parse_constant=refuse) == {"knn": {"k": 20}, "clusters": {"purity": {}}}
+
+    append_metrics(tmp_path, {"step": 3, "loss": 1.5, "nmi": math.nan, "x": float(np.inf)})
+    text = (tmp_path / "metrics.jsonl").read_text()
+    assert json.loads(text, parse_constant=refuse) == {"step": 3, "loss": 1.5}
+
+
+def test_files_of_earlier_versions_are_read_with_the_steps_of_today(tmp_path):
+    lines = [{"step": 0, "loss": 2.0}, {"step": 1, "loss": 1.0}, {"step": 2, "knn_top1": 50.0}]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert [line["step"] for line in read_metrics(tmp_path)] == [1, 2, 2]
