@@ -9,7 +9,7 @@ from jaxtyping import PyTree
 from swav_jax.evals.knn import knn
 from swav_jax.methods.contract import TrainState
 from swav_jax.run import Run
-from swav_jax.workdir import update_results
+from swav_jax.workdir import AT_RANDOM, update_results
 
 Scores = dict[str, float]
 
@@ -67,6 +67,6 @@ def evaluate(
         first = next(iter(scores))
         curves[f"{name}_{first}"] = scores[first]
         if jax.process_index() == 0:
-            noted = {f"random_init_{first}": scores[first]} if at_random else scores
+            noted = {f"{AT_RANDOM}{first}": scores[first]} if at_random else scores
             update_results(workdir, name, noted)
     return curves

@@ -4,6 +4,7 @@ import sys
 import time
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import jax
 from absl import logging
@@ -22,7 +23,7 @@ from swav_jax.runtime.interruption import INTERRUPTED, Interruption
 from swav_jax.runtime.processes import check_same, from_process_0, warn
 from swav_jax.step import Step, compiled_step, draw_state, shardings, state_shapes
 from swav_jax.weights.backbone import check_origin, start_from
-from swav_jax.workdir import CHECKPOINTS, claimed, read_results
+from swav_jax.workdir import AT_RANDOM, CHECKPOINTS, claimed, read_results
 
 
 def pretrain(config: ConfigDict, workdir: Path) -> None:
@@ -75,16 +76,19 @@ def resume(run: Run, shapes: TrainState, checkpoints: Checkpoints) -> TrainState
     Raises:
       ConfigError: the checkpoint was trained on another number of images.
     """
-    restored = checkpoints.restore(shapes)
+
+    def same_images(metadata: dict[str, Any]) -> None:
+        if metadata["images"] != run.sizes.size:
+            raise config_lib.ConfigError(
+                f"the run began with {metadata['images']} training images, and there are "
+                f"{run.sizes.size} now: epochs and the order of images would change. Restore the "
+                "images, or start another --workdir with --config.init_from of this one."
+            )
+
+    restored = checkpoints.restore(shapes, approve=same_images)
     if not restored:
         return None
-    state, metadata = restored
-    if metadata["images"] != run.sizes.size:
-        raise config_lib.ConfigError(
-            f"the run began with {metadata['images']} training images, and there are "
-            f"{run.sizes.size} now: epochs and the order of images would change. Restore the "
-            "images, or start another --workdir with --config.init_from of this one."
-        )
+    state, _ = restored
     logging.info("resuming at step %d of %d", int(state.step), run.sizes.total_steps)
     return state
 
@@ -96,7 +100,7 @@ def start(run: Run, shapes: TrainState, workdir: Path) -> TrainState:
         check_origin(run.config, origin)
     state, results = draw_state(run, shapes), read_results(workdir)
     for name in evaluators.EVALUATORS:
-        noted = any(score.startswith("random_init_") for score in results.get(name, {}))
+        noted = any(score.startswith(AT_RANDOM) for score in results.get(name, {}))
         if not from_process_0(noted):
             evaluators.evaluate(run, state, [name], workdir, at_random=True)
     return start_from(state, origin) if origin else state

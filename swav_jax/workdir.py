@@ -15,7 +15,7 @@ from typing import Any
 from absl import logging
 from ml_collections import ConfigDict
 
-from swav_jax.config import ConfigError, to_dict
+from swav_jax.config import DURATIONS, ConfigError, changes, to_dict, unknown_settings
 
 CONFIG = "config.json"
 METRICS = "metrics.jsonl"
@@ -28,6 +28,8 @@ PROFILE = "profile"  # traces
 TENSORBOARD = "tensorboard"  # events
 LOCK = ".lock"
 
+AT_RANDOM = "random_init_"  # begins the names of results of the network before training
+
 # Settings that may differ when a run is resumed: they decide nothing of what is learnt.
 MAY_CHANGE_ON_RESUME = (
     "checkpoint.",
@@ -38,8 +40,8 @@ MAY_CHANGE_ON_RESUME = (
     "eval.",
     "mesh.",
     "profile.",
-    "train.log_every_epochs:",
     "train.log_every_steps:",
+    *(f"{section}.{epochs}:" for section, epochs, _ in DURATIONS),  # their steps count
 )
 
 
@@ -80,41 +82,62 @@ def claim(config: ConfigDict, workdir: Path) -> None:
 
     For one process, that is alone in the workdir. One where nothing was trained yet is taken over.
 
+    Args:
+      config: its durations in steps.
+      workdir: of which this process holds the lock.
+
     Raises:
       ConfigError: another run lives there; nothing is changed.
     """
-    path = workdir / CONFIG
-    trained = bool(saved_steps(workdir / CHECKPOINTS)) or (workdir / METRICS).exists()
-    if trained and not path.exists():
+    path, settings = workdir / CONFIG, to_dict(config)
+    old = _read(path)
+    if old and not any(isinstance(old.get(section), dict) for section in settings):
+        raise ConfigError(f"{path} is not of a run; choose another --workdir")
+    checkpoints = workdir / CHECKPOINTS
+    if (checkpoints.is_dir() and any(checkpoints.iterdir())) or (workdir / METRICS).exists():
+        _check_same_run(old, config, workdir)
+        return
+    results = read_results(workdir)
+    if old != settings and results:
+        write_whole(workdir / RESULTS, _json(_of_no_random_network(results)))
+    workdir.mkdir(parents=True, exist_ok=True)
+    write_whole(path, _json(settings))
+
+
+def _of_no_random_network(results: Mapping[str, Any]) -> dict[str, Any]:
+    """Results without those of the network that settings draw: it was of others."""
+    return {
+        name: _of_no_random_network(value) if isinstance(value, Mapping) else value
+        for name, value in results.items()
+        if not name.startswith(AT_RANDOM)
+    }
+
+
+def _check_same_run(old: dict[str, Any], config: ConfigDict, workdir: Path) -> None:
+    """Refuses (ConfigError) to resume a run with settings under which it would learn otherwise."""
+    if not old:
         raise ConfigError(
             f"{workdir} holds a run but no config.json, so it is not known what it is of. "
             "Choose another --workdir."
         )
-    if trained:
-        try:
-            old = json.loads(path.read_text())
-        except json.JSONDecodeError as error:
-            raise ConfigError(f"{path} is damaged ({error}); choose another --workdir") from None
-        found = _changed(old, to_dict(config))
-        changed = sorted(change for change in found if not change.startswith(MAY_CHANGE_ON_RESUME))
-        if changed:
-            raise ConfigError(
-                f"{workdir} holds a run with other settings ({'; '.join(changed[:5])}). "
-                "Choose another --workdir, or the old settings to go on with that run."
-            )
-        return
-    workdir.mkdir(parents=True, exist_ok=True)
-    (workdir / RESULTS).unlink(missing_ok=True)  # of the random network of other settings
-    write_whole(path, json.dumps(to_dict(config), indent=2, sort_keys=True) + "\n")
+    if unknown := [key for key in unknown_settings(old) if not _may_change(key)]:
+        raise ConfigError(
+            f"a newer version of swav_jax made the run in {workdir}: this one has no settings "
+            f"{', '.join(unknown)}. Resume it with that version, or choose another --workdir."
+        )
+    if changed := [change for change in changes(old, config) if not _may_change(change)]:
+        network = any(change.startswith(("model.arch:", "model.stem:")) for change in changed)
+        start = "" if network else f", with --config.init_from={workdir} to start from its backbone"
+        raise ConfigError(
+            f"{workdir} holds a run with other settings ({'; '.join(changed[:5])}"
+            f"{'; ...' * (len(changed) > 5)}). Resume that run with its own settings, or choose "
+            f"another --workdir{start}."
+        )
 
 
-def _changed(old: dict, new: dict, prefix: str = "") -> Iterator[str]:
-    for key in old.keys() | new.keys():
-        a, b = old.get(key), new.get(key)
-        if isinstance(a, dict) and isinstance(b, dict):
-            yield from _changed(a, b, f"{prefix}{key}.")
-        elif a != b:
-            yield f"{prefix}{key}: {a!r} there, {b!r} here"
+def _may_change(setting: str) -> bool:
+    """Whether a setting, "data.threads" or "data.threads: 0 there, 4 here", decides nothing."""
+    return f"{setting}:".startswith(MAY_CHANGE_ON_RESUME)
 
 
 def saved_steps(checkpoints: Path) -> list[int]:
@@ -124,38 +147,37 @@ def saved_steps(checkpoints: Path) -> list[int]:
 
 
 def read_results(workdir: Path) -> dict[str, Any]:
-    """The contents of `results.json`, by task; empty if there is none."""
-    path = workdir / RESULTS
-    return json.loads(path.read_text()) if path.exists() else {}
+    """The contents of `results.json`, by task; empty if there is none.
+
+    Raises:
+      ConfigError: it is damaged.
+    """
+    return _read(workdir / RESULTS)
 
 
 def update_results(workdir: Path, task: str, results: Mapping[str, Any]) -> dict[str, Any]:
     """Merges a task's results into `results.json` and returns that task's.
 
-    Numbers that are NaN or infinite are left out there, also those of before: other programs could
-    not read the file. The same goes for `metrics.jsonl`.
+    Null stands for what is no finite number.
     """
     everything = read_results(workdir)
     everything[task] = everything.get(task, {}) | dict(results)
-    write_whole(workdir / RESULTS, _json(everything, indent=2) + "\n")
+    write_whole(workdir / RESULTS, _json(everything))
     return everything[task]
 
 
 def read_metrics(workdir: Path) -> list[dict[str, Any]]:
-    """The lines of `metrics.jsonl`, except one that a kill cut short; empty if there is none.
+    """The lines of `metrics.jsonl`, but one that a kill cut short; empty if there is none.
 
-    `step` is the number of steps done. In files of earlier versions it is one less where the line
-    is of a training step; such lines are read with the number that they would have today.
+    What was no finite number when it was written is NaN.
     """
     path = workdir / METRICS
-    lines = list(filter(None, map(_parsed, path.read_text().splitlines()))) if path.exists() else []
-    if any(line["step"] == 0 and "loss" in line for line in lines):  # earlier versions log step 0
-        return [line | {"step": line["step"] + ("loss" in line)} for line in lines]
-    return lines
+    lines = path.read_text().splitlines() if path.exists() else []
+    return [line for line in map(_parsed, lines) if line]
 
 
 def append_metrics(workdir: Path, line: Mapping[str, Any]) -> None:
-    """Adds a line to `metrics.jsonl`, which holds finite numbers only.
+    """Adds a line to `metrics.jsonl`; null stands for what is no finite number.
 
     Raises:
       OSError: it cannot be written.
@@ -163,7 +185,7 @@ def append_metrics(workdir: Path, line: Mapping[str, Any]) -> None:
     path = workdir / METRICS
     try:
         with path.open("a") as file:
-            file.write(_json(line) + "\n")
+            file.write(_json(line, indent=None))
     except OSError as problem:
         raise OSError(
             f"{path} cannot be written: {problem.strerror}. Free some space; the same "
@@ -171,26 +193,24 @@ def append_metrics(workdir: Path, line: Mapping[str, Any]) -> None:
         ) from None
 
 
-def rewind_metrics(workdir: Path, first_step: int) -> list[dict[str, Any]]:
-    """Drops from `metrics.jsonl` what will be done again, and returns the lines that are left.
+def rewind_metrics(workdir: Path, first_step: int) -> bool:
+    """Drops from `metrics.jsonl` the steps that will be made again, and says if there were any.
 
-    A run that resumes after `first_step` steps evaluates and clusters there again if that is due,
-    then makes the next step. Where no line would be left, the file is renamed to
-    `metrics.<n>.jsonl` and nothing is dropped.
+    Where none would be left, the file is renamed to `metrics.<n>.jsonl` and nothing is dropped.
     """
     path = workdir / METRICS
-    text = path.read_text() if path.exists() else ""
-    last = {True: first_step, False: first_step - 1}  # of lines that are of a training step or not
-    kept = [line for line in read_metrics(workdir) if line["step"] <= last["loss" in line]]
-    if text and not kept:
+    lines = path.read_text().splitlines(keepends=True) if path.exists() else []
+    parsed = [(_parsed(line), line) for line in lines]
+    kept = [line for values, line in parsed if values and values["step"] < first_step]
+    if lines and not kept:
         names = (workdir / f"metrics.{n}.jsonl" for n in itertools.count())
         aside = next(path for path in names if not path.exists())
         path.rename(aside)
         logging.warning("No checkpoint found: starting over; earlier metrics moved to %s", aside)
-        return []
-    if text != (rewound := "".join(_json(line) + "\n" for line in kept)):
-        write_whole(path, rewound)
-    return kept
+    if len(kept) == len(lines):
+        return False
+    write_whole(path, "".join(kept))
+    return True
 
 
 def _parsed(line: str) -> dict[str, Any] | None:
@@ -199,17 +219,33 @@ def _parsed(line: str) -> dict[str, Any] | None:
         values = json.loads(line)
     except json.JSONDecodeError:
         return None
-    return values if isinstance(values, dict) and "step" in values else None
+    if not isinstance(values, dict) or "step" not in values:
+        return None
+    return {name: math.nan if value is None else value for name, value in values.items()}
 
 
-def _json(values: Mapping[str, Any], indent: int | None = None) -> str:
-    return json.dumps(_finite(values), indent=indent, allow_nan=False)
+def _read(path: Path) -> dict[str, Any]:
+    """The object in a JSON file; empty without the file."""
+    try:
+        contents = json.loads(path.read_text()) if path.exists() else {}
+    except ValueError as error:  # no JSON, or no text
+        raise ConfigError(f"{path} is damaged ({error}); choose another --workdir") from None
+    if not isinstance(contents, dict):
+        raise ConfigError(f"{path} is not of a run; choose another --workdir")
+    return contents
 
 
-def _finite(values: Mapping[str, Any]) -> dict[str, Any]:
-    """All but the numbers that are NaN or infinite: JSON has no word for them."""
-    kept = {k: _finite(v) if isinstance(v, Mapping) else v for k, v in values.items()}
-    return {k: v for k, v in kept.items() if not isinstance(v, float) or math.isfinite(v)}
+def _json(contents: Any, indent: int | None = 2) -> str:
+    """Contents as JSON, which has no NaN and no infinities: they become null."""
+    return json.dumps(_without_nan(contents), indent=indent, allow_nan=False) + "\n"
+
+
+def _without_nan(contents: Any) -> Any:
+    if isinstance(contents, Mapping):
+        return {key: _without_nan(value) for key, value in contents.items()}
+    if isinstance(contents, list | tuple):
+        return [_without_nan(value) for value in contents]
+    return None if isinstance(contents, float) and not math.isfinite(contents) else contents
 
 
 def write_whole(path: Path, text: str) -> None:

@@ -7,7 +7,7 @@ import pytest
 from absl import logging
 from images import save_damaged
 from processes import assert_same_state, metrics, saved
-from tiny import start, tiny_swav
+from tiny import start, tiny_config, tiny_swav
 
 from swav_jax import sharding, train
 from swav_jax.checkpoints.store import Checkpoints
@@ -17,7 +17,7 @@ from swav_jax.monitor.doctor import Diverged, Doctor
 from swav_jax.monitor.watch import Watch
 from swav_jax.run import build
 from swav_jax.runtime.interruption import INTERRUPTED
-from swav_jax.step import state_shapes
+from swav_jax.step import draw_state, state_shapes
 
 
 @pytest.mark.usefixtures("linear_network")
@@ -47,7 +47,7 @@ def test_stopped_and_damaged_equals_uninterrupted_to_the_bit(tmp_path, monkeypat
     def assert_parts_are_whole():
         assert_same_state(saved(tmp_path / "whole"), saved(tmp_path / "parts"))
         assert metrics(tmp_path / "whole") == metrics(tmp_path / "parts")
-        assert [line["step"] for line in metrics(tmp_path / "parts")] == list(range(1, 7))
+        assert [line["step"] for line in metrics(tmp_path / "parts")] == list(range(6))
 
     assert_parts_are_whole()
 
@@ -121,6 +121,22 @@ def test_another_configuration_is_refused_before_anything_happens(tmp_path):
     with pytest.raises(ConfigError, match="holds a run with other settings"):
         train.pretrain(config, tmp_path)
     assert before == {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("method", ["simclr", "sela_v2"])  # with state of each image and without
+@pytest.mark.usefixtures("linear_network")
+def test_another_number_of_images_is_refused_by_both_numbers(tmp_path, method):
+    config = tiny_config(method)
+    for split, images in (("train", 1500), ("test", 297)):
+        config.data.train = split
+        run = build(config, devices=jax.devices()[:1])
+        with jax.set_mesh(run.mesh), Checkpoints(tmp_path) as checkpoints:
+            shapes = state_shapes(run)
+            if images == 1500:
+                checkpoints.save(1, draw_state(run, shapes), {"config": {}, "images": images})
+                continue
+            with pytest.raises(ConfigError, match="with 1500 training images, and there are 297"):
+                train.resume(run, shapes, checkpoints)
 
 
 def losses(config, devices, steps):

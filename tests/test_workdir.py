@@ -2,10 +2,10 @@ import json
 import math
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from swav_jax.config import ConfigError, defaults, in_steps
+from swav_jax.config import OLD_MEANING, ConfigError, defaults, in_steps, to_dict
+from swav_jax.methods import METHODS
 from swav_jax.workdir import (
     append_metrics,
     claim,
@@ -53,6 +53,13 @@ def test_a_bucket_is_no_folder(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+def write_config(workdir, settings):
+    """A workdir in which something was trained."""
+    workdir.mkdir(parents=True, exist_ok=True)
+    (workdir / "config.json").write_text(json.dumps(settings))
+    (workdir / "checkpoints" / "10").mkdir(parents=True, exist_ok=True)
+
+
 def test_a_workdir_belongs_to_one_configuration(tmp_path):
     config = defaults()
     claim(config, tmp_path / "run")
@@ -79,18 +86,110 @@ def test_a_run_goes_on_whichever_unit_its_durations_are_in(tmp_path):
     config.method.freeze_prototypes_steps = config.train.log_every_steps = None
     config.train.log_every_epochs = 0.5
     claim(in_steps(config, 93), tmp_path)
+    config.method.freeze_prototypes_epochs = 1.001  # 93 steps too
+    claim(in_steps(config, 93), tmp_path)
+    config.method.freeze_prototypes_epochs = 1.0
     with pytest.raises(ConfigError, match="freeze_prototypes_steps: 93 there, 94 here"):
         claim(in_steps(config, 94), tmp_path)
 
 
-def test_a_workdir_where_nothing_was_trained_is_taken_over(tmp_path):
+@pytest.mark.parametrize("method", METHODS)
+def test_a_run_from_before_a_setting_existed_is_resumed_and_means_the_default(tmp_path, method):
+    config = defaults(method)
+    for section, settings in to_dict(config).items():
+        old = to_dict(config)
+        del old[section]
+        if section != "method":  # without it a run is SwAV's
+            write_config(tmp_path, old)
+            claim(config, tmp_path)
+        for key in settings if isinstance(settings, dict) else ():
+            old = to_dict(config)
+            del old[section][key]
+            if key != "name" or section != "method":
+                write_config(tmp_path, old)
+                claim(config, tmp_path)
+    old = to_dict(config)
+    del old["model"]["head_norm"]
+    write_config(tmp_path, old)
+    config.model.head_norm = False
+    with pytest.raises(ConfigError, match=r"\(model\.head_norm: True there, False here\)"):
+        claim(config, tmp_path)
+
+
+def test_what_runs_did_before_a_setting_existed_may_differ_from_its_default(tmp_path, monkeypatch):
+    monkeypatch.setitem(OLD_MEANING, "model.head_norm", False)
+    monkeypatch.setitem(OLD_MEANING, "method.granularity", (1,))  # of no setting of SwAV
+    config = defaults()
+    old = to_dict(config)
+    del old["model"]["head_norm"]
+    write_config(tmp_path, old)
+    with pytest.raises(ConfigError, match=r"\(model\.head_norm: False there, True here\)"):
+        claim(config, tmp_path)
+    config.model.head_norm = False
+    claim(config, tmp_path)
+
+
+def test_settings_of_a_newer_version_are_named(tmp_path):
+    newer = to_dict(defaults())
+    newer["eval"]["train"] = "labelled"  # of what may change
+    write_config(tmp_path, newer)
+    claim(defaults(), tmp_path)
+    newer["model"]["width"], newer["teacher"] = 2, {"rate": 0.9}
+    write_config(tmp_path, newer)
+    with pytest.raises(
+        ConfigError, match=r"newer version .* no settings model\.width, teacher\.rate"
+    ):
+        claim(defaults(), tmp_path)
+
+
+def test_another_method_is_one_difference(tmp_path):
+    write_config(tmp_path, to_dict(defaults("moco")))
+    with pytest.raises(ConfigError, match=r"\(method\.name: 'moco' there, 'swav' here\)"):
+        claim(defaults("swav"), tmp_path)
+
+
+def test_the_refusal_says_how_to_train_further(tmp_path):
+    config = defaults()
+    write_config(tmp_path, to_dict(config))
+    config.train.epochs = 200
+    with pytest.raises(
+        ConfigError, match=f"another --workdir, with --config.init_from={tmp_path} "
+    ):
+        claim(config, tmp_path)
+    config.model.arch = "resnet18"  # of which that run has no backbone
+    with pytest.raises(ConfigError, match=r"another --workdir\.$"):
+        claim(config, tmp_path)
+
+
+def test_a_workdir_where_nothing_was_trained_is_taken_over_with_its_results(tmp_path):
     config = defaults()
     claim(config, tmp_path)
-    (tmp_path / "results.json").write_text("{}")
+    update_results(tmp_path, "knn", {"random_init_top1": 10.0})
+    update_results(tmp_path, "linear", {"top1": 30.0})
+    (tmp_path / "results.json").write_text(json.dumps(read_results(tmp_path) | {"note": "mine"}))
+    claim(config, tmp_path)
+    assert read_results(tmp_path)["knn"] == {"random_init_top1": 10.0}
     config.optim.base_lr = 1.0
     claim(config, tmp_path)
     assert json.loads((tmp_path / "config.json").read_text())["optim"]["base_lr"] == 1.0
-    assert not (tmp_path / "results.json").exists()
+    assert read_results(tmp_path) == {"knn": {}, "linear": {"top1": 30.0}, "note": "mine"}
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "complaint"),
+    [
+        ("config.json", '{"architectures": ["ResNet"]}', "is not of a run"),
+        ("config.json", "[1]", "is not of a run"),
+        ("config.json", '{"data": ', "is damaged"),
+        ("results.json", '{"data": ', "is damaged"),
+        ("results.json", "[1]", "is not of a run"),
+    ],
+)
+def test_a_file_that_is_not_ours_is_left_alone(tmp_path, name, text, complaint):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(ConfigError, match=f"{name} {complaint}.*choose another --workdir"):
+        claim(defaults(), tmp_path)
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [(name, text)]
 
 
 def test_results_of_tasks_are_merged(tmp_path):
@@ -112,24 +211,11 @@ def test_a_line_that_a_kill_cut_short_is_not_read(tmp_path):
     assert read_metrics(tmp_path) == [{"step": 4, "loss": 1.5}]
 
 
-def refuse(token):
-    raise ValueError(f"{token} is no JSON")
-
-
-def test_numbers_that_are_not_finite_are_left_out(tmp_path):
-    """JavaScript's JSON.parse refuses the tokens NaN and Infinity, and with them the file."""
-    (tmp_path / "results.json").write_text('{"knn": {"top1": NaN, "k": 20}}')  # by a version before
-    update_results(tmp_path, "clusters", {"nmi": 0.5, "purity": {"train": 0.25}})
-    update_results(tmp_path, "clusters", {"nmi": math.nan, "purity": {"train": -math.inf}})
-    text = (tmp_path / "results.json").read_text()
-    assert json.loads(text, parse_constant=refuse) == {"knn": {"k": 20}, "clusters": {"purity": {}}}
-
-    append_metrics(tmp_path, {"step": 3, "loss": 1.5, "nmi": math.nan, "x": float(np.inf)})
-    text = (tmp_path / "metrics.jsonl").read_text()
-    assert json.loads(text, parse_constant=refuse) == {"step": 3, "loss": 1.5}
-
-
-def test_files_of_earlier_versions_are_read_with_the_steps_of_today(tmp_path):
-    lines = [{"step": 0, "loss": 2.0}, {"step": 1, "loss": 1.0}, {"step": 2, "knn_top1": 50.0}]
-    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    assert [line["step"] for line in read_metrics(tmp_path)] == [1, 2, 2]
+def test_files_are_json_whatever_the_numbers(tmp_path):
+    update_results(tmp_path, "clusters", {"nmi": math.nan, "of_heads": [1.0, -math.inf]})
+    append_metrics(tmp_path, {"step": 0, "loss": math.inf, "lr": 0.5})
+    for name in ("results.json", "metrics.jsonl"):
+        json.loads((tmp_path / name).read_text(), parse_constant=pytest.fail)
+    assert read_results(tmp_path) == {"clusters": {"nmi": None, "of_heads": [1.0, None]}}
+    (line,) = read_metrics(tmp_path)
+    assert math.isnan(line.pop("loss")) and line == {"step": 0, "lr": 0.5}

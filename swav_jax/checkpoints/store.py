@@ -12,7 +12,7 @@ process 0 alone seals and names, and the directory must be one that all of them 
 import errno
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -158,12 +158,16 @@ class Checkpoints:
         finally:
             self._pool.shutdown()
 
-    def restore(self, target: PyTree) -> tuple[PyTree, dict[str, Any]] | None:
+    def restore(
+        self, target: PyTree, approve: Callable[[dict[str, Any]], None] = lambda metadata: None
+    ) -> tuple[PyTree, dict[str, Any]] | None:
         """The newest intact checkpoint, after setting aside every damaged one that is newer.
 
         Args:
           target: the state's pytree with `jax.ShapeDtypeStruct` leaves, or arrays. Their shardings
             say where the arrays go; those of the saving run do not matter.
+          approve: sees the metadata before target and checkpoint are compared, and raises an error
+            of its own to refuse them.
 
         Returns:
           `(state, metadata)`, or None in a directory where nothing was ever saved.
@@ -181,6 +185,7 @@ class Checkpoints:
             damage = wrong_files(folder) if jax.process_index() == 0 else ""
             if not from_process_0(bool(damage)):
                 seal = read_seal(folder)
+                approve(seal["metadata"])
                 _check_match(folder, seal["leaves"], wanted)
                 loaded = load_leaves(folder, wanted)
                 damage = wrong_leaves(loaded, seal["leaves"])

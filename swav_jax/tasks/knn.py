@@ -7,7 +7,7 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from swav_jax.checkpoints.read import load_metadata, load_variables
-from swav_jax.config import ConfigError, to_dict
+from swav_jax.config import ConfigError, changes
 from swav_jax.data.sources.source import DataError
 from swav_jax.evals.knn import knn
 from swav_jax.run import make_encoder, make_mesh, open_images, open_test_images
@@ -23,11 +23,11 @@ def knn_task(config: ConfigDict, workdir: Path) -> None:
       CheckpointError: there is no intact checkpoint.
       DataError: there are no labelled test images.
     """
-    run_config = load_metadata(workdir)["config"]
-    if to_dict(config)["model"] != run_config["model"]:
+    changed = changes(load_metadata(workdir)["config"], config)
+    if network := [change for change in changed if change.startswith("model.")]:
         raise ConfigError(
-            f"the run in {workdir} has another network (config.model) than --config: use the "
-            "config that it was trained with"
+            f"the run in {workdir} has another network than --config ({'; '.join(network)}): use "
+            "the config that it was trained with"
         )
     train, test = open_images(config, config.data.train), open_test_images(config)
     with jax.set_mesh(make_mesh(config, jax.devices())):

@@ -9,7 +9,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from swav_jax.checkpoints.read import load_metadata, load_variables
-from swav_jax.config import ConfigError
+from swav_jax.config import ConfigError, completed
 from swav_jax.methods.contract import TrainState
 from swav_jax.models.backbones import Backbone, backbone
 from swav_jax.trees import map_named, named_leaves
@@ -39,7 +39,7 @@ def load_backbone(path: str | Path) -> tuple[Backbone, dict[str, Any]]:
       CheckpointError: it is damaged.
     """
     variables, metadata = load_variables(path, BACKBONE)
-    model = metadata["config"]["model"]
+    model = completed(metadata["config"])["model"]
     module = backbone(
         model["arch"], stem=model["stem"], dtype=model["dtype"], bn_groups=model["bn_groups"]
     )
@@ -47,14 +47,14 @@ def load_backbone(path: str | Path) -> tuple[Backbone, dict[str, Any]]:
 
 
 def check_origin(config: ConfigDict, path: str | Path) -> None:
-    """Sees that a run can start from the backbone at `path`, before anything is computed.
+    """Checks that a run can start from the backbone at `path`, before anything is computed.
 
     Raises:
       ConfigError: it is of another network.
       CheckpointError: the checkpoint has no readable seal.
       FileNotFoundError: there is none.
     """
-    theirs = load_metadata(path)["config"]["model"]
+    theirs = completed(load_metadata(path)["config"])["model"]
     for key in ("arch", "stem"):
         if config.model[key] != theirs[key]:
             raise ConfigError(

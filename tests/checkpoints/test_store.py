@@ -192,6 +192,12 @@ def test_another_model_is_an_error_that_names_leaves_and_sets_nothing_aside(tmp_
     message = str(error.value)
     assert "params/head/kernel: bfloat16[16, 8] saved, bfloat16[16, 9] expected" in message
     assert "extra/bank: nothing saved" in message and "3 leaves differ" in message
+
+    def refuse(metadata):
+        raise LookupError(metadata)  # says more than which leaves differ
+
+    with Checkpoints(tmp_path) as checkpoints, pytest.raises(LookupError, match="'seed': 1"):
+        checkpoints.restore(target, refuse)
     assert folders(tmp_path) == ["1"]
 
 
