@@ -1,4 +1,4 @@
-"""Every system on the same images, network, crops and epochs: the table of the README.
+"""Every system on the same images, network, crops and epochs: the tables of `docs/results.md`.
 
     python -m benchmarks.systems [--workdir runs/systems] [--epochs 20] [--only swav,simclr]
                                  [--data_dir /data/tfds]
