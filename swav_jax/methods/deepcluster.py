@@ -48,7 +48,7 @@ from swav_jax.ops import bank
 from swav_jax.ops.clusters import balanced_order, usage
 from swav_jax.ops.kmeans import kmeans, random_rows
 from swav_jax.ops.metrics import embedding_std
-from swav_jax.ops.precision import at_least_float32
+from swav_jax.ops.precision import at_least_float32, full_einsum
 from swav_jax.ops.prediction import cross_entropy
 from swav_jax.ops.similarity import unit
 from swav_jax.ops.whitening import pca_whiten
@@ -111,7 +111,7 @@ class DeepCluster(Method):
         """Cross-entropy of all crops with the pseudo-labels."""
         classifier = params["classifier"]
         features = jax.nn.relu(outputs)
-        logits = jnp.einsum("bvf,fk->bvk", features, classifier["kernel"])
+        logits = full_einsum("bvf,fk->bvk", features, classifier["kernel"])
         logits += classifier["bias"][None, None, :]
         labels = bank.lookup(extra["assignments"], index)[0]
         loss, accuracy = cross_entropy(logits, labels)

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Int, Key
 
+from swav_jax.ops.precision import full_einsum
 from swav_jax.ops.similarity import similarity
 
 
@@ -141,4 +142,4 @@ def sample_negatives(
 
 def _each(queries: Float[Array, "B V D"], partners: Float[Array, "B D"]) -> Float[Array, "B V"]:
     """Products of each image's queries with its own partner."""
-    return jnp.einsum("bvd,bd->bv", queries, partners, precision=lax.Precision.HIGHEST)
+    return full_einsum("bvd,bd->bv", queries, partners)

@@ -19,6 +19,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from swav_jax.ops.chunks import even_chunk
+from swav_jax.ops.precision import full_einsum
 from swav_jax.ops.similarity import similarity, unit
 from swav_jax.sharding import SAMPLES, WHOLE, on_blocks
 
@@ -255,7 +256,7 @@ def _one_hot_sums(x: Array, assignments: Array, clusters: int, chunk: int) -> Ar
         part = jnp.where(start + jnp.arange(rows) < i * rows, clusters, part)
         one_hot = jax.nn.one_hot(part, clusters, dtype=x.dtype)
         x_part = lax.dynamic_slice_in_dim(x, start, rows)
-        return jnp.matmul(one_hot.T, x_part, precision=lax.Precision.HIGHEST)
+        return full_einsum("nk,nd->kd", one_hot, x_part)
 
     def add(i: Array, sums: Array) -> Array:
         return sums + sums_of_chunk(i)

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Int
 
+from swav_jax.ops.precision import full_einsum
 from swav_jax.ops.similarity import similarity
 
 
@@ -32,7 +33,7 @@ def swapped_prediction(
     """
     log_p = jax.nn.log_softmax(scores / temperature, axis=-1)
     batch, crops = scores.shape[:2]
-    agreement = jnp.einsum("abk,bvk->av", codes, log_p) / batch
+    agreement = full_einsum("abk,bvk->av", codes, log_p) / batch
     others = jnp.arange(crops)[None, :] != jnp.asarray(assignment_crops)[:, None]
     return -jnp.sum(agreement, where=others) / (len(assignment_crops) * (crops - 1))
 

@@ -14,6 +14,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float
 
 from swav_jax.ops.chunks import even_chunk
+from swav_jax.ops.precision import full_einsum
 from swav_jax.sharding import SAMPLES, WHOLE, on_blocks
 
 # Relative to the largest variance, smaller ones are rounding errors of float32, not to be blown up.
@@ -52,7 +53,6 @@ def pca_whiten(
 @partial(jax.jit, static_argnums=1)
 def _pca_whiten(x: Array, components: int, valid: Array) -> Array:
     dtype = np.promote_types(x.dtype, np.float32)
-    matmul = partial(jnp.matmul, precision=lax.Precision.HIGHEST)
     rows = jnp.sum(valid, dtype=dtype)
 
     def total(x: Array, valid: Array) -> Array:
@@ -62,7 +62,7 @@ def _pca_whiten(x: Array, components: int, valid: Array) -> Array:
 
     def scatter(x: Array, valid: Array) -> Array:
         centred = jnp.where(valid[:, None], x.astype(dtype) - mean[None, :], 0)
-        return matmul(centred.T, centred)
+        return full_einsum("nd,ne->de", centred, centred)
 
     variances, directions = jnp.linalg.eigh(_sum_over_chunks(scatter, x, valid) / (rows - 1))
     leading = jnp.flip(directions[:, -components:], axis=1)
@@ -70,7 +70,7 @@ def _pca_whiten(x: Array, components: int, valid: Array) -> Array:
     whitening = leading / jnp.sqrt(scales)[None, :]
 
     def project(x: Array) -> Array:
-        return matmul(x.astype(dtype) - mean[None, :], whitening)
+        return full_einsum("nd,dc->nc", x.astype(dtype) - mean[None, :], whitening)
 
     def project_block(x: Array, **_: Any) -> Array:
         return lax.map(project, _chunks(x)).reshape(len(x), components)
