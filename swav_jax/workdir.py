@@ -99,9 +99,9 @@ def claim(config: ConfigDict, workdir: Path) -> None:
         return
     results = read_results(workdir)
     if old != settings and results:
-        write_whole(workdir / RESULTS, _json(_of_no_random_network(results)))
+        write_whole(workdir / RESULTS, _json(_of_no_random_network(results), indent=2))
     workdir.mkdir(parents=True, exist_ok=True)
-    write_whole(path, _json(settings))
+    write_whole(path, _json(settings, indent=2))
 
 
 def _of_no_random_network(results: Mapping[str, Any]) -> dict[str, Any]:
@@ -158,26 +158,30 @@ def read_results(workdir: Path) -> dict[str, Any]:
 def update_results(workdir: Path, task: str, results: Mapping[str, Any]) -> dict[str, Any]:
     """Merges a task's results into `results.json` and returns that task's.
 
-    Null stands for what is no finite number.
+    Numbers that are NaN or infinite are left out there, also those of before: other programs could
+    not read the file. The same goes for `metrics.jsonl`.
     """
     everything = read_results(workdir)
     everything[task] = everything.get(task, {}) | dict(results)
-    write_whole(workdir / RESULTS, _json(everything))
+    write_whole(workdir / RESULTS, _json(everything, indent=2))
     return everything[task]
 
 
 def read_metrics(workdir: Path) -> list[dict[str, Any]]:
-    """The lines of `metrics.jsonl`, but one that a kill cut short; empty if there is none.
+    """The lines of `metrics.jsonl`, except one that a kill cut short; empty if there is none.
 
-    What was no finite number when it was written is NaN.
+    `step` is the number of steps done. In files of earlier versions it is one less where the line
+    is of a training step; such lines are read with the number that they would have today.
     """
     path = workdir / METRICS
-    lines = path.read_text().splitlines() if path.exists() else []
-    return [line for line in map(_parsed, lines) if line]
+    lines = list(filter(None, map(_parsed, path.read_text().splitlines()))) if path.exists() else []
+    if any(line["step"] == 0 and "loss" in line for line in lines):  # earlier versions log step 0
+        return [line | {"step": line["step"] + ("loss" in line)} for line in lines]
+    return lines
 
 
 def append_metrics(workdir: Path, line: Mapping[str, Any]) -> None:
-    """Adds a line to `metrics.jsonl`; null stands for what is no finite number.
+    """Adds a line to `metrics.jsonl`, which holds finite numbers only.
 
     Raises:
       OSError: it cannot be written.
@@ -185,7 +189,7 @@ def append_metrics(workdir: Path, line: Mapping[str, Any]) -> None:
     path = workdir / METRICS
     try:
         with path.open("a") as file:
-            file.write(_json(line, indent=None))
+            file.write(_json(line))
     except OSError as problem:
         raise OSError(
             f"{path} cannot be written: {problem.strerror}. Free some space; the same "
@@ -193,24 +197,26 @@ def append_metrics(workdir: Path, line: Mapping[str, Any]) -> None:
         ) from None
 
 
-def rewind_metrics(workdir: Path, first_step: int) -> bool:
-    """Drops from `metrics.jsonl` the steps that will be made again, and says if there were any.
+def rewind_metrics(workdir: Path, first_step: int) -> list[dict[str, Any]]:
+    """Drops from `metrics.jsonl` what will be done again, and returns the lines that are left.
 
-    Where none would be left, the file is renamed to `metrics.<n>.jsonl` and nothing is dropped.
+    A run that resumes after `first_step` steps evaluates and clusters there again if that is due,
+    then makes the next step. Where no line would be left, the file is renamed to
+    `metrics.<n>.jsonl` and nothing is dropped.
     """
     path = workdir / METRICS
-    lines = path.read_text().splitlines(keepends=True) if path.exists() else []
-    parsed = [(_parsed(line), line) for line in lines]
-    kept = [line for values, line in parsed if values and values["step"] < first_step]
-    if lines and not kept:
+    text = path.read_text() if path.exists() else ""
+    last = {True: first_step, False: first_step - 1}  # of lines that are of a training step or not
+    kept = [line for line in read_metrics(workdir) if line["step"] <= last["loss" in line]]
+    if text and not kept:
         names = (workdir / f"metrics.{n}.jsonl" for n in itertools.count())
         aside = next(path for path in names if not path.exists())
         path.rename(aside)
         logging.warning("No checkpoint found: starting over; earlier metrics moved to %s", aside)
-    if len(kept) == len(lines):
-        return False
-    write_whole(path, "".join(kept))
-    return True
+        return []
+    if text != (rewound := "".join(_json(line) for line in kept)):
+        write_whole(path, rewound)
+    return kept
 
 
 def _parsed(line: str) -> dict[str, Any] | None:
@@ -219,9 +225,7 @@ def _parsed(line: str) -> dict[str, Any] | None:
         values = json.loads(line)
     except json.JSONDecodeError:
         return None
-    if not isinstance(values, dict) or "step" not in values:
-        return None
-    return {name: math.nan if value is None else value for name, value in values.items()}
+    return values if isinstance(values, dict) and "step" in values else None
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -235,17 +239,21 @@ def _read(path: Path) -> dict[str, Any]:
     return contents
 
 
-def _json(contents: Any, indent: int | None = 2) -> str:
-    """Contents as JSON, which has no NaN and no infinities: they become null."""
-    return json.dumps(_without_nan(contents), indent=indent, allow_nan=False) + "\n"
+def _json(values: Mapping[str, Any], indent: int | None = None) -> str:
+    return json.dumps(_finite(values), indent=indent, allow_nan=False) + "\n"
 
 
-def _without_nan(contents: Any) -> Any:
-    if isinstance(contents, Mapping):
-        return {key: _without_nan(value) for key, value in contents.items()}
-    if isinstance(contents, list | tuple):
-        return [_without_nan(value) for value in contents]
-    return None if isinstance(contents, float) and not math.isfinite(contents) else contents
+def _finite(values: Any) -> Any:
+    """All but the numbers that are NaN or infinite: JSON has no word for them."""
+    if isinstance(values, Mapping):
+        return {name: _finite(value) for name, value in values.items() if not _is_nan(value)}
+    if isinstance(values, list | tuple):
+        return [None if _is_nan(value) else _finite(value) for value in values]
+    return values
+
+
+def _is_nan(value: Any) -> bool:
+    return isinstance(value, float) and not math.isfinite(value)
 
 
 def write_whole(path: Path, text: str) -> None:

@@ -38,5 +38,5 @@ def history(lines=20, every=11, **metrics):
     metrics = HEALTHY | metrics
     return [
         {"step": s} | {name: v(s) if callable(v) else v for name, v in metrics.items()}
-        for s in range(0, lines * every, every)
+        for s in range(every, (lines + 1) * every, every)
     ]

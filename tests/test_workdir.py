@@ -2,6 +2,7 @@ import json
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from swav_jax.config import OLD_MEANING, ConfigError, defaults, in_steps, to_dict
@@ -211,11 +212,29 @@ def test_a_line_that_a_kill_cut_short_is_not_read(tmp_path):
     assert read_metrics(tmp_path) == [{"step": 4, "loss": 1.5}]
 
 
-def test_files_are_json_whatever_the_numbers(tmp_path):
-    update_results(tmp_path, "clusters", {"nmi": math.nan, "of_heads": [1.0, -math.inf]})
-    append_metrics(tmp_path, {"step": 0, "loss": math.inf, "lr": 0.5})
-    for name in ("results.json", "metrics.jsonl"):
-        json.loads((tmp_path / name).read_text(), parse_constant=pytest.fail)
-    assert read_results(tmp_path) == {"clusters": {"nmi": None, "of_heads": [1.0, None]}}
-    (line,) = read_metrics(tmp_path)
-    assert math.isnan(line.pop("loss")) and line == {"step": 0, "lr": 0.5}
+def refuse(token):
+    raise ValueError(f"{token} is no JSON")
+
+
+def test_numbers_that_are_not_finite_are_left_out(tmp_path):
+    """JavaScript's JSON.parse refuses the tokens NaN and Infinity, and with them the file."""
+    (tmp_path / "results.json").write_text('{"knn": {"top1": NaN, "k": 20}}')  # by a version before
+    update_results(tmp_path, "clusters", {"nmi": 0.5, "purity": {"train": 0.25}})
+    update_results(tmp_path, "clusters", {"nmi": math.nan, "purity": {"train": -math.inf}})
+    update_results(tmp_path, "heads", {"nmi": [0.5, math.nan]})
+    text = (tmp_path / "results.json").read_text()
+    assert json.loads(text, parse_constant=refuse) == {
+        "knn": {"k": 20},
+        "clusters": {"purity": {}},
+        "heads": {"nmi": [0.5, None]},
+    }
+
+    append_metrics(tmp_path, {"step": 3, "loss": 1.5, "nmi": math.nan, "x": float(np.inf)})
+    text = (tmp_path / "metrics.jsonl").read_text()
+    assert json.loads(text, parse_constant=refuse) == {"step": 3, "loss": 1.5}
+
+
+def test_files_of_earlier_versions_are_read_with_the_steps_of_today(tmp_path):
+    lines = [{"step": 0, "loss": 2.0}, {"step": 1, "loss": 1.0}, {"step": 2, "knn_top1": 50.0}]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert [line["step"] for line in read_metrics(tmp_path)] == [1, 2, 2]

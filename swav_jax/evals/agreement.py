@@ -32,10 +32,12 @@ def compare(
     Returns:
       nmi_previous: with the clusters of before, if there were any; it rises as clusters settle.
       nmi_labels: with the classes, if both are known.
+      Neither where no image is in both partitions.
     """
     scores = {}
     if (before >= 0).any():
         scores["nmi_previous"] = [nmi(*pair) for pair in zip(before, after, strict=True)]
     if labels is not None and (after >= 0).any():
         scores["nmi_labels"] = [nmi(labels, clusters[: len(labels)]) for clusters in after]
-    return {name: float(np.mean(values)) for name, values in scores.items()}
+    means = {name: float(np.mean(values)) for name, values in scores.items()}
+    return {name: mean for name, mean in means.items() if not np.isnan(mean)}

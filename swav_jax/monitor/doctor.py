@@ -1,7 +1,7 @@
-"""The doctor attends a run: gathers its facts, tells each finding once, stops it if it diverges.
+"""The doctor watches a run: gathers its facts, reports each finding once, stops it if it diverges.
 
-It tells on the terminal and in the workdir's `doctor.md`, and keeps its findings in `results.json`
-for when the run goes on; what there is to find, and what helps, is in `diagnosis`.
+It reports on the terminal and in the workdir's `doctor.md`. Its findings stay in `results.json` for
+when the run resumes. What there is to find is in `rules`, what helps in `remedies`.
 """
 
 import dataclasses
@@ -52,10 +52,10 @@ class Doctor:
     """Watches one run.
 
     Args:
-      workdir: of the run; what its `metrics.jsonl` and `results.json` already have is taken up.
+      workdir: of the run; resumes from what its `metrics.jsonl` and `results.json` hold.
       config: of the run.
       sizes: of the run.
-      active: whether this host writes and speaks.
+      active: whether this process writes and reports.
     """
 
     def __init__(self, workdir: Path, config: ConfigDict, sizes: Sizes, *, active: bool = True):
@@ -71,7 +71,7 @@ class Doctor:
         self._seen: list[np.ndarray] = []
 
     def look(self, crops: Sequence[UInt8[np.ndarray, "b n S S 3"]]) -> None:
-        """Sees from the first batches whether the images differ."""
+        """Measures on the first batches whether the images differ."""
         if self._facts.variance_ratio is not None:
             return
         self._seen.append(crop_statistics(crops))
@@ -82,11 +82,11 @@ class Doctor:
     def check(self, step: int, metrics: Mapping[str, Any], state: TrainState) -> None:
         """Stops a run whose loss or gradient is not finite.
 
-        All hosts call it for every step, before a checkpoint of the state after it is made, so that
-        no checkpoint has numbers that are known to be bad.
+        All processes call it for every step, before a checkpoint of the state after it is written:
+        no checkpoint holds numbers that are known to be bad.
 
         Args:
-          step: that gave the metrics.
+          step: that gave the metrics; the first is step 1.
           metrics: of that step.
           state: the train state after it, or after a later one.
 
@@ -107,7 +107,7 @@ class Doctor:
         counts = Counter(part for part, _ in bad)
         named = ", ".join(f"{first[part]} (of {n} bad ones)" for part, n in counts.items())
         folder = self._workdir / CHECKPOINTS
-        good = max((s for s in saved_steps(folder) if s < step), default=None)  # a finite step
+        good = max((s for s in saved_steps(folder) if s < step - 1), default=None)  # a finite step
         evidence += (
             f" The first tensor to be so in that step: {culprit}."
             f" By now: {named or 'none, all of the state is finite'}."
@@ -115,25 +115,25 @@ class Doctor:
             f"{wild_rate(self._facts)}"
         )
         finding = conclude(NOT_FINITE, evidence, self._facts)
-        self._tell(step, finding)
+        self._report(step, finding)
         raise Diverged(str(finding))
 
     def observe(self, step: int, metrics: Mapping[str, Any]) -> None:
-        """Takes up a logged line, and tells what is found for the first time."""
+        """Takes up what is logged after a step, and reports what is found for the first time."""
         if not self._active:
             return
         self._history.add({"step": step} | {k: float(v) for k, v in metrics.items()})
         for finding in examine(self._history, self._facts):
             if finding.name not in self._found:
-                self._tell(step, finding)
+                self._report(step, finding)
 
     def close(self) -> None:
         """Writes the final `doctor.md`."""
         if self._active:
-            page = _report(list(self._found.values()), self._history, self._facts)
+            page = _page(list(self._found.values()), self._history, self._facts)
             write_whole(self._workdir / DOCTOR, page)
 
-    def _tell(self, step: int, finding: Finding) -> None:
+    def _report(self, step: int, finding: Finding) -> None:
         self._found[finding.name] = finding
         if self._active:
             logging.warning("Doctor, step %d: %s", step, finding)
@@ -189,9 +189,9 @@ def variance_ratio(moments: Float[np.ndarray, "b V 6"]) -> float:
     return float(np.mean(between / np.maximum(within, 1e-6)))
 
 
-def _report(found: Sequence[Finding], history: History, facts: Facts) -> str:
+def _page(found: Sequence[Finding], history: History, facts: Facts) -> str:
     """The page `doctor.md`."""
-    done = min(int(history.last["step"]) + 1, facts.sizes.total_steps) if history.last else 0
+    done = int(history.last["step"]) if history.last else 0
     page = [f"# Doctor's report after step {done} of {facts.sizes.total_steps}", ""]
     for finding in found:
         page += [f"## {finding.title}", "", finding.evidence, "", "Known to help:", ""]

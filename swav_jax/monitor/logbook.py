@@ -10,8 +10,8 @@ from pathlib import Path
 from absl import logging
 from tqdm import tqdm
 
-from swav_jax.data.tf import tf
-from swav_jax.workdir import TENSORBOARD, append_metrics, read_metrics, rewind_metrics
+from swav_jax.monitor.events import Events
+from swav_jax.workdir import TENSORBOARD, append_metrics, rewind_metrics
 from swav_jax.workdir import read_results as read_results
 from swav_jax.workdir import update_results as update_results
 
@@ -21,8 +21,7 @@ class Logbook:
 
     Args:
       workdir: where the files go.
-      first_step: steps already done; what is recorded from there on belongs to steps that will be
-        made again, and is removed.
+      first_step: number of steps already done; what is recorded of later ones is dropped.
       total_steps: where training ends.
       batch_size: images of a step.
       active: whether this host writes.
@@ -36,13 +35,10 @@ class Logbook:
         self._waited, self._stages = 0.0, dict[str, float]()
         if not active:
             return
-        events = workdir / TENSORBOARD
-        redraw = rewind_metrics(workdir, first_step)
-        for old in events.glob("events.out.tfevents.*") if redraw else ():
-            old.unlink()
-        self._events = tf.summary.create_file_writer(str(events))
-        for line in read_metrics(workdir) if redraw else ():
-            self._draw(line.pop("step"), line)
+        kept = rewind_metrics(workdir, first_step)
+        self._events = Events(workdir / TENSORBOARD, first_step)
+        if kept and kept[-1]["step"] == first_step:  # not to be done again, but forgotten there
+            self._draw(kept[-1])
         self._bar = tqdm(
             total=total_steps,
             initial=first_step,
@@ -56,22 +52,21 @@ class Logbook:
         self._waited += seconds
         self._stages = {f"{stage}_seconds": time for stage, time in stages.items()}
 
-    def advance(self, step: int) -> None:
-        """Moves the progress bar to a finished step."""
+    def advance(self, done: int) -> None:
+        """Moves the progress bar to the number of steps done."""
         if self._active:
-            self._bar.update(step + 1 - self._bar.n)
+            self._bar.update(done - self._bar.n)
 
-    def speed(self, step: int) -> dict[str, float]:
+    def speed(self, done: int) -> dict[str, float]:
         """Throughput and share of time spent waiting for data since the last call."""
-        now, (then, last) = time.perf_counter(), self._last
+        now, (then, before) = time.perf_counter(), self._last
         elapsed = max(now - then, 1e-9)
-        done = max(step + 1 - last, 0)
         speed = {
-            "images_per_second": done * self._batch_size / elapsed,
+            "images_per_second": max(done - before, 0) * self._batch_size / elapsed,
             "data_wait_share": min(self._waited / elapsed, 1.0),
             **self._stages,
         }
-        self._last, self._waited = (now, step + 1), 0.0
+        self._last, self._waited = (now, done), 0.0
         return speed
 
     @contextmanager
@@ -79,20 +74,18 @@ class Logbook:
         """Leaves the time spent on something else than training out of the throughput."""
         start = time.perf_counter()
         yield
-        then, step = self._last
-        self._last = (then + time.perf_counter() - start, step)
+        then, done = self._last
+        self._last = (then + time.perf_counter() - start, done)
 
-    def write(self, step: int, epoch: float, metrics: Mapping[str, float]) -> None:
-        """Records metrics after a step, in the files and on the terminal."""
+    def write(self, done: int, epoch: float, metrics: Mapping[str, float]) -> None:
+        """Records metrics after a number of steps, in the files and on the terminal."""
         if not self._active:
             return
-        line = {"step": step, "epoch": round(epoch, 4)} | {k: float(v) for k, v in metrics.items()}
+        line = {"step": done, "epoch": round(epoch, 4)} | {k: float(v) for k, v in metrics.items()}
         append_metrics(self._workdir, line)
-        self._draw(step, metrics)
-        self._events.flush()
+        self._draw(line)
         text = "  ".join(f"{name} {value:.4g}" for name, value in metrics.items())
         if self._bar.disable:
-            done = min(step + 1, self._bar.total)  # evaluations come behind the last step
             logging.info("step %d/%d  epoch %.2f  %s", done, self._bar.total, epoch, text)
         elif "loss" in metrics:
             rate = metrics.get("images_per_second", 0.0)
@@ -100,14 +93,12 @@ class Logbook:
         else:
             self._bar.write(f"epoch {epoch:.4g}: {text}")
 
-    def _draw(self, step: int, metrics: Mapping[str, float]) -> None:
-        with self._events.as_default(step=step):
-            for name, value in metrics.items():
-                if name != "epoch":
-                    tf.summary.scalar(name, float(value))
+    def _draw(self, line: Mapping[str, float]) -> None:
+        metrics = {name: value for name, value in line.items() if name not in ("step", "epoch")}
+        self._events.write(int(line["step"]), metrics)
 
     def close(self) -> None:
-        """Ends the progress bar and flushes the events."""
+        """Ends the progress bar and closes the event file."""
         if self._active:
             self._bar.close()
             self._events.close()

@@ -83,23 +83,25 @@ class Watch:
         if self._unread is None:
             return
         (step, metrics), self._unread = self._unread, None
-        self._doctor.check(step, metrics, state)
-        self._logbook.advance(step)
-        sizes, every = self._run.sizes, self._run.config.train.log_every_steps
-        if step % every and step + 1 < sizes.total_steps:
+        done = step + 1
+        self._doctor.check(done, metrics, state)
+        self._logbook.advance(done)
+        if done % self._run.config.train.log_every_steps and done not in (
+            1,
+            self._run.sizes.total_steps,
+        ):
             return
         shown = {name: value for name, value in metrics.items() if name != FIRST_BAD}
-        values = jax.device_get(shown) | self._logbook.speed(step)
+        values = jax.device_get(shown) | self._logbook.speed(done)
         if self._run.source.may_fail:
             values["unreadable_images"] = len(self._run.source.unreadable)
-        self._logbook.write(step, (step + 1) / sizes.steps_per_epoch, values)
-        self._doctor.observe(step, values)
+        self.note(done, values)
 
-    def note(self, step: int, scores: Mapping[str, float]) -> None:
-        """Writes what was found before a step: by clustering, by an evaluation."""
+    def note(self, done: int, scores: Mapping[str, float]) -> None:
+        """Writes what was found after a number of steps: by a step, a clustering, an evaluation."""
         if scores:
-            self._logbook.write(step, step / self._run.sizes.steps_per_epoch, scores)
-            self._doctor.observe(step, scores)
+            self._logbook.write(done, done / self._run.sizes.steps_per_epoch, scores)
+            self._doctor.observe(done, scores)
 
     @contextmanager
     def pause(self, state: PyTree) -> Iterator[None]:

@@ -60,7 +60,7 @@ def watch(tmp_path, lines, **settings):
 def test_a_healthy_run_gets_a_clean_page(tmp_path):
     watch(tmp_path, history()).close()
     page = (tmp_path / "doctor.md").read_text()
-    assert page.startswith("# Doctor's report after step 210 of 220\n\nNothing was found.")
+    assert page.startswith("# Doctor's report after step 220 of 220\n\nNothing was found.")
     assert "- Training does not wait for data.\n" in page
     assert (
         "- The loss does not rise when the queue comes into use. (not checked: no loss, queue_used)"
@@ -75,11 +75,11 @@ def test_a_finding_is_told_once_and_written_at_once(tmp_path, monkeypatch):
     assert "The loss is stuck at ln K" in told[0]
     assert "--config.method.epsilon=0.008" in told[0]
     page = (tmp_path / "doctor.md").read_text()
-    assert page.startswith("# Doctor's report after step 67 of 220")  # four lines after settling
+    assert page.startswith("# Doctor's report after step 66 of 220")  # four lines after settling
     doctor.close()
     page = (tmp_path / "doctor.md").read_text()
     assert page.startswith(
-        "# Doctor's report after step 210 of 220\n\n## The loss is stuck at ln K"
+        "# Doctor's report after step 220 of 220\n\n## The loss is stuck at ln K"
     )
     assert "- `--config.method.epsilon=0.008` (now 0.02)\n" in page
     assert "Nothing was found" not in page
@@ -147,13 +147,13 @@ def test_nan_stops_the_run_with_step_tensor_and_checkpoint(tmp_path, active):
         (tmp_path / "checkpoints" / name).mkdir(parents=True)
     doctor = Doctor(tmp_path, small(), Sizes(1500, 128, 6, 11, 220), active=active)
     fine = {"loss": jnp.float32(3.0), "gradient_norm": jnp.float32(1.0)}
-    doctor.check(36, fine, a_state())
+    doctor.check(37, fine, a_state())
     state = a_state(jnp.nan)
     fine["first_bad"] = jnp.int32(4)  # two parameters, one statistic, two gradients, the new ones
     with pytest.raises(Diverged) as stopped:
-        doctor.check(37, fine | {"gradient_norm": jnp.float32(jnp.nan)}, state)
+        doctor.check(38, fine | {"gradient_norm": jnp.float32(jnp.nan)}, state)
     for text in (
-        "gradient_norm became NaN or infinite in step 37.",
+        "gradient_norm became NaN or infinite in step 38.",
         "The first tensor to be so in that step: gradients/prototypes.",
         "By now: params/backbone/conv1 (of 2 bad ones), extra/queue (of 1 bad ones).",
         f"The last good checkpoint: {tmp_path / 'checkpoints' / '33'}.",
@@ -167,6 +167,6 @@ def test_nan_stops_the_run_with_step_tensor_and_checkpoint(tmp_path, active):
 def test_a_step_that_overflows_parameters_is_not_saved(tmp_path):
     doctor = Doctor(tmp_path, small(), Sizes(1500, 128, 6, 11, 220), active=True)
     metrics = {"loss": jnp.float32(3.0), "gradient_norm": jnp.float32(1e30)}
-    doctor.check(36, metrics | {"first_bad": jnp.int32(-1)}, a_state())
-    with pytest.raises(Diverged, match=r"in step 37.* params after the step/backbone/conv1"):
-        doctor.check(37, metrics | {"first_bad": jnp.int32(5)}, a_state(jnp.inf))
+    doctor.check(37, metrics | {"first_bad": jnp.int32(-1)}, a_state())
+    with pytest.raises(Diverged, match=r"in step 38.* params after the step/backbone/conv1"):
+        doctor.check(38, metrics | {"first_bad": jnp.int32(5)}, a_state(jnp.inf))

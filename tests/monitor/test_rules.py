@@ -88,7 +88,7 @@ NEARLY = {
         {"queue_used": queue_from(88), "loss": lambda s: 3.5 - s / 300 + (88 <= s < 99)},
     ),
     # compilation and one slow line
-    "starved": (facts(), {"data_wait_share": lambda s: 0.9 if s in (0, 110) else 0.05}),
+    "starved": (facts(), {"data_wait_share": lambda s: 0.9 if s in (11, 110) else 0.05}),
 }
 
 
@@ -135,7 +135,7 @@ def test_patience_at_the_start():
 def test_evidence_has_numbers_and_steps_and_remedies_have_keys_and_values():
     (finding,) = examine(past(code_entropy=4.0), facts())
     assert finding.evidence == (
-        "Code entropy is 4.000 nats of at most ln K = 4.094 (steps 110 to 209)."
+        "Code entropy is 4.000 nats of at most ln K = 4.094 (steps 121 to 220)."
     )
     assert finding.remedies == (
         "`--config.method.epsilon=0.008` (now 0.02)",

@@ -23,3 +23,8 @@ def test_first_clustering_has_no_previous_one_and_unlabelled_data_no_labels():
     assert compare(none, none, labels) == {}
     assert compare(none, after, labels) == {"nmi_labels": pytest.approx(0.5)}
     assert compare(after, after[::-1], None) == {"nmi_previous": pytest.approx(0, abs=1e-12)}
+
+
+def test_partitions_without_a_common_image_have_no_score():
+    before, after = np.array([[0, 1, -1, -1]]), np.array([[-1, -1, 0, 1]])
+    assert compare(before, after, labels=np.array([0, 1])) == {}
