@@ -83,13 +83,10 @@ class Watch:
         if self._unread is None:
             return
         (step, metrics), self._unread = self._unread, None
-        done = step + 1
+        done, every = step + 1, self._run.config.train.log_every_steps
         self._doctor.check(done, metrics, state)
         self._logbook.advance(done)
-        if done % self._run.config.train.log_every_steps and done not in (
-            1,
-            self._run.sizes.total_steps,
-        ):
+        if done % every and done not in (1, self._run.sizes.total_steps):
             return
         shown = {name: value for name, value in metrics.items() if name != FIRST_BAD}
         values = jax.device_get(shown) | self._logbook.speed(done)
