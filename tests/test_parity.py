@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from golden_files import GOLDEN_DIR, W, golden, golden_names
-from swav_jax.data.decode import decode
 
 from swav_jax import optim
 from swav_jax.augment import photometric
 from swav_jax.data import crops
 from swav_jax.data.batch import Batch
+from swav_jax.data.sources.decode import decode
 from swav_jax.methods import momentum
 from swav_jax.methods.contract import Clock
 from swav_jax.methods.pcl import PCL
