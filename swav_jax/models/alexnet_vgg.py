@@ -25,12 +25,12 @@ class SobelNet(nn.Module):
     """Sobel filter, convolutions, two linear layers.
 
     Attributes:
-        layers: convolutions with batch norm and ReLU, or poolings, in turn.
-        pool: size of a max-pooling; its stride is 2.
-        units: width F of both linear layers.
-        dtype: of activations and products.
-        param_dtype: of parameters and running statistics.
-        bn_groups: see `BatchNorm.groups`.
+      layers: convolutions with batch norm and ReLU, or poolings, in turn.
+      pool: size of a max-pooling; its stride is 2.
+      units: width F of both linear layers.
+      dtype: of activations and products.
+      param_dtype: of parameters and running statistics.
+      bn_groups: see `BatchNorm.groups`.
     """
 
     layers: tuple[Convolution | None, ...]
@@ -45,7 +45,7 @@ class SobelNet(nn.Module):
         """Features before the last ReLU, in at least float32; all images of one size S.
 
         Raises:
-            ValueError: the images are so small that a pooling has nothing to pool.
+          ValueError: the images are so small that a pooling has nothing to pool.
         """
         size, number = x.shape[1], 0
         x = sobel(x.astype(at_least_float32(x.dtype)))

@@ -16,12 +16,12 @@ def backbone(arch: str, *, stem: str = "imagenet", **settings: Any) -> Backbone:
     """The network `ARCHS` names.
 
     Args:
-        arch: its name.
-        stem: of a ResNet, one of STEMS; the others have their own.
-        **settings: `dtype`, `param_dtype` and `bn_groups`, see `ResNet`.
+      arch: its name.
+      stem: of a ResNet, one of STEMS; the others have their own.
+      **settings: `dtype`, `param_dtype` and `bn_groups`, see `ResNet`.
 
     Raises:
-        ValueError: unknown `arch` or `stem`.
+      ValueError: unknown `arch` or `stem`.
     """
     if arch in alexnet_vgg.ARCHS:
         return SobelNet(**alexnet_vgg.ARCHS[arch], **settings)

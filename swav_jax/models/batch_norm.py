@@ -24,13 +24,13 @@ class BatchNorm(nn.Module):
     PyTorch's 0.1. Statistics and normalisation are computed in at least float32.
 
     Attributes:
-        groups: number of equal, consecutive parts of the batch which are normalised apart from
-            each other, as groups of devices do in SyncBatchNorm; the running statistics take the
-            mean over the groups.
-        momentum: share of the old running statistics that an update keeps.
-        epsilon: added to the variance.
-        dtype: of the output.
-        param_dtype: of scale, bias and the running statistics.
+      groups: number of equal, consecutive parts of the batch which are normalised apart from
+        each other, as groups of devices do in SyncBatchNorm; the running statistics take the
+        mean over the groups.
+      momentum: share of the old running statistics that an update keeps.
+      epsilon: added to the variance.
+      dtype: of the output.
+      param_dtype: of scale, bias and the running statistics.
     """
 
     groups: int = 1
@@ -46,7 +46,7 @@ class BatchNorm(nn.Module):
         """Normalises `x`, with its own statistics or with the running ones.
 
         Raises:
-            ValueError: the batch does not divide into `groups`.
+          ValueError: the batch does not divide into `groups`.
         """
         channels = x.shape[-1:]
         scale = self.param("scale", nn.initializers.ones, channels, self.param_dtype)

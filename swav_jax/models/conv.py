@@ -53,11 +53,11 @@ class Conv(nn.Module):
     """Convolution with He initialisation over the fan-out (He et al. 2015).
 
     Attributes:
-        features: output channels O.
-        size: side of the kernel, odd.
-        stride: in both directions.
-        dtype: of the computation and the output.
-        param_dtype: of the kernel.
+      features: output channels O.
+      size: side of the kernel, odd.
+      stride: in both directions.
+      dtype: of the computation and the output.
+      param_dtype: of the kernel.
     """
 
     features: int

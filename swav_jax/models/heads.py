@@ -36,13 +36,13 @@ class ProjectionHead(nn.Module):
     hidden layer the only Linear is `projection_head`.
 
     Attributes:
-        hidden: width of the hidden layers; 0 for a head of one Linear layer.
-        dim: width D of the embedding.
-        layers: number of Linear layers; 2 in SwAV and MoCo-v2, 3 in SimCLR-v2.
-        norm: whether hidden layers have batch norm; not in MoCo-v2 and PCL-v2.
-        dtype: of activations and products.
-        param_dtype: of parameters and running statistics.
-        bn_groups: see `BatchNorm.groups`.
+      hidden: width of the hidden layers; 0 for a head of one Linear layer.
+      dim: width D of the embedding.
+      layers: number of Linear layers; 2 in SwAV and MoCo-v2, 3 in SimCLR-v2.
+      norm: whether hidden layers have batch norm; not in MoCo-v2 and PCL-v2.
+      dtype: of activations and products.
+      param_dtype: of parameters and running statistics.
+      bn_groups: see `BatchNorm.groups`.
     """
 
     hidden: int

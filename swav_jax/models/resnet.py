@@ -82,13 +82,13 @@ class ResNet(nn.Module):
     """A ResNet without its classifier.
 
     Attributes:
-        block: BasicBlock or Bottleneck.
-        stage_sizes: blocks of each of the four stages.
-        width: channels of the stem and inner width of the first stage; doubles with each stage.
-        stem: of STEMS.
-        dtype: of activations and products: bfloat16, float32 or float64.
-        param_dtype: of parameters and running statistics.
-        bn_groups: see `BatchNorm.groups`.
+      block: BasicBlock or Bottleneck.
+      stage_sizes: blocks of each of the four stages.
+      width: channels of the stem and inner width of the first stage; doubles with each stage.
+      stem: of STEMS.
+      dtype: of activations and products: bfloat16, float32 or float64.
+      param_dtype: of parameters and running statistics.
+      bn_groups: see `BatchNorm.groups`.
     """
 
     block: type[BasicBlock] | type[Bottleneck]
@@ -159,7 +159,7 @@ def backbone(
     """The network `ARCHS` names.
 
     Raises:
-        ValueError: unknown `arch` or `stem`.
+      ValueError: unknown `arch` or `stem`.
     """
     if arch not in ARCHS:
         raise ValueError(f"unknown model.arch {arch!r}; known are {', '.join(ARCHS)}")
