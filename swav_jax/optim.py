@@ -62,8 +62,8 @@ def sgd(weight_decay: float) -> optax.GradientTransformation:
 def lars(weight_decay: float, trust: float = 0.001) -> optax.GradientTransformation:
     """LARS as SimCLR uses it: vectors (biases, batch norm) get neither decay nor ratio.
 
-    SimCLR's code multiplies by the learning rate before the momentum, here it comes after: that
-    differs only while the rate changes.
+    SimCLR's code applies the learning rate before the momentum, this one after: they differ only
+    while the rate changes.
     """
 
     def matrices(params: PyTree) -> PyTree:
@@ -103,7 +103,7 @@ def freeze(frozen: Mapping[str, Bool[Array, ""] | bool], new: PyTree, old: PyTre
     Frozen means untouched: neither update nor decay, and the momentum stays as it was.
 
     Args:
-      frozen: for each top-level name of the parameters, whether it stands still in this step.
+      frozen: for each top-level name of the parameters, whether it is fixed in this step.
       new: parameters after the step, or an optimiser state, which holds trees like them.
       old: the same before the step.
     """

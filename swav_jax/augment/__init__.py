@@ -1,1 +1,1 @@
-"""What happens to images on the device, in JAX."""
+"""Augmentation of images on the device, in JAX."""

@@ -50,7 +50,7 @@ class Augment:
 
 
 class Draw(NamedTuple):
-    """The chances taken for each image; an operation that is not applied has neutral values."""
+    """The random draws for each image; an operation that is not applied has neutral values."""
 
     flip: Bool[Array, "*N"]
     factors: Float[Array, "*N 3"]  # of brightness, contrast and saturation
@@ -69,7 +69,7 @@ def augment(
     epoch: int | Int[Array, ""],
     settings: Augment,
 ) -> tuple[Float[Array, "B n S S 3"], ...]:
-    """Augments every crop by itself.
+    """Augments every crop independently.
 
     What happens to a crop depends on the seed, the epoch, the sample and the crop's number among
     all crops of the image, and on nothing else: neither its place in the batch nor the devices.
@@ -102,7 +102,7 @@ def augment(
 
 
 def draw(key: Key[Array, ""], settings: Augment) -> Draw:
-    """Takes one image's chances, all at once: each call of the generator costs compilation."""
+    """Draws all of an image's random numbers at once: each call of the generator is compiled."""
     # Float32 whatever the default, so that a key always draws the same.
     uniform = random.uniform(key, (13,), jnp.float32)
     chances, between, ranks, (hue, hue_after, sigma) = jnp.split(uniform, (4, 7, 10))
@@ -236,12 +236,12 @@ def jitter(images: Float[Array, "3 *N S S"], drawn: Draw) -> Float[Array, "3 *N 
 def gaussian_blur(
     images: Float[Array, "3 *N S S"], sigma: Float[Array, "*N"], reach: int
 ) -> Float[Array, "3 *N S S"]:
-    """Convolves rows and columns with a Gaussian; the borders' pixels go on outside.
+    """Convolves rows and columns with a Gaussian; border pixels are repeated outside.
 
     Args:
       images: of any size.
       sigma: standard deviation in pixels; 0 leaves an image as it is.
-      reach: the Gaussian is cut off so many pixels from its centre.
+      reach: the Gaussian is cut off this many pixels from its centre.
     """
     offsets = np.arange(-reach, reach + 1).reshape((1,) * sigma.ndim + (-1,))
     # Far below a pixel the Gaussian's weights are exactly 0 but for the centre's 1.

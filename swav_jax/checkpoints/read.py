@@ -1,6 +1,6 @@
 """Reads checkpoints, whole or in parts, without the run that wrote them; see `store` for the rest.
 
-What is read is compared with the seal: damage is an error here, never another number.
+All that is read is compared with the seal: damage is an error, never a wrong number.
 """
 
 from collections.abc import Iterable, Mapping
@@ -18,8 +18,8 @@ from swav_jax import sharding
 from swav_jax.checkpoints.seal import SEAL, CheckpointError, read_seal, wrong_leaves
 from swav_jax.workdir import CHECKPOINTS, saved_steps
 
-# Orbax logs dozens of lines a save, and a failure once for each of its threads with every stack.
-# All that matters is raised to us and named by us in one line; `--verbosity=1` shows the rest.
+# Orbax logs dozens of lines for each save, and a failure once for each thread with its stack. What
+# matters reaches us as an exception and is reported in one line; `--verbosity=1` shows the rest.
 logging.get_absl_logger().addFilter(
     lambda record: "/orbax/" not in record.pathname or logging.get_verbosity() >= logging.DEBUG
 )

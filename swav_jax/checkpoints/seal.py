@@ -2,10 +2,10 @@
 
 It is a file in the checkpoint's folder: the caller's contents, a digest of every leaf among them,
 and a digest of every file. Both are needed. The files' digests say whether the folder is byte for
-byte what was written: a decoder loads most flipped bits without a word, and some, in an index that
-went stale, change nothing that it reads. The leaves' digests go from device to device: they show
-that the arrays which the next training step gets are those that were saved, whatever devices either
-lay on, and they let a part of a checkpoint be read and checked without the rest.
+byte what was written: a decoder loads most flipped bits silently, and never reads some others. The
+leaves' digests are taken on devices: they show that the arrays which the next training step gets
+are those that were saved, however either were laid out, and they let a part of a checkpoint be read
+and checked without the rest.
 """
 
 import hashlib
@@ -33,9 +33,9 @@ class CheckpointError(RuntimeError):
 def leaf_digest(leaf: Array) -> UInt32[Array, ""]:
     """A checksum of an array's bits and their places, the same however it is laid over devices.
 
-    The sum modulo 2^32 of mix(word ^ mix(position)). The mix is a bijection, so one wrong word
-    always shows; several show but for one case in 2^32. A sum has no order: every device adds up
-    the shard it holds.
+    The sum modulo 2^32 of mix(word ^ mix(position)). The mix is a bijection, so one wrong word is
+    always found, and several are missed in one case of 2^32. The order of a sum does not matter:
+    every device adds up the shard it holds.
     """
     leaf = sharding.on_devices(leaf)
     if leaf.dtype == jnp.bool_:

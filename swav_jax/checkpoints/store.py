@@ -1,8 +1,8 @@
-"""Checkpoints: the whole training state, written in the background and proved intact when read.
+"""Checkpoints: the whole training state, written in the background and verified when read.
 
 A checkpoint is a folder `<directory>/<step>` that holds Orbax's files and one of ours, written
-last: the seal (see `seal`). `restore` compares the files with it before Orbax sees them, so that
-damage is told apart from all other trouble, and the leaves where the next training step gets them.
+last: the seal (see `seal`). `restore` compares the files with it before Orbax reads them, so that
+damage is distinguished from other failures, and the leaves on the devices of the next step.
 
 A save goes to `<step>.partial` and gets its name when it is sealed, so what a kill or a full disk
 leaves behind is never taken for a checkpoint. With several processes every method is collective,
@@ -47,7 +47,8 @@ class Checkpoints:
     """The checkpoints of one run, in one directory; only the run that writes them opens it.
 
     Args:
-      directory: where the folders `<step>` lie; made if missing. Leftovers of killed saves go.
+      directory: where the folders `<step>` are; made if missing. Leftovers of killed saves are
+        removed.
       keep_last: how many of the newest checkpoints stay.
       keep_every: those whose step is a multiple of this stay too; 0 for none.
     """
@@ -88,17 +89,17 @@ class Checkpoints:
         return max(saved_steps(self.directory), default=None)
 
     def save(self, step: int, state: PyTree, metadata: Mapping[str, Any]) -> None:
-        """Begins to save, and returns once the state is copied: it may be donated right away.
+        """Starts a save, and returns once the state is copied: it may be donated right away.
 
         Waits for the save before it. A step that is already saved is left as it is.
 
         Args:
           step: number of training steps done; names the folder.
           state: pytree of jax arrays, on any devices.
-          metadata: anything that JSON can hold, the run's config for one.
+          metadata: anything that JSON can hold, such as the run's config.
 
         Raises:
-          CheckpointError: this disk is full, or the save before this one failed.
+          CheckpointError: the disk is full, or the save before this one failed.
         """
         self.wait()
         if from_process_0((self.directory / str(step)).exists()):
@@ -166,22 +167,22 @@ class Checkpoints:
         Args:
           target: the state's pytree with `jax.ShapeDtypeStruct` leaves, or arrays. Their shardings
             say where the arrays go; those of the saving run do not matter.
-          approve: sees the metadata before target and checkpoint are compared, and raises an error
-            of its own to refuse them.
+          approve: called with the metadata before target and checkpoint are compared; raises an
+            error of its own to refuse them.
 
         Returns:
           `(state, metadata)`, or None in a directory where nothing was ever saved.
 
         Raises:
-          CheckpointError: checkpoints were there and all of them are damaged; or the files of one
-            are intact and Orbax still cannot read it (memory, say), which condemns no checkpoint;
-            or the target has other leaves, shapes or dtypes than the checkpoint.
+          CheckpointError: there were checkpoints, and all of them are damaged; or Orbax cannot read
+            one whose files are intact (out of memory, say), which is left where it is; or the
+            target has other leaves, shapes or dtypes than the checkpoint.
         """
         self.wait()
         wanted = {name: placed(leaf) for name, leaf in named_leaves(target).items()}
         while (step := from_process_0(-1 if self.latest_step is None else self.latest_step)) >= 0:
             folder = self.directory / str(step)
-            # Process 0 reads every file once; the others take its word.
+            # Process 0 reads every file once; the others rely on it.
             damage = wrong_files(folder) if jax.process_index() == 0 else ""
             if not from_process_0(bool(damage)):
                 seal = read_seal(folder)
@@ -232,7 +233,7 @@ class Checkpoints:
             place = aside / f"{folder.name}-{copies}"
         folder.rename(place)
         logging.error(
-            "The checkpoint %s is damaged: %s. It was moved to %s; an earlier one has to do.",
+            "The checkpoint %s is damaged: %s. It was moved to %s; falling back to an earlier one.",
             folder, reason, place,
         )  # fmt: skip
 
@@ -277,5 +278,5 @@ def _check_match(folder: Path, saved: dict[str, Any], wanted: dict[str, Any]) ->
 
 
 def _meet(where: str) -> None:
-    """Returns when every process is here."""
+    """Returns when every process has come here."""
     multihost_utils.sync_global_devices(where)

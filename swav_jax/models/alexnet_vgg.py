@@ -94,7 +94,7 @@ class SobelNet(nn.Module):
 
 
 def _vgg(*stages: tuple[int, int]) -> tuple[Convolution | None, ...]:
-    """Stages of so many 3x3 convolutions of so many channels, each with a pooling at its end."""
+    """Stages of (number, channels) 3x3 convolutions, each followed by a pooling."""
     return tuple(
         layer for count, channels in stages for layer in [(channels, 3, 1, 1)] * count + [POOL]
     )

@@ -13,11 +13,11 @@ ARCHS = resnet.ARCHS | alexnet_vgg.ARCHS
 
 
 def backbone(arch: str, *, stem: str = "imagenet", **settings: Any) -> Backbone:
-    """The network `ARCHS` names.
+    """Builds a network of `ARCHS`.
 
     Args:
       arch: its name.
-      stem: of a ResNet, one of STEMS; the others have their own.
+      stem: one of STEMS, for a ResNet; the other networks have their own.
       **settings: `dtype`, `param_dtype` and `bn_groups`, see `ResNet`.
 
     Raises:

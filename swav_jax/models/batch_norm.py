@@ -24,9 +24,9 @@ class BatchNorm(nn.Module):
     PyTorch's 0.1. Statistics and normalisation are computed in at least float32.
 
     Attributes:
-      groups: number of equal, consecutive parts of the batch which are normalised apart from
-        each other, as groups of devices do in SyncBatchNorm; the running statistics take the
-        mean over the groups.
+      groups: number of equal, consecutive parts of the batch that are normalised separately, as
+        groups of devices are in SyncBatchNorm; the running statistics take the mean over the
+        groups.
       momentum: share of the old running statistics that an update keeps.
       epsilon: added to the variance.
       dtype: of the output.
@@ -79,8 +79,8 @@ class BatchNorm(nn.Module):
         return y.reshape(x.shape).astype(self.dtype)
 
 
-# The gradient is written out because it takes two sums where the derived one takes more, and
-# because the sums of `_sums` are only to be differentiated here.
+# The gradient is written out because it takes two sums where the derived one takes more, and so
+# that `_sums` is differentiated nowhere else.
 @partial(jax.custom_vjp, nondiff_argnums=(3,))
 def _normalise(
     x: Float[Array, "G b *spatial C"],

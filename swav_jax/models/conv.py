@@ -26,7 +26,7 @@ def conv(
 
 
 def patches(x: Float[Array, "B H W I"], size: int, stride: int) -> Float[Array, "B h w kkI"]:
-    """What the kernel sees at each of its places, in the kernel's order of numbers."""
+    """The patch under the kernel at each of its places, in the order of the kernel's weights."""
     half, (height, width) = size // 2, x.shape[1:3]
     padded = jnp.pad(x, ((0, 0), (half, half), (half, half), (0, 0)))
     shifts = itertools.product(range(size), range(size))
@@ -38,7 +38,7 @@ def patches(x: Float[Array, "B H W I"], size: int, stride: int) -> Float[Array, 
 def plain(
     x: Float[Array, "B H W I"], kernel: Float[Array, "k k I O"], stride: int
 ) -> Float[Array, "B h w O"]:
-    """The same by XLA's convolution, whatever the kernel."""
+    """The same by XLA's convolution, for any kernel."""
     half = kernel.shape[0] // 2
     return lax.conv_general_dilated(
         x,

@@ -21,8 +21,8 @@ Crops = Sequence[Float[Array, "B n S S 3"]]  # an entry for each kind of crop, n
 class Encoder(nn.Module):
     """Images to embeddings of unit length (Caron et al. 2020, multi-crop).
 
-    There is one backbone pass for each resolution and one head pass over all crops, which
-    decides over which crops the batch norms take their statistics.
+    There is one backbone pass for each resolution and one head pass over all crops, so batch-norm
+    statistics are those of one resolution in the backbone and of all crops in the head.
     """
 
     backbone: Backbone

@@ -1,4 +1,4 @@
-"""What sits on the backbone: the projection head (an MLP) and the prototypes."""
+"""What follows the backbone: the projection head (an MLP) and the prototypes."""
 
 import flax.linen as nn
 import jax

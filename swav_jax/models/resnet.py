@@ -1,4 +1,4 @@
-"""Residual networks (He et al. 2016) with the stride on the 3x3, also thinner, wider and for 32 px.
+"""Residual networks (He et al. 2016), strided in the 3x3 convolution, of several widths and stems.
 
 Module names mirror PyTorch's: `layer1_0/conv1/kernel` is torchvision's `layer1.0.conv1.weight`.
 """
@@ -156,7 +156,7 @@ def backbone(
     param_dtype: DTypeLike = jnp.float32,
     bn_groups: int = 1,
 ) -> ResNet:
-    """The network `ARCHS` names.
+    """Builds a network of `ARCHS`.
 
     Raises:
       ValueError: unknown `arch` or `stem`.

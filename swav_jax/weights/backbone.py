@@ -18,7 +18,7 @@ BACKBONE = ("params/backbone", "batch_stats/backbone")
 
 
 def load_backbone(path: str | Path) -> tuple[Backbone, dict[str, Any]]:
-    """The backbone of a training run, with what it has learnt.
+    """The trained backbone of a run.
 
     ```python
     model, variables = swav_jax.load_backbone("runs/quickstart")
@@ -58,8 +58,8 @@ def check_origin(config: ConfigDict, path: str | Path) -> None:
     for key in ("arch", "stem"):
         if config.model[key] != theirs[key]:
             raise ConfigError(
-                f"init_from: {path} has the network model.{key}={theirs[key]}, this run has "
-                f"{config.model[key]}; model.arch and model.stem must be those of that run"
+                f"init_from: {path} was trained with model.{key}={theirs[key]}, this run has "
+                f"{config.model[key]}. Set model.arch and model.stem to those of that run."
             )
 
 
