@@ -22,15 +22,15 @@ def compare(
     after: Int[np.ndarray, "H N"],
     labels: Int[np.ndarray, "n"] | None,
 ) -> dict[str, float]:
-    """What DeepCluster watches (Caron et al., 2018, section 4.2), as means over H clusterings.
+    """The measures of Caron et al., 2018, section 4.2, as means over H clusterings.
 
     Args:
-      before: the clusters of one clustering ago, all -1 if there was none.
-      after: those of now, all -1 if there still are none.
+      before: the clusters of the clustering before, all -1 if there was none.
+      after: the new clusters, all -1 if there are none yet.
       labels: the classes of the first n images, if they are known.
 
     Returns:
-      nmi_previous: with the clusters of before, if there were any; it rises as clusters settle.
+      nmi_previous: with the clusters before, if there were any; it rises as clusters settle.
       nmi_labels: with the classes, if both are known.
       Neither where no image is in both partitions.
     """

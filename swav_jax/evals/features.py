@@ -24,7 +24,7 @@ def pooled(encoder: Encoder, variables: PyTree, images: Images) -> Float32[np.nd
 
 
 def of_images(apply: Apply, variables: PyTree, images: Images) -> Float32[np.ndarray, "N F"]:
-    """What `apply` makes of every image, on the current mesh; zeros for an unreadable image.
+    """The features that `apply` gives every image, on the current mesh; zeros if unreadable.
 
     Args:
       apply: from (variables, normalised images) to features, see `extract`.

@@ -96,7 +96,7 @@ def knn_accuracy(
       temperature: of the votes' weights.
 
     Returns:
-      for each of `ks`: `top1`, `top5`, and `k`, the neighbours there really were.
+      for each of `ks`: `top1`, `top5`, and `k`, the number of neighbours that voted.
     """
     used = tuple(min(k, len(train_features)) for k in ks)
     nearest, who = neighbours(train_features, test_features, max(used))

@@ -24,7 +24,7 @@ class Images:
       std: of each channel.
       batch_size: images of a forward pass, at least.
       max_bad_fraction: unreadable images tolerated, as a share of N.
-      threads: that decode; 0 for one for each core.
+      threads: that decode; 0 for one a core.
     """
 
     source: Source

@@ -1,10 +1,10 @@
 """What DeepCluster-v2 and SeLa-v2 share: clusters of remembered embeddings, predicted by all crops.
 
 A bank remembers the embedding z of each assignment crop of each image. Before the first clustering,
-one pass in train mode without an optimiser fills it, on all crops as training does, so that batch
-norm sees what it will see (the reference passes each assignment crop alone). Then it takes the
-embeddings that training computes anyway. Head h has the clusters of bank h mod A. Images left over
-from an epoch's last batch have no cluster before they are drawn, and no part in the loss.
+one pass in train mode without an optimiser fills it, on all crops as in training, so that batch
+norm has the same statistics (the reference passes each assignment crop alone). Then it takes the
+embeddings that training computes anyway. Head h clusters bank h mod A. Images that an epoch's whole
+batches leave out have no cluster until they are drawn, and no part in the loss.
 """
 
 import dataclasses
@@ -38,7 +38,7 @@ from swav_jax.ops.prediction import cluster_prediction
 
 @dataclass(frozen=True, kw_only=True)
 class Banked(Method):
-    """A method with a bank; it remains to be said how its rows are clustered."""
+    """A method with a bank; subclasses define how its rows are clustered."""
 
     prototypes: int  # K, clusters of each head
     heads: int  # H, clusterings
@@ -80,7 +80,7 @@ class Banked(Method):
         return value, (extra | {"bank": bank.write(extra["bank"], index, assigned)}, metrics)
 
     def with_full_bank(self, state: TrainState, visit: Visit, epoch: int) -> TrainState:
-        """The state with a bank that is filled before the first epoch, by a pass over all crops."""
+        """The state; before the first epoch, a pass over all crops fills its bank."""
         return visit(self._remember, state, "crops") if epoch == 0 else state
 
     def rows_of_head(self, extra: Extra, head: int) -> Float[Array, "N D"]:

@@ -1,4 +1,4 @@
-"""What several methods refuse or warn of before anything is computed.
+"""Checks that several methods share, made before anything is computed.
 
 Each check raises ValueError, with a remedy, for what cannot work; those about what rarely works
 return warnings.
@@ -13,7 +13,7 @@ IMAGES_PER_CLUSTER = 10  # on average; of fewer, centroids are noise
 
 
 def crops_to_compare(sizes: Sizes) -> None:
-    """Refuses images of which there is only one crop."""
+    """Refuses a single crop of each image."""
     if sizes.views < 2:
         raise ValueError(
             "This method compares crops of an image: data.crops must cut at least two of each."
@@ -30,7 +30,7 @@ def assignment_crops(crops: Sequence[int], sizes: Sizes) -> None:
 
 
 def one_head(heads: int, reason: str) -> None:
-    """Refuses several sets of prototypes where, for that reason, there is but one."""
+    """Refuses several sets of prototypes; the reason says why the method has one."""
     if heads != 1:
         raise ValueError(f"{reason}: set model.prototype_heads to 1, not {heads}.")
 
@@ -53,7 +53,7 @@ def first_phase(setting: str, steps: int, sizes: Sizes, consequence: str) -> lis
       setting: the phase's name and value.
       steps: its length.
       sizes: of the run.
-      consequence: what comes of a training that is not longer.
+      consequence: what follows if the training is not longer.
     """
     longest = max(sizes.total_steps, sizes.epochs_steps)
     if steps >= longest:
@@ -90,13 +90,13 @@ def clusters(prototypes: int, images: int, *, multiple: int = 1) -> list[str]:
     if images < IMAGES_PER_CLUSTER * number:
         return [
             f"{setting} makes clusters of {images / number:.1f} images; with fewer than "
-            f"{IMAGES_PER_CLUSTER} they say little. {remedy}"
+            f"{IMAGES_PER_CLUSTER} they are mostly noise. {remedy}"
         ]
     return []
 
 
 def shared_statistics(encoder: Encoder, sizes: Sizes) -> list[str]:
-    """Warns of batch norm over parts of the batch, where a crop has to be found among others."""
+    """Warns of batch norm over parts of the batch, for methods that find a crop among others."""
     if encoder.head.bn_groups * sizes.parts == 1:
         return []
     return [

@@ -1,8 +1,8 @@
 """The contract between the train loop and a method.
 
-Methods of this family differ in four things: what the crops have to predict, what state they carry
-along, what happens at an epoch boundary, and in which order images are drawn. A method is one
-frozen dataclass of hyper-parameters that says these four; the loop knows no more.
+Methods of this family differ in four things: what the crops predict, what state they carry, what
+happens at an epoch boundary, and in which order images are drawn. A method is one frozen dataclass
+of hyper-parameters that defines these four; the loop knows nothing else of it.
 """
 
 from collections.abc import Callable
@@ -32,7 +32,7 @@ class TrainState:
 
 
 class Clock(NamedTuple):
-    """Where training stands; traced inside the step."""
+    """How far training has come; traced inside the step."""
 
     step: Int[Array, ""]
     epoch: Int[Array, ""]
@@ -48,8 +48,8 @@ class Sizes(NamedTuple):
     steps_per_epoch: int
     total_steps: int
     data_devices: int = 1  # that share a batch's images
-    epochs_steps: int = 0  # what train.epochs take; train.steps may cut that short, for a trial
-    parts: int = 1  # that a batch is worked through in, each with a batch norm of its own
+    epochs_steps: int = 0  # of train.epochs; train.steps may cut them short, for a trial
+    parts: int = 1  # that a batch is processed in, each with its own batch-norm statistics
 
     @property
     def images_per_epoch(self) -> int:
@@ -66,7 +66,7 @@ Visit = Callable[[Callable[[PyTree, Visited], PyTree], PyTree, str], PyTree]
 
 @dataclass(frozen=True)
 class Method:
-    """What a method may say. Only `loss` has no default.
+    """What a method may define. Only `loss` has no default.
 
     A method is a frozen dataclass. The fields `encoder`, `prototypes` (K) and `heads` (sets of K
     prototypes) come from `config.model`, the last two only where a method has them; every other
@@ -85,7 +85,7 @@ class Method:
     def init(
         self, key: Key[Array, ""], crops: Crops, size: int
     ) -> tuple[Params, BatchStats, Extra]:
-        """What training starts from, for `size` images: a fresh encoder, nothing remembered."""
+        """The initial state, for `size` images: a fresh encoder, and nothing remembered."""
         variables = self.encoder.init(key, crops, train=True)
         return variables["params"], variables["batch_stats"], {}
 
@@ -94,17 +94,17 @@ class Method:
         return {}
 
     def before_step(self, params: Params, extra: Extra) -> tuple[Params, Extra]:
-        """What happens to the state before gradients are taken: normalisation, moving averages."""
+        """Changes the state before gradients are taken: normalisation, moving averages."""
         return params, extra
 
     def forward(
         self, params: Params, batch_stats: BatchStats, extra: Extra, crops: Crops
     ) -> tuple[PyTree, BatchStats]:
-        """The networks' work on each image: (outputs with leading axis B, new batch statistics).
+        """The networks' outputs for each image, with leading axis B, and new batch statistics.
 
-        Outputs of one image must not depend on other images but by batch norm: with gradient
-        accumulation the loop calls this for parts of a batch. By default the outputs are the
-        unit-length embeddings of all crops, [B, V, D].
+        Outputs of one image must not depend on other images except through batch norm: with
+        gradient accumulation the loop calls this for parts of a batch. By default the outputs are
+        the unit-length embeddings of all crops, [B, V, D].
         """
         return embed(self.encoder, params, batch_stats, crops)
 
@@ -117,21 +117,21 @@ class Method:
     def cluster(
         self, state: TrainState, visit: Visit, epoch: int, key: Key[Array, ""]
     ) -> tuple[TrainState, Metrics]:
-        """Re-makes the clusters at the start of an epoch. Runs on the host."""
+        """Remakes the clusters at the start of an epoch. Runs on the host."""
         return state, {}
 
     def assignments(self, extra: Extra) -> Int[Array, "H N"] | None:
         """The cluster of each image in each of H clusterings, -1 for none; None without clusters.
 
-        Columns beyond the data set are ignored. The loop compares them from one clustering to the
-        next, and with the labels where the data set has any, which methods never see.
+        Columns beyond the data set are ignored. The loop compares each clustering with the one
+        before, and with the data set's labels if it has any; methods never see labels.
         """
         return extra.get("assignments")
 
     def epoch_order(self, extra: Extra, epoch: int, seed: int, size: int) -> np.ndarray | None:
         """The order in which an epoch draws from `size` images, or None for a plain permutation.
 
-        Runs on the host. It must depend on nothing but its arguments, which a restart restores.
+        Runs on the host. It must depend only on its arguments, which a restart restores.
         A method with an order clusters before every epoch: the batches of an order end with it.
         """
         return None

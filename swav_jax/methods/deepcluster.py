@@ -6,15 +6,15 @@ to 256 whitened principal components of unit length, x_n, and k-means solves
 
   min over C, a of sum_n |x_n - c_a(n)|^2;
 
-an empty cluster gets a place beside the centroid of a large one. The pseudo-labels a(n) say nothing
-about those of the last epoch, so the classifier on the backbone starts anew, without momentum. The
+an empty cluster is moved beside the centroid of a large one. The pseudo-labels a(n) are unrelated
+to those of the last epoch, so the classifier on the backbone starts anew, without momentum. The
 loss is the cross-entropy of softmax(W max(f, 0) + b) with a(n), over all crops; an epoch draws
-images uniformly over clusters, so that large ones do not take over.
+images uniformly over clusters, so that large ones do not dominate.
 
-As in the published code, features f are clustered as they are before the last ReLU where the
-backbone gives them so (AlexNet, VGG16), and the classifier sees them after it; the features of a
-ResNet end with a ReLU. It differs from that code in that there is no dropout in AlexNet and VGG16
-and a small cluster's images are repeated equally often (there: drawn with replacement).
+As in the published code, clusters are made of the features f before the last ReLU where the
+backbone returns those (AlexNet, VGG16), and the classifier reads them after it; the features of a
+ResNet end with a ReLU. Unlike in that code, AlexNet and VGG16 have no dropout, and a small
+cluster's images are repeated equally often (there: drawn with replacement).
 
 The features need N F numbers until they are reduced, 10 GB for ImageNet with ResNet-50 and 21 GB
 with AlexNet or VGG16, spread over all devices; only the clusters stay in the training state.
@@ -130,7 +130,7 @@ class DeepCluster(Method):
         state, features = visit(self._collect, (state, features), "center")
         seen = bank.written(features)
         x = unit(pca_whiten(features, min(self.components, width), valid=seen))
-        del features  # they are what needs most memory
+        del features  # they need the most memory
         found = kmeans(
             x,
             random_rows(start_key, x, self.prototypes, valid=seen),
@@ -155,7 +155,7 @@ class DeepCluster(Method):
         return checks.clusters(self.prototypes, sizes.images_per_epoch)
 
     def _collect(self, carry: tuple[TrainState, Array], batch: Visited) -> tuple[TrainState, Array]:
-        """Puts the features of a batch of centre crops at the images' places."""
+        """Writes the features of a batch of centre crops into the images' rows."""
         state, features = carry
         variables = {"params": state.params, "batch_stats": state.batch_stats}
         found: Any = self.encoder.apply(variables, batch["crops"][0][:, 0], method="features")

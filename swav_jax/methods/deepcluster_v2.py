@@ -8,7 +8,7 @@ each image. At the start of an epoch, head h clusters bank h mod A by spherical 
 
 and its centroids C become its prototypes until the next clustering; no gradient moves them. The
 loss is the cross-entropy of softmax_k(z . c_k / tau) with the image's cluster a(n), over all crops,
-also those that were clustered, and averaged over the heads. `banked` says how the bank is filled.
+including those that were clustered, averaged over heads. `banked` says how the bank is filled.
 
 The bank holds A N D numbers: 1.3 GB for ImageNet's 1.28 million images with the defaults, 1 TB for
 a billion, in float32 and spread over all devices or, by `mesh.bank_memory`, the memory of their
@@ -48,7 +48,7 @@ class DeepClusterV2(Banked):
         index: Int[Array, "B"],
         clock: Clock,
     ) -> tuple[Float[Array, ""], tuple[Extra, Metrics]]:
-        """As it is, but without a gradient for the prototypes."""
+        """The same, without a gradient for the prototypes."""
         centroids = lax.stop_gradient(params["prototypes"])
         return super().loss(params | {"prototypes": centroids}, extra, outputs, index, clock)
 

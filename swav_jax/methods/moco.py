@@ -11,13 +11,12 @@ The key is crop 1 of an image, a large one; the query is crop 0. With multi-crop
 key's is a query for the same key and the loss is their mean: as in SwAV, small crops predict and
 are never predicted. (Figure 3 of SwAV's paper, the ablation of multi-crop, has SimCLR but no MoCo.)
 
-There is no shuffling of the keys over devices. The original has batch norm of each device's part
-of the batch, so that a query and its key would bear the mark of the same few images; shuffling puts
-the key among others. Here the statistics are those of the whole batch on any number of devices:
-the order of rows does not change them, and no part of a batch has a mark of its own. What shuffling
-could not remove either is that the key comes from the step's batch and the negatives do not, and
-this differs the less the larger the batch is. Batch norm over parts, by `model.bn_groups` or
-`train.accumulate` above 1, brings the marks back.
+Keys are not shuffled over devices. The original's batch norm uses each device's part of the batch,
+so a query and its key could be matched by the statistics of the same few images; shuffling puts the
+key among other images. Here the statistics are those of the whole batch on any number of devices,
+and no part of a batch can be recognised by its own. What shuffling does not remove either: the key
+comes from the step's batch and the negatives do not, which matters less the larger the batch is.
+Batch norm over parts, by `model.bn_groups` or `train.accumulate` above 1, brings the problem back.
 """
 
 from dataclasses import dataclass

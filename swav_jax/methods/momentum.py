@@ -30,7 +30,7 @@ class Views(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Momentum(Method):
-    """A method with a key encoder and a queue of its keys; it remains to say the loss."""
+    """A method with a key encoder and a queue of its keys; subclasses define the loss."""
 
     temperature: float = 0.2  # tau
     momentum: float = 0.999  # m, of the key encoder
@@ -48,7 +48,7 @@ class Momentum(Method):
         return params, batch_stats | {"key_encoder": batch_stats}, extra
 
     def before_step(self, params: Params, extra: Extra) -> tuple[Params, Extra]:
-        """The key encoder follows."""
+        """Moves the key encoder towards the trained one."""
         slow = moving_average(extra["key_encoder"], params, self.momentum)
         return params, extra | {"key_encoder": slow}
 
@@ -65,16 +65,16 @@ class Momentum(Method):
         return Views(queries, keys[:, 0]), statistics | {"key_encoder": of_keys}
 
     def check(self, sizes: Sizes) -> list[str]:
-        """Refuses a queue that whole batches do not fill; warns of keys that give images away."""
+        """Refuses a queue that whole batches do not fill; warns of keys that are easy to find."""
         checks.crops_to_compare(sizes)
         checks.queue_length(self.queue_length, sizes, least=1)
         warnings = checks.shared_statistics(self.encoder, sizes)
         if self.queue_length > sizes.size // 2:
             batches = max(sizes.size // 4 // sizes.batch_size, 1)
             warnings.append(
-                f"method.queue_length {self.queue_length} keys of {sizes.size} images: an image "
-                f"often finds its own older keys among the negatives. Try {batches} batches, "
-                f"{batches * sizes.batch_size}."
+                f"method.queue_length {self.queue_length} is more than half of the {sizes.size} "
+                "images: often an image's own older keys are among its negatives. Try "
+                f"{batches * sizes.batch_size}, which is {batches} batches."
             )
         return warnings
 

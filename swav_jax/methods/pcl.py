@@ -6,7 +6,7 @@ key k. For the first epochs the loss is InfoNCE, the softmax of q . k / tau agai
 keys. Then, before each epoch, k-means clusters the key encoder's embeddings of the centre crops of
 all images into K, 2K and 4K clusters, and ProtoNCE, averaged over these levels, is added:
 -log(exp(q . p_s / phi_s) / sum_k exp(q . p_k / phi_k)), where p_s is the prototype (the centroid,
-scaled to unit length) of the image's cluster, k goes over the batch's prototypes and r others, and
+scaled to unit length) of the image's cluster, k runs over the batch's prototypes and r others, and
 phi_k is the concentration of cluster k (`ops/concentration.py`).
 
 Versions 1 and 2 differ in head, augmentation and schedule only, so in their configurations. Keys,
@@ -75,7 +75,7 @@ class PCL(Momentum):
     def init(
         self, key: Key[Array, ""], crops: Crops, size: int
     ) -> tuple[Params, BatchStats, Extra]:
-        """Two equal encoders, random keys in the queue, and every image in no cluster."""
+        """Two equal encoders, random keys in the queue, and no image in a cluster."""
         params, batch_stats, extra = super().init(key, crops, size)
         head = self.encoder.head
         clusters = {
@@ -178,8 +178,9 @@ class PCL(Momentum):
         if not 1 <= self.negative_prototypes <= left:
             raise ValueError(
                 f"method.negative_prototypes {self.negative_prototypes} must lie between 1 and the "
-                f"{left} prototypes that are left of {coarsest} when a batch of {sizes.batch_size} "
-                "images has its own. Lower it, lower data.batch_size or raise model.prototypes."
+                f"{left} prototypes that remain of {coarsest} besides those of the batch's "
+                f"{sizes.batch_size} images. Lower it or data.batch_size, or raise "
+                "model.prototypes."
             )
         bank.check_devices(sizes.data_devices, sizes.size)
         return [

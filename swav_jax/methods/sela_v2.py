@@ -13,10 +13,10 @@ and gradients move the prototypes, which go back to unit length before each step
 DeepCluster-v2: a pass in train mode fills the bank before the first epoch, training keeps it fresh.
 
 The training code was never published; its author describes it as DeepCluster-v2 with k-means
-replaced by Sinkhorn and prototypes learnt by SGD. Not published are epsilon and the iterations for
-SeLa-v2 (here SwAV's 0.05, which is the 1/lambda of 20 to 25 of SeLa, and a fixed number that brings
-the prototypes' shares within a few percent), nor whether the codes were hard (here they are, as
-in SeLa; SwAV's paper writes the assignment as one-hot) and prototypes frozen at first (here never).
+replaced by Sinkhorn and prototypes learnt by SGD. Epsilon and the number of iterations are not
+known (here SwAV's 0.05, which is SeLa's 1/lambda for 20 to 25, and a fixed number that brings the
+prototypes' shares within a few percent). Nor is it known whether codes were hard (here they are, as
+in SeLa; SwAV's paper writes the assignment as one-hot), or prototypes frozen at first (here never).
 
 The scores are [N, K], 15 GB in float32 for ImageNet and K = 3000, spread over all devices; Sinkhorn
 keeps two to three arrays of that size while it runs, for one head at a time.
@@ -49,7 +49,7 @@ class SeLaV2(Banked):
     sinkhorn_iterations: int = 30
 
     def before_step(self, params: Params, extra: Extra) -> tuple[Params, Extra]:
-        """Prototypes go back to the unit sphere; the step is taken from there."""
+        """Puts the prototypes back on the unit sphere, from where the step is taken."""
         return on_unit_sphere(params), extra
 
     def cluster(

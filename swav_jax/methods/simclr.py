@@ -6,9 +6,9 @@ embeddings z of unit length and the loss NT-Xent,
 j of its image, with k over all crops of the global batch. Each device computes only its own rows
 of the similarities.
 
-With more than two crops each crop has to find each other crop of its image, and an image's further
-crops are no negatives: how the authors of SwAV apply multi-crop to SimCLR in their library VISSL,
-for the comparison in their Figure 3.
+With more than two crops each crop must find every other crop of its image, and an image's further
+crops are not negatives. This is how the authors of SwAV apply multi-crop to SimCLR in their library
+VISSL, for the comparison in their Figure 3.
 """
 
 from dataclasses import dataclass
@@ -58,7 +58,7 @@ class SimCLR(Method):
         return loss, (extra, metrics)
 
     def check(self, sizes: Sizes) -> list[str]:
-        """Refuses a batch in which there is nothing to find or nothing to tell apart."""
+        """Refuses a batch without positives or without negatives."""
         checks.crops_to_compare(sizes)
         if sizes.batch_size < 2:
             raise ValueError(

@@ -66,11 +66,11 @@ class SwAV(Method):
         return params, batch_stats, extra
 
     def frozen(self, clock: Clock) -> dict[str, Bool[Array, ""] | bool]:
-        """Prototypes stand still while the embedding takes shape."""
+        """Freezes the prototypes while the embedding takes shape."""
         return {"prototypes": clock.step < self.freeze_prototypes_steps}
 
     def before_step(self, params: Params, extra: Extra) -> tuple[Params, Extra]:
-        """Prototypes go back to the unit sphere; the step is taken from there."""
+        """Puts the prototypes back on the unit sphere, from where the step is taken."""
         return on_unit_sphere(params), extra
 
     def loss(

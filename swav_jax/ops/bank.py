@@ -1,9 +1,9 @@
 """A memory of one row for each image of the data set, and of the cluster each image is in.
 
-Rows lie at the images' numbers, so what a batch brings is scattered by `index`, in whatever order
-images are drawn. A row that was never written is zero. Under `jax.set_mesh` the images are spread
-over devices and each device scatters and looks up in its own block; only batches travel. A bank
-may lie in the memory of the devices' hosts, which then scatter.
+Row n belongs to image n, so a batch's rows are scattered by `index`, in whatever order images are
+drawn. A row that was never written is zero. Under `jax.set_mesh` the images are spread over devices
+and each device scatters and looks up in its own block; only batches travel. A bank may be in the
+memory of the devices' hosts, which then do the scattering.
 """
 
 from collections.abc import Sequence
@@ -19,16 +19,16 @@ from swav_jax.sharding import MEMORY, SAMPLES, WHOLE, on_blocks, on_devices, run
 
 Axes = Sequence[str]
 
-# Rows of a bank come in such multiples, so that its shape does not depend on the devices. The first
-# is divisible by every number of devices up to 6 and by 8, 10, 12, 15, 16, 20, 24, 32, 40, 48, 60,
-# 64, 80, 96, 120, 128, 160, 192, 240, 256; the second also by 512, 1024, 2048 and 4096.
+# Rows of a bank come in these multiples, so that its shape does not depend on the devices: the
+# first is divisible by every number of devices up to 6 and by 8, 10, 12, 15, 16, 20, 24, 32, 40, 48,
+# 60, 64, 80, 96, 120, 128, 160, 192, 240, 256; the second also by 512, 1024, 2048 and 4096.
 MULTIPLE = 3840
 LARGE_MULTIPLE = 16 * MULTIPLE
-LARGE = 1_000_000  # images, from which on the second is less than a fifteenth of them
+LARGE = 1_000_000  # images; from here on the second is less than a fifteenth of them
 
 
 def empty(crops: int, clusterings: int, size: int, dim: int, dtype: DTypeLike) -> dict[str, Array]:
-    """What is remembered of `size` images before there is anything.
+    """An empty memory of `size` images.
 
     Returns:
       bank: zeros [crops, N_pad, dim], one bank for each crop that is remembered.
@@ -51,7 +51,7 @@ def check_devices(devices: int, size: int) -> None:
     """Refuses a number of data-parallel devices that a bank of `size` images cannot be spread over.
 
     Raises:
-      ValueError: `devices` does not divide the bank's rows evenly whatever their number.
+      ValueError: `devices` does not divide the multiple that the bank's rows come in.
     """
     multiple = _multiple(size)
     if multiple % devices:

@@ -13,7 +13,7 @@ def concentration(
     temperature: float,
     alpha: float = 10,
 ) -> Float[Array, "K"]:
-    """The concentration phi of each cluster: small where many members lie close together.
+    """The concentration phi of each cluster: small where many members are close together.
 
     phi_k = sum_i |x_i - c_k| / (n_k log(n_k + alpha)) over the n_k members of cluster k (Li et al.,
     Prototypical Contrastive Learning of Unsupervised Representations, 2021, section 3.3). Then, as

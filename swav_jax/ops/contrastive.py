@@ -32,7 +32,7 @@ def info_nce(
     *,
     temperature: float,
 ) -> Contrast:
-    """Each query has to find its image's key among L keys of other images.
+    """Each query must find its image's key among L keys of other images.
 
     L = -mean_bv log(exp(q_bv . k_b / tau) / (exp(q_bv . k_b / tau) + sum_l exp(q_bv . n_l / tau)))
     (He et al., 2020, equation 1).
@@ -53,12 +53,12 @@ def info_nce(
 def nt_xent(
     embedding: Float[Array, "B V D"], *, temperature: float, sample_axes: Sequence[str] = ()
 ) -> Contrast:
-    """Each crop has to find each other crop of its image among all crops of other images.
+    """Each crop must find every other crop of its image among all crops of other images.
 
     L = -mean_b mean_{v != w} log(e(bv, bw) / (e(bv, bw) + sum_{c != b} sum_u e(bv, cu))) with
     e(x, y) = exp(z_x . z_y / tau). With two crops this is equation 1 of Chen et al., 2020; with
     more, every ordered pair of an image's crops is a positive pair and an image's further crops
-    are no negatives, as the SwAV authors' library VISSL has it.
+    are not negatives, as in the SwAV authors' library VISSL.
 
     Inside `jax.shard_map` each device passes the embeddings of its b images and the mesh axes over
     which images are spread. It gathers all embeddings, but of the similarities it holds only its
@@ -95,7 +95,7 @@ def proto_nce(
     positives: Int[Array, "B"],
     negatives: Int[Array, "r"],
 ) -> Contrast:
-    """Each query has to find its image's prototype among those of the batch and r others.
+    """Each query must find its image's prototype among those of the batch and r others.
 
     L = -mean_bv log(e(bv, s_b) / (sum_c e(bv, s_c) + sum_{k in negatives} e(bv, k))) with
     e(bv, k) = exp(q_bv . p_k / phi_k), where s_b is the cluster of image b (Li et al., 2021,
@@ -106,7 +106,7 @@ def proto_nce(
       queries: V of each image, of unit length.
       prototypes: cluster centroids of unit length.
       densities: phi, each prototype's own temperature, above 0.
-      positives: the cluster of each image; images of cluster -1 do not count.
+      positives: the cluster of each image; images of cluster -1 are left out.
       negatives: numbers of other prototypes, see `sample_negatives`.
     """
     clustered = positives >= 0
@@ -127,7 +127,7 @@ def proto_nce(
 def sample_negatives(
     key: Key[Array, ""], positives: Int[Array, "B"], clusters: int, number: int
 ) -> Int[Array, "r"]:
-    """Draws r distinct clusters that are none of the batch's, all such sets equally likely.
+    """Draws r distinct clusters that the batch does not have, all such sets equally likely.
 
     Args:
       key: of the draw.

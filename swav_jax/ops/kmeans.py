@@ -121,7 +121,7 @@ def _random_rows(
     valid = jnp.ones(x.shape[0], bool) if valid is None else valid
 
     def draw(key: Key[Array, ""]) -> Array:
-        # A key for each row, so that a row's lot does not depend on how many others there are.
+        # A key for each row, so that a row's draw does not depend on how many others there are.
         lot = jax.vmap(lambda row: jax.random.uniform(jax.random.fold_in(key, row)))
         lots = jnp.where(valid, lot(jnp.arange(x.shape[0])), -1)
         return x[lax.top_k(lots, clusters)[1]]
@@ -218,7 +218,7 @@ def _beside_large(key: Key[Array, ""], means: Array, counts: Array, scale: Array
     """For each of the K clusters a place near the mean of a large one.
 
     The large one is drawn with probability (count - 1) / (N - K), as in the faiss library: never an
-    empty one, rarely the same twice. The random direction parts its rows in two halves.
+    empty one, rarely the same twice. The random direction splits its rows in two.
     """
     draw_key, direction_key = jax.random.split(key)
     spare = jnp.cumsum(jnp.maximum(counts - 1, 0))

@@ -12,5 +12,5 @@ def unit(x: Float[Array, "*N D"]) -> Float[Array, "*N D"]:
 
 
 def similarity(x: Float[Array, "*N D"], prototypes: Float[Array, "K D"]) -> Float[Array, "*N K"]:
-    """Products of rows and prototypes, in full precision wherever they run."""
+    """Products of rows and prototypes, in full precision on any device."""
     return full_einsum("...d,kd->...k", x, prototypes)

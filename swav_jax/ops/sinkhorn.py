@@ -38,7 +38,7 @@ def sinkhorn(
     sample_axes: Axes = (),
     prototype_axes: Axes = (),
 ) -> Codes:
-    """Assigns every sample to the prototypes, softly, so that all prototypes are used alike.
+    """Assigns every sample to the prototypes, softly, so that all prototypes are used equally.
 
     Inside `jax.shard_map` each device passes its block of the scores and the mesh axes over which
     samples and prototypes are spread; sums then go over all devices.

@@ -17,7 +17,7 @@ from swav_jax.ops.chunks import even_chunk
 from swav_jax.ops.precision import full_einsum
 from swav_jax.sharding import SAMPLES, WHOLE, on_blocks
 
-# Relative to the largest variance, smaller ones are rounding errors of float32, not to be blown up.
+# Variances below this share of the largest are rounding errors of float32: do not amplify them.
 SMALLEST_VARIANCE = 1e-6
 
 CHUNK = 2**24  # numbers centred at a time on each device: 64 MiB in float32
@@ -36,7 +36,7 @@ def pca_whiten(
       x: the data. Under `jax.set_mesh` its rows are spread over the `data` axis, which must divide
         N, and those of the result are too.
       components: C.
-      valid: rows that mean and covariance are taken of; all by default.
+      valid: rows that mean and covariance are computed from; all by default.
 
     Raises:
       ValueError: more components are asked for than there are dimensions.
