@@ -20,8 +20,8 @@ from swav_jax.sharding import MEMORY, SAMPLES, WHOLE, on_blocks, on_devices, run
 Axes = Sequence[str]
 
 # Rows of a bank come in these multiples, so that its shape does not depend on the devices: the
-# first is divisible by every number of devices up to 6 and by 8, 10, 12, 15, 16, 20, 24, 32, 40, 48,
-# 60, 64, 80, 96, 120, 128, 160, 192, 240, 256; the second also by 512, 1024, 2048 and 4096.
+# first is divisible by every number of devices up to 6 and by 8, 10, 12, 15, 16, 20, 24, 32, 40,
+# 48, 60, 64, 80, 96, 120, 128, 160, 192, 240, 256; the second also by 512, 1024, 2048 and 4096.
 MULTIPLE = 3840
 LARGE_MULTIPLE = 16 * MULTIPLE
 LARGE = 1_000_000  # images; from here on the second is less than a fifteenth of them

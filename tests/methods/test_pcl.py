@@ -38,7 +38,7 @@ def config(short_run):
     ("settings", "prototypes", "message"),
     [
         ({}, 800, r"prototypes 800 x method\.granularity 2 exceeds the 1500 images.* at most 750"),
-        ({"negative_prototypes": 33}, 160, r"between 1 and the 32 prototypes .* left of 160"),
+        ({"negative_prototypes": 33}, 160, r"between 1 and the 32 prototypes that remain of 160"),
         ({"negative_prototypes": 1}, 100, "between 1 and the 0 prototypes"),
         ({"negative_prototypes": 0}, 160, "between 1 and the 32"),
         ({"queue_length": 500}, 160, r"queue_length 500 is not a multiple .* Try 512"),
