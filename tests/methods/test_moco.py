@@ -37,7 +37,7 @@ def test_impossible_settings_are_refused():
     (shared,) = MoCo(grouped, queue_length=512).check(RUN)
     assert "model.bn_groups" in shared
     (long,) = MoCo(encoder(), queue_length=1024).check(RUN)
-    assert "1024 keys of 1500 images" in long
+    assert "1024 is more than half of the 1500 images" in long
 
 
 def test_parts_of_a_batch_that_have_their_own_batch_norm_are_warned_of(config):
