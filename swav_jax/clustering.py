@@ -22,8 +22,8 @@ from swav_jax.run import Run
 
 Fold = Callable[[PyTree, dict[str, Any]], PyTree]
 
-# Passes number their epochs from here, where training never comes: the clusters that crops have to
-# predict are not made of the same crops.
+# Passes number their epochs from here, which training never reaches, so that clusters are not made
+# of the very crops that predict them afterwards.
 FIRST_EPOCH_OF_PASSES = 2**30
 
 
@@ -35,9 +35,9 @@ def due(run: Run, step: int) -> bool:
 
 
 def cluster(run: Run, state: TrainState, step: int) -> tuple[TrainState, dict[str, float]]:
-    """The method's clusters re-made at an epoch boundary, and how they differ from the old ones.
+    """Remakes the method's clusters at an epoch boundary and compares them with the old ones.
 
-    A method that has nothing to cluster yet gives no numbers.
+    There are no scores while the method has nothing to cluster.
     """
     method, epoch = run.method, step // run.sizes.steps_per_epoch
     start_time = time.perf_counter()
@@ -60,7 +60,7 @@ def visit_all(run: Run, epoch: int, fold: Fold, carry: PyTree, view: str) -> PyT
 
     Args:
       run: whose training set it is.
-      epoch: decides order and augmentation of the view "crops"; other ones than in training.
+      epoch: decides order and augmentation of the view "crops", which differ from training's.
       fold: a pure function, compiled once for as long as the same function is passed; it gets float
         `crops` [b, n, S, S, 3] and `index` [b], which for rows without an image is beyond the data;
         b is the batch, or one of the `train.accumulate` parts of it.

@@ -1,4 +1,4 @@
-"""What a run is evaluated by while it trains: functions by name, each with its own interval."""
+"""The evaluations of a run while it trains: functions by name, each with its own interval."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -26,13 +26,13 @@ def _knn(run: Run, variables: PyTree) -> Scores | None:
     )
 
 
-# From (run, variables) to scores, the most telling one first; None where there is nothing to
+# From (run, variables) to scores, the most important one first; None where there is nothing to
 # evaluate on. `eval.<name>_every_epochs` is its interval, 0 for only before and after training.
 EVALUATORS: Mapping[str, Callable[[Run, PyTree], Scores | None]] = {"knn": _knn}
 
 
 def due(run: Run, done: int) -> list[str]:
-    """The evaluators whose turn it is after `done` steps: all of them at the end."""
+    """The evaluators that are due after `done` steps: all of them at the end."""
     if done == run.sizes.total_steps:
         return list(EVALUATORS)
     steps = {
@@ -45,15 +45,15 @@ def due(run: Run, done: int) -> list[str]:
 def evaluate(
     run: Run, state: TrainState, names: list[str], workdir: Path, *, at_random: bool = False
 ) -> Scores:
-    """Evaluates, and notes the scores in `results.json`.
+    """Evaluates a run, and writes the scores to `results.json`.
 
     Args:
       run: whose networks and images they are.
       state: has the parameters.
       names: of EVALUATORS.
       workdir: of the run.
-      at_random: the network has not learnt anything yet; of each evaluator only the first score is
-        noted, as `random_init_<score>`.
+      at_random: the network is not trained yet; only the first score of each evaluator is written,
+        as `random_init_<score>`.
 
     Returns:
       `<name>_<score>` for the first score of each evaluator, for the curves.

@@ -53,7 +53,7 @@ def whole_batch(
 def split(batch: PyTree, parts: int) -> PyTree:
     """The parts of a batch, along a new first axis.
 
-    Part i is rows i, i + parts, ...: every part lies over all devices as the batch does.
+    Part i is rows i, i + parts, ...: every part is spread over all devices as the batch is.
     """
     return jax.tree.map(lambda x: jnp.moveaxis(x.reshape(-1, parts, *x.shape[1:]), 1, 0), batch)
 

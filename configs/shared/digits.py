@@ -2,8 +2,8 @@
 
 1,500 digits of 8x8 pixels enlarged to 32x32 to train on, 297 to test on; ResNet-18 with a 3x3 stem
 and 8 to 64 channels. Digits are not flipped, and their crops keep most of the digit: a small part
-of a stroke could be of any. Brightness and contrast vary strongly. Left alone they are what tells
-one image's crops from another's most easily, and a network that learnt this ignores shapes: its
+of a stroke could be of any. Brightness and contrast vary strongly. Unchanged, they distinguish one
+image's crops from another's most easily, and a network that learns this ignores shapes: its
 features have rank 2, and k-NN falls from 92 to 60 %.
 """
 
