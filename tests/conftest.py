@@ -6,19 +6,16 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import jax
 import pytest
-import tiny
+from tiny import compile_fast
 
-from swav_jax import run as runs
 from swav_jax.runtime.xla import start
-from swav_jax.tasks import knn
 
-start()  # the compilation cache makes a second run of the tests several times faster
+start()
+compile_fast()
 jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
-# Nearly all time goes into compiling programs that run for milliseconds: this halves it.
-jax.config.update("jax_disable_most_optimizations", True)
 
 
 @pytest.fixture(scope="module")
@@ -27,13 +24,6 @@ def as_users_compile():
     jax.config.update("jax_disable_most_optimizations", False)
     yield
     jax.config.update("jax_disable_most_optimizations", True)
-
-
-@pytest.fixture
-def linear_network(monkeypatch):
-    """Runs have a network that compiles in a second, whatever their configuration says."""
-    for module in (runs, knn):
-        monkeypatch.setattr(module, "make_encoder", lambda c: tiny.encoder(dtype=c.model.dtype))
 
 
 @pytest.fixture

@@ -1,20 +1,23 @@
 """Whole runs as users start them, killed and interrupted, alone and as several processes."""
 
 import json
-import socket
 import time
+from importlib import import_module
 
 import numpy as np
 import pytest
 from processes import (
     SMALL,
     SMALLER,
+    SWAV,
     assert_same_state,
     kill,
     launch,
+    launch_two,
     metrics,
     saved,
     succeed,
+    train_by_one_and_by_two,
     wait_until,
 )
 
@@ -57,25 +60,13 @@ def test_killed_at_ten_moments_equals_uninterrupted_to_the_bit(tmp_path):
     assert [line["step"] for line in metrics(parts)] == list(range(1, 61))
 
 
-def two_processes(workdir, *flags, devices, only_second=(), x64=False):
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
-    together = (f"--coordinator=localhost:{port}", "--processes=2")
-    return [
-        launch(workdir, *flags, *together, f"--process={i}", *own, devices=devices, x64=x64)
-        for i, own in enumerate(((), only_second))
-    ]
-
-
 def test_sigterm_to_one_of_two_processes_ends_both_and_one_goes_on(tmp_path):
     flags = (*SMALL, "--config.train.steps=60")
     workdir = tmp_path / "run"
-    pair = two_processes(workdir, *flags, devices=1)
+    pair = launch_two(workdir, *flags, devices=1)
     assert wait_until(lambda: lines(workdir) > 3, pair[0])
     pair[1].terminate()  # SIGTERM
-    for process in pair:
-        succeed(workdir, process, code=75)
+    succeed(workdir, *pair, code=75)
     stopped = int(saved(workdir)["['step']"])
     assert lines(workdir) == stopped < 60  # both were at the same step
 
@@ -84,69 +75,58 @@ def test_sigterm_to_one_of_two_processes_ends_both_and_one_goes_on(tmp_path):
     assert [line["step"] for line in metrics(workdir)] == list(range(1, 61))
 
 
-@pytest.mark.parametrize(
-    ("dtype", "lr", "epsilon", "tolerance"),
-    [("float64", 0.02, 0.006, 1e-9), ("float32", 0.0001, 0.05, 1e-5)],
-    ids=["float64", "float32"],
-)
-def test_two_processes_of_four_devices_equal_one_device(tmp_path, dtype, lr, epsilon, tolerance):
+def quickstart(method="", **settings):
+    """The configuration of a quickstart, with settings in place of its own."""
+    config = import_module(f"configs.quickstart{method and '_'}{method}").get_config()
+    config.update_from_flattened_dict(settings)
+    return config
+
+
+def test_two_processes_of_four_devices_equal_one_device(tmp_path):
     """At the full rate in float64; in float32 large steps and sharp codes amplify rounding."""
-    flags = (*SMALL, "--config.train.steps=10", f"--config.model.dtype={dtype}")
-    flags += (
-        f"--config.optim.base_lr={lr}",
-        f"--config.method.epsilon={epsilon}",
-        "--config.data.test=test",
-        "--config.data.eval_resize=16",
-        "--config.data.eval_crop=16",
-    )
-    alone, together = tmp_path / "alone", tmp_path / "together"
-    succeed(alone, launch(alone, *flags, x64=dtype == "float64"))
-    for process in two_processes(together, *flags, devices=4, x64=dtype == "float64"):
-        succeed(together, process)
-    expected, found = (
-        [line["loss"] for line in metrics(run) if "loss" in line] for run in (alone, together)
-    )
-    assert len(expected) == 10
-    np.testing.assert_allclose(found, expected, rtol=tolerance)
-    knn = [json.loads((run / "results.json").read_text())["knn"] for run in (alone, together)]
-    assert knn[0] == knn[1] and knn[0]["train_images"] == 1500
+    settings = SWAV | {"train.steps": 10, "data.test": "test"}
+    exact = {"model.dtype": "float64", "optim.base_lr": 0.02, "method.epsilon": 0.006}
+    rounded = {"model.dtype": "float32", "optim.base_lr": 0.0001, "method.epsilon": 0.05}
+    configs = {"exact": quickstart(**settings | exact), "rounded": quickstart(**settings | rounded)}
+    train_by_one_and_by_two(tmp_path, configs, alone=1, each=4)
+    for name, tolerance in (("exact", 1e-9), ("rounded", 1e-5)):
+        runs = tmp_path / "alone" / name, tmp_path / "together" / name
+        expected, found = (
+            [line["loss"] for line in metrics(run) if "loss" in line] for run in runs
+        )
+        assert len(expected) == 10
+        np.testing.assert_allclose(found, expected, rtol=tolerance, err_msg=name)
+        knn = [json.loads((run / "results.json").read_text())["knn"] for run in runs]
+        assert knn[0] == knn[1] and knn[0]["train_images"] == 1500
 
 
-TWO_CROPS = "--config.data.crops=((2, 16, 0.8, 1.0),)"
-CLUSTERING = {
-    "deepcluster": ("--config.data.crops=((1, 16, 0.8, 1.0),)",),
-    "deepcluster_v2": (TWO_CROPS,),
-    "sela_v2": (TWO_CROPS,),
-    "pcl": (
-        TWO_CROPS,
-        "--config.model.prototypes=80",
-        "--config.method.negative_prototypes=16",
-        "--config.method.warmup_epochs=0",
-    ),
-}
-
-
-@pytest.mark.parametrize("method", CLUSTERING)
-def test_two_processes_cluster_as_one(tmp_path, method):
+def test_two_processes_cluster_as_one(tmp_path):
     """Over two epochs, at a rate so small that rounding does not grow into other clusters."""
-    flags = (f"--config=configs/quickstart_{method}.py", *SMALLER, *CLUSTERING[method])
-    flags += ("--config.train.steps=26", "--config.optim.base_lr=0.0001")
-    alone, together = tmp_path / "alone", tmp_path / "together"
-    succeed(alone, launch(alone, *flags, devices=2))
-    for process in two_processes(together, *flags, devices=1):
-        succeed(together, process)
-    expected, found = metrics(alone), metrics(together)
-    assert [line.keys() for line in found] == [line.keys() for line in expected]
-    assert sum("nmi_labels" in line for line in found) == 2
-    for ours, theirs in zip(found, expected, strict=True):
-        for name in ours.keys() & {"loss", "nmi_labels", "nmi_previous", "inertia_80"}:
-            np.testing.assert_allclose(ours[name], theirs[name], rtol=1e-5, err_msg=name)
+    settings = SMALLER | {"train.steps": 26, "optim.base_lr": 0.0001}
+    two_crops = {"data.crops": ((2, 16, 0.8, 1.0),)}
+    few = {"model.prototypes": 80, "method.negative_prototypes": 16, "method.warmup_epochs": 0}
+    own = {
+        "deepcluster": {"data.crops": ((1, 16, 0.8, 1.0),)},
+        "deepcluster_v2": two_crops,
+        "sela_v2": two_crops,
+        "pcl": two_crops | few,
+    }
+    configs = {method: quickstart(method, **settings | own[method]) for method in own}
+    train_by_one_and_by_two(tmp_path, configs, alone=2, each=1)
+    for method in own:
+        expected, found = (metrics(tmp_path / by / method) for by in ("alone", "together"))
+        assert [line.keys() for line in found] == [line.keys() for line in expected]
+        assert sum("nmi_labels" in line for line in found) == 2
+        for ours, theirs in zip(found, expected, strict=True):
+            for name in ours.keys() & {"loss", "nmi_labels", "nmi_previous", "inertia_80"}:
+                np.testing.assert_allclose(
+                    ours[name], theirs[name], rtol=1e-5, err_msg=f"{method} {name}"
+                )
 
 
 def test_prototypes_spread_over_processes_are_refused(tmp_path):
     workdir = tmp_path / "run"
-    for process in two_processes(workdir, *SMALL, "--config.mesh.model=2", devices=1):
-        succeed(workdir, process, code=1)
+    succeed(workdir, *launch_two(workdir, *SMALL, "--config.mesh.model=2", devices=1), code=1)
     assert (
         "mesh.model 2 spreads prototypes over several processes"
         in (tmp_path / "run.log").read_text()
@@ -156,8 +136,7 @@ def test_prototypes_spread_over_processes_are_refused(tmp_path):
 def test_an_error_in_one_process_ends_both_with_its_message(tmp_path):
     workdir = tmp_path / "run"
     nowhere = ("--config.data.name=folder", f"--config.data.data_dir={tmp_path / 'nowhere'}")
-    for process in two_processes(workdir, *SMALL, devices=1, only_second=nowhere):
-        succeed(workdir, process, code=1)
+    succeed(workdir, *launch_two(workdir, *SMALL, devices=1, only_second=nowhere), code=1)
     said = (tmp_path / "run.log").read_text()
     assert said.count("there is no folder") == 2
     assert "process 1: error: there is no folder" in said
@@ -166,8 +145,7 @@ def test_an_error_in_one_process_ends_both_with_its_message(tmp_path):
 def test_processes_with_other_settings_are_refused(tmp_path):
     workdir = tmp_path / "run"
     other = ("--config.optim.base_lr=0.5",)
-    for process in two_processes(workdir, *SMALL, devices=1, only_second=other):
-        succeed(workdir, process, code=1)
+    succeed(workdir, *launch_two(workdir, *SMALL, devices=1, only_second=other), code=1)
     assert "processes 0 and 1 differ in their settings" in (tmp_path / "run.log").read_text()
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from absl import logging
 from images import save_damaged
+from methods.short_runs import assert_resumes_exactly
 from processes import assert_same_state, metrics, saved
 from tiny import start, tiny_config, tiny_swav
 
@@ -20,36 +21,11 @@ from swav_jax.runtime.interruption import INTERRUPTED
 from swav_jax.step import draw_state, state_shapes
 
 
-@pytest.mark.usefixtures("linear_network")
 def test_stopped_and_damaged_equals_uninterrupted_to_the_bit(tmp_path, monkeypatch):
     config = tiny_swav()
     config.train.steps = 6
-    train.pretrain(config, tmp_path / "whole")
-
-    class Killed(Exception):
-        pass
-
-    config.checkpoint.every_steps = 2
-    read = Watch.read
-
-    def die_after_step_four(watch, state):
-        step = watch._unread and watch._unread[0]
-        read(watch, state)
-        if step == 3:
-            raise Killed
-
-    monkeypatch.setattr(Watch, "read", die_after_step_four)
-    with pytest.raises(Killed):
-        train.pretrain(config, tmp_path / "parts")
-    monkeypatch.setattr(Watch, "read", read)
-    train.pretrain(config, tmp_path / "parts")
-
-    def assert_parts_are_whole():
-        assert_same_state(saved(tmp_path / "whole"), saved(tmp_path / "parts"))
-        assert metrics(tmp_path / "whole") == metrics(tmp_path / "parts")
-        assert [line["step"] for line in metrics(tmp_path / "parts")] == list(range(1, 7))
-
-    assert_parts_are_whole()
+    assert_resumes_exactly(config, tmp_path, monkeypatch, after=2)
+    assert [line["step"] for line in metrics(tmp_path / "parts")] == list(range(1, 7))
 
     newest = tmp_path / "parts" / "checkpoints" / "6"
     largest = max((f for f in newest.rglob("*") if f.is_file()), key=lambda f: f.stat().st_size)
@@ -58,11 +34,11 @@ def test_stopped_and_damaged_equals_uninterrupted_to_the_bit(tmp_path, monkeypat
     largest.write_bytes(content)
     train.pretrain(config, tmp_path / "parts")  # from the checkpoint of step 4
     assert (tmp_path / "parts" / "checkpoints" / "damaged" / "6").is_dir()
-    assert_parts_are_whole()
+    assert_same_state(saved(tmp_path / "whole"), saved(tmp_path / "parts"))
+    assert metrics(tmp_path / "whole") == metrics(tmp_path / "parts")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.usefixtures("linear_network")
 def test_a_signal_saves_and_the_same_command_goes_on(tmp_path, monkeypatch, number):
     config = tiny_swav()
     config.train.steps = 6
@@ -86,7 +62,6 @@ def test_a_signal_saves_and_the_same_command_goes_on(tmp_path, monkeypatch, numb
     assert metrics(tmp_path / "whole") == metrics(tmp_path / "parts")
 
 
-@pytest.mark.usefixtures("linear_network")
 def test_a_full_disk_at_the_end_does_not_hide_the_error_that_came_first(tmp_path, monkeypatch):
     def fail(*_):
         raise DataError("first")
@@ -102,7 +77,6 @@ def test_a_full_disk_at_the_end_does_not_hide_the_error_that_came_first(tmp_path
         train.pretrain(tiny_swav(), tmp_path / "run")
 
 
-@pytest.mark.usefixtures("linear_network")
 def test_a_run_that_resumes_draws_no_state(tmp_path, monkeypatch):
     config = tiny_swav()
     config.train.steps = 2
@@ -111,7 +85,6 @@ def test_a_run_that_resumes_draws_no_state(tmp_path, monkeypatch):
     train.pretrain(config, tmp_path)
 
 
-@pytest.mark.usefixtures("linear_network")
 def test_another_configuration_is_refused_before_anything_happens(tmp_path):
     config = tiny_swav()
     config.train.steps = 2
@@ -159,7 +132,6 @@ def test_eight_devices_equal_one():
     np.testing.assert_allclose(losses(config, 8, 10), losses(config, 1, 10), rtol=1e-5)
 
 
-@pytest.mark.usefixtures("linear_network")
 def test_eight_devices_that_share_prototypes_and_large_parameters_equal_one():
     config = tiny_swav()
     config.optim.base_lr = 0.05
@@ -174,14 +146,12 @@ def test_eight_devices_that_share_prototypes_and_large_parameters_equal_one():
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("linear_network")
 def test_eight_devices_equal_one_at_the_full_rate_but_for_rounding(x64):
     config = tiny_swav()
     config.model.dtype = "float64"
     np.testing.assert_allclose(losses(config, 8, 10), losses(config, 1, 10), rtol=1e-9)
 
 
-@pytest.mark.usefixtures("linear_network")
 def test_checkpoint_moves_to_another_number_of_devices(tmp_path):
     config = tiny_swav()
     leaves = {}
@@ -211,7 +181,6 @@ def test_checkpoints_are_due_by_the_clock(monkeypatch):
     assert [key for key, value in due.items() if value] == [(8, 700.0)]
 
 
-@pytest.mark.usefixtures("linear_network")
 def test_a_folder_with_damaged_images_trains_and_names_them(tmp_path, monkeypatch):
     told = []
     monkeypatch.setattr(logging, "warning", lambda text, *args: told.append(text % args))
@@ -236,7 +205,6 @@ def test_a_folder_with_damaged_images_trains_and_names_them(tmp_path, monkeypatc
     assert metrics(tmp_path / "run")[-1]["unreadable_images"] == 4
 
 
-@pytest.mark.usefixtures("linear_network")
 def test_a_run_that_diverges_stops_and_keeps_the_last_good_checkpoint(tmp_path):
     config = tiny_swav()
     config.optim.name, config.optim.base_lr = "sgd", 1e30

@@ -30,7 +30,6 @@ def test_classes_of_test_images_are_found_by_name(tmp_path):
         renumber_labels(train_images, open_source("folder", str(tmp_path), "other"))
 
 
-@pytest.mark.usefixtures("linear_network")
 def test_an_unreadable_image_has_no_vote(tmp_path):
     folder(tmp_path, "train", ["ant", "bee"], images=20)
     folder(tmp_path, "test", ["ant", "bee"], images=3)

@@ -3,7 +3,7 @@ from tiny import tiny_config
 
 
 @pytest.fixture
-def short_run(linear_network):
+def short_run():
     """Makes configurations of the given method, with 11 steps an epoch."""
 
     def config(method):

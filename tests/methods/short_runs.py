@@ -2,12 +2,12 @@
 
 import jax
 import pytest
-from processes import metrics, saved
+from processes import STATE, assert_same_state, metrics, saved
 from tiny import start
 
 from swav_jax import sharding, train
+from swav_jax.checkpoints.store import Checkpoints
 from swav_jax.clustering import cluster
-from swav_jax.monitor.watch import Watch
 from swav_jax.run import build
 
 
@@ -29,26 +29,31 @@ def losses(config, devices, steps):
     return found
 
 
-class Killed(Exception):
-    """The process ends here."""
+class DiskFull(Exception):
+    """The run ends here."""
 
 
-def resumed_and_whole(config, tmp_path, monkeypatch, *, kill_after, extra=True):
-    """Last states of a run that was killed and resumed, and of one that was not."""
-    branches = ["step", "params", "batch_stats", "opt_state", *(["extra"] if extra else [])]
-    read = Watch.read
+def assert_resumes_exactly(config, tmp_path, monkeypatch, *, after, branches=STATE):
+    """Checks that a run that ends after a checkpoint and is started again equals one in one go.
 
-    def die(watch, state):
-        step = watch._unread and watch._unread[0]
-        read(watch, state)
-        if step == kill_after:
-            raise Killed
-
-    config.checkpoint.every_steps = kill_after
+    It ends when it would save for the second time, with lines of metrics that are younger than its
+    checkpoint. Returns the leaves of its last state by name.
+    """
+    config.checkpoint.every_steps = after
     train.pretrain(config, tmp_path / "whole")
-    with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(Watch, "read", die)
+    save = Checkpoints.save
+
+    def save_once(checkpoints, step, *what):
+        if step > after:
+            raise DiskFull
+        save(checkpoints, step, *what)
+
+    with monkeypatch.context() as patch, pytest.raises(DiskFull):
+        patch.setattr(Checkpoints, "save", save_once)
         train.pretrain(config, tmp_path / "parts")
+    assert len(metrics(tmp_path / "parts")) > after
     train.pretrain(config, tmp_path / "parts")
     assert metrics(tmp_path / "parts") == metrics(tmp_path / "whole")
-    return saved(tmp_path / "parts", branches), saved(tmp_path / "whole", branches)
+    leaves = saved(tmp_path / "parts", branches)
+    assert_same_state(leaves, saved(tmp_path / "whole", branches))
+    return leaves

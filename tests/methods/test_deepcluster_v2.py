@@ -2,7 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from methods.short_runs import losses, resumed_and_whole
+from methods.short_runs import assert_resumes_exactly, losses
 from tiny import encoder
 
 from swav_jax.config import ConfigError
@@ -110,15 +110,12 @@ def test_eight_devices_equal_one(config):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kill_after", [11, 15])  # where an epoch ends, and within one
-def test_resume_equals_a_run_in_one_go(config, tmp_path, monkeypatch, kill_after):
+@pytest.mark.parametrize("after", [11, 15])  # where an epoch ends, and within one
+def test_resume_equals_a_run_in_one_go(config, tmp_path, monkeypatch, after):
     config.train.epochs = 2
-    resumed, whole = resumed_and_whole(config, tmp_path, monkeypatch, kill_after=kill_after)
-    assert resumed.keys() == whole.keys()
-    for name in whole:
-        np.testing.assert_array_equal(resumed[name], whole[name], err_msg=name)
+    state = assert_resumes_exactly(config, tmp_path, monkeypatch, after=after)
 
-    bank, assignments = whole["['extra']['bank']"], whole["['extra']['assignments']"]
+    bank, assignments = state["['extra']['bank']"], state["['extra']['assignments']"]
     seen = bank.any(-1)
     np.testing.assert_array_equal(seen[0], seen[1])
     assert 1408 < seen[0].sum() <= 1500  # two epochs of 1408 of the 1500 images

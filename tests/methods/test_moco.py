@@ -2,7 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from methods.short_runs import losses, resumed_and_whole
+from methods.short_runs import assert_resumes_exactly, losses
 from tiny import encoder
 
 from swav_jax import gradients
@@ -101,10 +101,7 @@ def test_eight_devices_equal_one(config):
 
 def test_resumes_exactly(config, tmp_path, monkeypatch):
     config.train.steps = 6
-    resumed, whole = resumed_and_whole(config, tmp_path, monkeypatch, kill_after=4)
-    assert resumed.keys() == whole.keys()
-    for name in whole:
-        np.testing.assert_array_equal(resumed[name], whole[name], err_msg=name)
+    assert_resumes_exactly(config, tmp_path, monkeypatch, after=4)
 
 
 def test_with_accumulation_the_queue_gets_one_key_of_each_image():

@@ -2,7 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from methods.short_runs import losses, resumed_and_whole
+from methods.short_runs import assert_resumes_exactly, losses
 from tiny import encoder
 
 from swav_jax.config import ConfigError
@@ -104,7 +104,4 @@ def test_eight_devices_equal_one(config):
 @pytest.mark.slow
 def test_resume_equals_a_run_in_one_go(config, tmp_path, monkeypatch):
     config.train.epochs = 2
-    resumed, whole = resumed_and_whole(config, tmp_path, monkeypatch, kill_after=15)
-    assert resumed.keys() == whole.keys()
-    for name in whole:
-        np.testing.assert_array_equal(resumed[name], whole[name], err_msg=name)
+    assert_resumes_exactly(config, tmp_path, monkeypatch, after=15)

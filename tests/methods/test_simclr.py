@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
-from methods.short_runs import losses, resumed_and_whole
+from methods.short_runs import assert_resumes_exactly, losses
+from processes import STATE
 from tiny import encoder
 
 from swav_jax.methods.contract import Sizes
@@ -30,7 +31,6 @@ def test_eight_devices_equal_one_and_the_loss_falls(short_run):
 def test_resumes_exactly(short_run, tmp_path, monkeypatch):
     config = short_run("simclr")
     config.train.steps = 6
-    resumed, whole = resumed_and_whole(config, tmp_path, monkeypatch, kill_after=4, extra=False)
-    assert resumed.keys() == whole.keys()
-    for name in whole:
-        np.testing.assert_array_equal(resumed[name], whole[name], err_msg=name)
+    assert_resumes_exactly(
+        config, tmp_path, monkeypatch, after=4, branches=STATE[:4]
+    )  # nothing extra

@@ -76,7 +76,6 @@ def test_bytes_and_purposes_of_messages():
     assert plan.collectives(compiled) == {("codes", "all-reduce"): 40}
 
 
-@pytest.mark.usefixtures("linear_network")
 def test_four_shards_hold_a_quarter_of_many_prototypes():
     config = tiny_swav()
     config.model.prototypes = 100_000
