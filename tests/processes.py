@@ -52,7 +52,11 @@ CHILDREN.set_forkserver_preload(
 
 def launch(workdir, *flags, devices=1):
     """Starts `main.py` with the flags; what it says is appended to `workdir.log`."""
-    process = CHILDREN.Process(target=run_main, args=(workdir, flags, devices))
+    return start(run_main, workdir, flags, devices)
+
+
+def start(function, *arguments):
+    process = CHILDREN.Process(target=function, args=arguments)
     process.start()
     return process
 
@@ -103,18 +107,13 @@ def train_by_one_and_by_two(folder, configs, *, alone, each):
       each: devices of each of the two.
     """
     address = free_address()
-    for name, devices, joined in (
+    for name, devices, places in (
         ("alone", alone, [()]),
         ("together", each, [(address, 2, 0), (address, 2, 1)]),
     ):
         (folder / name).mkdir()
-        started = [
-            CHILDREN.Process(target=run_in_turn, args=(folder / name, configs, devices, join))
-            for join in joined
-        ]
-        for process in started:
-            process.start()
-        succeed(folder / name, *started)
+        part = folder / name, configs, devices
+        succeed(folder / name, *[start(run_in_turn, *part, place) for place in places])
 
 
 def run_in_turn(folder, configs, devices, place):

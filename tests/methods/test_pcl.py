@@ -127,8 +127,9 @@ def test_prototypes_join_the_loss_after_the_warm_up(config):
 
 
 @pytest.mark.slow
-def test_eight_devices_equal_one(config):
-    np.testing.assert_allclose(losses(config, 8, 15), losses(config, 1, 15), rtol=1e-4)
+def test_eight_devices_equal_one(config, x64):
+    config.model.dtype = "float64"  # in float32 rounding decides between clusters that are as near
+    np.testing.assert_allclose(losses(config, 8, 15), losses(config, 1, 15), rtol=1e-9)
 
 
 @pytest.mark.slow
