@@ -1,6 +1,5 @@
 import json
 
-import pytest
 from tiny import tiny_swav
 
 from swav_jax import evaluators, train
@@ -15,7 +14,6 @@ def tiny_run(every_epochs=0):
     return build(config)
 
 
-@pytest.mark.usefixtures("linear_network")
 def test_evaluators_are_due_at_their_intervals_and_at_the_end():
     run = tiny_run(every_epochs=2)
     epoch, end = run.sizes.steps_per_epoch, run.sizes.total_steps
@@ -24,7 +22,6 @@ def test_evaluators_are_due_at_their_intervals_and_at_the_end():
     assert not any(evaluators.due(tiny_run(), done) for done in range(end))
 
 
-@pytest.mark.usefixtures("linear_network")
 def test_another_evaluator_is_one_entry(tmp_path, monkeypatch):
     def count(run, variables):
         return {"leaves": float(len(variables["params"])), "rest": 1.0}

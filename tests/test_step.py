@@ -1,12 +1,10 @@
 import jax
-import pytest
 from tiny import tiny_swav
 
 from swav_jax.run import build
 from swav_jax.step import draw_state, state_shapes
 
 
-@pytest.mark.usefixtures("linear_network")
 def test_a_fresh_state_is_what_its_shapes_say():
     run = build(tiny_swav())
     with jax.set_mesh(run.mesh):

@@ -97,7 +97,6 @@ def test_another_configuration_is_refused_before_anything_happens(tmp_path):
 
 
 @pytest.mark.parametrize("method", ["simclr", "sela_v2"])  # with state of each image and without
-@pytest.mark.usefixtures("linear_network")
 def test_another_number_of_images_is_refused_by_both_numbers(tmp_path, method):
     config = tiny_config(method)
     for split, images in (("train", 1500), ("test", 297)):

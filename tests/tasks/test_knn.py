@@ -8,7 +8,6 @@ from swav_jax.config import ConfigError
 from swav_jax.tasks.knn import knn_task
 
 
-@pytest.mark.usefixtures("linear_network")
 def test_task_repeats_the_evaluation_of_training(tmp_path):
     config = tiny_swav()
     config.data.test = "test"
