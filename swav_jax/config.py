@@ -3,9 +3,10 @@
 import dataclasses
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+import jax
 from flax.traverse_util import flatten_dict, unflatten_dict
 from ml_collections import ConfigDict, config_dict
 
@@ -22,6 +23,7 @@ DURATIONS = (
     ("train", "log_every_epochs", "log_every_steps"),
 )
 
+TOO_LARGE = 2**31  # for the devices' integers, and so for a count of steps
 POSITIVE = (math.ulp(0.0), math.inf)
 # What runs did before a setting existed, by "section.key", where its default is something else.
 OLD_MEANING: dict[str, Any] = {}
@@ -31,19 +33,33 @@ LIMITS: dict[tuple[float, float], dict[str, tuple[str, ...]]] = {
     (1, math.inf): {
         "checkpoint": ("keep_last",),
         "data": ("batch_size",),
-        "eval": ("batch_size",),
+        "eval": ("batch_size", "knn_k"),
         "mesh": ("model",),
-        "method": ("components", "kmeans_iterations", "kmeans_restarts", "sinkhorn_iterations"),
+        "method": (
+            "components",
+            "granularity",
+            "kmeans_iterations",
+            "kmeans_restarts",
+            "negative_prototypes",
+            "sinkhorn_iterations",
+        ),
         "model": ("bn_groups", "dim", "head_layers", "prototype_heads", "prototypes"),
         "train": ("accumulate", "epochs", "log_every_steps", "steps"),
     },
     (0, math.inf): {
-        "augment": ("brightness", "contrast", "saturation"),
+        "augment": (
+            "blur_radius",
+            "blur_reference_size",
+            "brightness",
+            "contrast",
+            "saturation",
+        ),
         "checkpoint": ("every_epochs", "every_minutes", "every_steps", "keep_every_steps"),
-        "data": ("threads",),
+        "data": ("eval_crop", "eval_resize"),
         "eval": ("knn_every_epochs",),
         "mesh": ("spread_parameters_above",),
         "method": (
+            "assignment_crops",
             "freeze_prototypes_epochs",
             "freeze_prototypes_steps",
             "queue_length",
@@ -51,9 +67,20 @@ LIMITS: dict[tuple[float, float], dict[str, tuple[str, ...]]] = {
             "warmup_epochs",
         ),
         "model": ("head_hidden",),
-        "optim": ("base_lr", "final_lr", "start_lr", "warmup_epochs", "weight_decay"),
+        "optim": (
+            "base_lr",
+            "drop_epochs",
+            "final_lr",
+            "start_lr",
+            "warmup_epochs",
+            "weight_decay",
+        ),
+    },
+    (0, 4096): {
+        "data": ("threads",),
     },
     POSITIVE: {
+        "augment": ("std",),
         "eval": ("knn_temperature",),
         "method": ("epsilon", "temperature"),
         "train": ("log_every_epochs",),
@@ -187,6 +214,11 @@ def sizes(config: ConfigDict, images: int) -> Sizes:
         )
     steps_per_epoch = images // batch
     epochs_steps = config.train.epochs * steps_per_epoch
+    if epochs_steps >= TOO_LARGE:
+        raise ConfigError(
+            f"train.epochs {config.train.epochs} of {steps_per_epoch} steps make {epochs_steps} "
+            f"steps; there must be less than {TOO_LARGE}"
+        )
     total = epochs_steps if config.train.steps is None else config.train.steps
     views = sum(crop[0] for crop in config.data.crops)
     return Sizes(
@@ -224,7 +256,8 @@ def check(config: ConfigDict, devices: int) -> None:
 
 def _problems(config: ConfigDict, devices: int) -> Iterator[str]:
     """Each is only reached, and need only make sense, when there were none before it."""
-    name = config.get("method", {}).get("name")
+    method = config.get("method")
+    name = str(method.get("name")) if isinstance(method, ConfigDict) else ""
     if name not in METHODS:
         yield f"unknown method.name {name!r}; known are {', '.join(METHODS)}"
     yield from _differences(defaults(name), config)
@@ -232,18 +265,15 @@ def _problems(config: ConfigDict, devices: int) -> Iterator[str]:
     yield from _out_of_range(config)
     yield from _data_problems(config.data)
     yield from _batch_problems(config, devices)
-    if not config.eval.knn_k or min(config.eval.knn_k) < 1:
+    if not config.eval.knn_k:
         yield f"eval.knn_k {config.eval.knn_k} must name numbers of neighbours, like (20, 200)"
     if not 0 <= config.seed < 2**31:
         yield f"seed {config.seed} must lie between 0 and {2**31 - 1}"
-    for section, parse in (
-        ("profile.steps", lambda: profiled_steps(config.profile.steps)),
-        ("augment", lambda: Augment(**config.augment.to_dict())),
-    ):
-        try:
-            parse()
-        except ValueError as error:
-            yield f"{section}: {error}"
+    try:
+        profiled_steps(config.profile.steps)
+        Augment(**config.augment.to_dict())
+    except ValueError as error:
+        yield str(error)
 
 
 def profiled_steps(text: str) -> range:
@@ -256,7 +286,9 @@ def profiled_steps(text: str) -> range:
         return range(0)
     first, colon, end = text.partition(":")
     if not (colon and first.isdecimal() and end.isdecimal() and int(first) < int(end)):
-        raise ValueError(f"{text!r} is not <first step>:<step after the last>, like 10:15")
+        raise ValueError(
+            f"profile.steps {text!r} is not <first step>:<step after last>, like 10:15"
+        )
     return range(int(first), int(end))
 
 
@@ -271,6 +303,12 @@ def _unknown_choices(config: ConfigDict) -> Iterator[str]:
     ):
         if value not in choices:
             yield f"unknown {path} {value!r}; known are {', '.join(choices)}"
+    dtype = config.model.dtype
+    if (computed := jax.dtypes.canonicalize_dtype(dtype)) != dtype:
+        yield (
+            f"model.dtype is {dtype}, but JAX would compute in {computed}: set the environment "
+            "variable JAX_ENABLE_X64=1"
+        )
 
 
 def _out_of_range(config: ConfigDict) -> Iterator[str]:
@@ -278,10 +316,11 @@ def _out_of_range(config: ConfigDict) -> Iterator[str]:
         for section, keys in sections.items():
             for key in keys:
                 value = config[section].get(key)
-                if value is not None and not low <= value <= high:
+                if not all(low <= number <= high for number in _numbers(value)):
                     least = "above 0" if (low, high) == POSITIVE else f"at least {low}"
                     most = f" and at most {high}" if high < math.inf else ""
-                    yield f"{section}.{key} is {value}; it must be {least}{most}"
+                    what = "it" if isinstance(value, int | float) else "each number"
+                    yield f"{section}.{key} is {value}; {what} must be {least}{most}"
 
 
 def _data_problems(data: ConfigDict) -> Iterator[str]:
@@ -296,9 +335,11 @@ def _data_problems(data: ConfigDict) -> Iterator[str]:
             yield f"data.crops has {crop}; it lists crops like ((2, 224, 0.14, 1.0),)"
         elif not all(isinstance(number, int | float) for number in crop):
             yield f"data.crops has {crop}; all four of a crop are numbers"
+        elif not _same_kind((0,), crop[:2]):
+            yield f"data.crops has {crop}; the number of crops and their pixels are whole numbers"
         elif len(crop) != 4 or crop[0] < 1 or crop[1] < 1 or not 0 < crop[2] <= crop[3] <= 1:
             yield f"data.crops has {crop}; each is (number, pixels, 0 < from <= to <= 1)"
-    if data.eval_resize < data.eval_crop:
+    if 0 < data.eval_resize < data.eval_crop:
         yield (
             f"data.eval_crop {data.eval_crop} does not fit into images of data.eval_resize "
             f"{data.eval_resize} pixels"
@@ -346,32 +387,38 @@ def _differences(known: ConfigDict, config: ConfigDict, prefix: str = "") -> Ite
     """Keys that no code reads, keys that are missing, values of another type."""
     for key in config:
         if key not in known:
-            place = prefix or "the top level "
-            yield f"unknown setting {prefix}{key}; {place}has {', '.join(known)}"
+            place = f"the section {prefix[:-1]}" if prefix else "the top level"
+            yield f"unknown setting {prefix}{key}; {place} has {', '.join(known)}"
     for key, default in known.items():
         if key not in config:
             yield f"missing setting {prefix}{key} (default {default!r})"
             continue
-        value = config[key]
-        if isinstance(default, ConfigDict):
-            yield from _differences(default, value, f"{prefix}{key}.")
+        path, value = f"{prefix}{key}", config[key]
+        if isinstance(default, ConfigDict) and isinstance(value, ConfigDict):
+            yield from _differences(default, value, f"{path}.")
+        elif isinstance(default, ConfigDict):
+            yield f"{path} is {value!r}, but it is a section, of {', '.join(default)}"
+        elif isinstance(value, ConfigDict):
+            yield f"{path} is a section, but it is a setting, like {default!r}"
         elif value is None and key in [steps for _, _, steps in DURATIONS]:
             continue
         elif not _same_kind(default, value):
             yield (
-                f"{prefix}{key} is {value!r}, of type {type(value).__name__}; "
-                f"expected {type(default).__name__}, like {default!r}"
+                f"{path} is {value!r}, of type {type(value).__name__}; "
+                f"expected {_kind(default)}, like {default!r}"
             )
+        elif not all(abs(number) < TOO_LARGE for number in _numbers(value)):
+            yield f"{path} is {value!r}; numbers must be finite, and less than {TOO_LARGE}"
 
 
 def _same_kind(default: Any, value: Any) -> bool:
     if default is None:
-        return value is None or isinstance(value, int)
+        return value is None or type(value) is int
     if isinstance(default, tuple):
         if not isinstance(value, tuple | list):
             return False
-        # drop_epochs, granularity and assignment_crops hold whole numbers.
-        return not _all_whole(default) or _all_whole(value)
+        item = default[0] if default else 0  # drop_epochs holds whole numbers
+        return isinstance(item, tuple) or all(_same_kind(item, other) for other in value)
     if isinstance(default, bool) or isinstance(value, bool):
         return isinstance(default, bool) and isinstance(value, bool)
     if isinstance(default, float):
@@ -379,8 +426,22 @@ def _same_kind(default: Any, value: Any) -> bool:
     return isinstance(value, type(default))
 
 
-def _all_whole(items: Sequence[Any]) -> bool:
-    return all(type(item) is int for item in items)
+def _kind(default: Any) -> str:
+    """The type that `_same_kind` asks for."""
+    if default is None:
+        return "int or None"
+    if isinstance(default, tuple):
+        return f"tuple of {_kind(default[0] if default else 0)}"
+    return type(default).__name__
+
+
+def _numbers(value: Any) -> Iterator[float]:
+    """All numbers of a setting."""
+    if isinstance(value, tuple | list):
+        for item in value:
+            yield from _numbers(item)
+    elif isinstance(value, int | float):
+        yield value
 
 
 def to_dict(config: ConfigDict) -> dict[str, Any]:

@@ -42,16 +42,31 @@ def published_larc_lr(batch_size: int) -> float:
     return 0.6 * (batch_size / 256) ** 0.75
 
 
-def lr_warning(optim: Any, batch_size: int) -> list[str]:
-    """Warns of a LARC rate in `config.optim` that is far from the published ones for a batch."""
-    usual = published_larc_lr(batch_size)
-    if optim.name != "larc" or usual / FAR <= optim.base_lr <= usual * FAR:
-        return []
-    return [
-        f"optim.base_lr {optim.base_lr:g} is far from the {usual:.2g} that the published 0.6 at "
-        f"batch 256 and 4.8 at 4096 suggest for batch {batch_size}; training may stall or diverge. "
-        f"Start with --config.optim.base_lr={usual:.2g}."
-    ]
+def lr_warnings(optim: Any, batch_size: int) -> list[str]:
+    """Warns of rates in `config.optim` that rarely do.
+
+    They are LARC's, far from the published ones for a batch, and cosines and warm-ups the wrong
+    way round, as they come about when only the base rate is lowered.
+    """
+    base, usual, warnings = optim.base_lr, published_larc_lr(batch_size), []
+    if optim.name == "larc" and not usual / FAR <= base <= usual * FAR:
+        warnings.append(
+            f"optim.base_lr {base:g} is far from the {usual:.2g} that the published 0.6 at batch "
+            f"256 and 4.8 at 4096 suggest for batch {batch_size}; training may stall or diverge. "
+            f"Start with --config.optim.base_lr={usual:.2g}."
+        )
+    cosine = optim.schedule != "drops"  # which has neither of the following
+    if cosine and optim.final_lr > base:
+        warnings.append(
+            f"optim.final_lr {optim.final_lr:g} is above optim.base_lr {base:g}: the rate rises to "
+            f"the end. Try a thousandth of the base, --config.optim.final_lr={base / 1000:.2g}."
+        )
+    if cosine and optim.warmup_epochs and optim.start_lr > base:
+        warnings.append(
+            f"optim.start_lr {optim.start_lr:g} is above optim.base_lr {base:g}: the warm-up "
+            f"lowers the rate. Try a sixteenth of it, --config.optim.start_lr={base / 16:.2g}."
+        )
+    return warnings
 
 
 def sgd(weight_decay: float) -> optax.GradientTransformation:

@@ -82,7 +82,7 @@ def build(
         warnings = method.check(sizes)
     except ValueError as problem:
         raise config_lib.ConfigError(str(problem)) from None
-    warnings += optim.lr_warning(config.optim, data.batch_size)
+    warnings += optim.lr_warnings(config.optim, data.batch_size)
     warnings += config_lib.duration_warnings(given)
     for warning in warnings:
         processes.warn(warning)
@@ -109,13 +109,15 @@ def _check_image_sizes(config: ConfigDict) -> None:
     network = make_encoder(config).backbone
     if not isinstance(network, SobelNet):
         return
-    arch, size = config.model.arch, config.data.eval_crop
-    sizes = sorted({size} | {crop[1] for crop in config.data.crops})
+    arch, data = config.model.arch, config.data
+    evaluated = data.eval_crop or data.eval_resize  # 0: whole images, of a size not known here
+    sizes = {crop[1] for crop in data.crops} | ({evaluated} if evaluated else set())
     if len(sizes) > 1:
         raise config_lib.ConfigError(
             f"model.arch {arch} takes images of one size, but data.crops and data.eval_crop have "
-            f"{', '.join(map(str, sizes))} pixels"
+            f"{', '.join(map(str, sorted(sizes)))} pixels"
         )
+    (size,) = sizes
     image = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
     try:
         jax.eval_shape(partial(network.init, train=False), jax.random.key(0), image)

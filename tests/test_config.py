@@ -1,10 +1,16 @@
 import ast
 import importlib.util
+import math
+from functools import partial
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
 from absl import flags
-from ml_collections import config_flags
+from ml_collections import ConfigDict, config_flags
+from tiny import tiny_config
 
 from swav_jax import optim
 from swav_jax.config import (
@@ -17,8 +23,10 @@ from swav_jax.config import (
     profiled_steps,
     sizes,
 )
+from swav_jax.data.batch import batch_shapes
+from swav_jax.data.sources import DataError, open_source
 from swav_jax.methods import METHODS
-from swav_jax.run import make_method
+from swav_jax.run import build, make_method
 
 CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.py"))
 
@@ -219,6 +227,11 @@ def test_published_settings_are_those_published(name):
         ("model.arch", "resnet51", "unknown model.arch"),
         ("model.stem", "cifar100", "unknown model.stem"),
         ("model.dtype", "float16", "unknown model.dtype"),
+        (
+            "model.dtype",
+            "float64",
+            "dtype is float64, .* variable JAX_ENABLE_X64=1",
+        ),
         ("optim.name", "adam", "unknown optim.name"),
         ("optim.schedule", "line", "unknown optim.schedule"),
         ("mesh.bank_memory", "disk", "unknown mesh.bank_memory 'disk'; known are device, host"),
@@ -236,6 +249,22 @@ def test_published_settings_are_those_published(name):
         ("method.queue_length", -256, "method.queue_length is -256"),
         ("augment.jitter", 1.5, "augment.jitter is 1.5"),
         ("data.crops", ((2, "32", 0.3, 1.0),), "are numbers"),
+        ("data.crops", ((2.0, 32, 0.3, 1.0),), "are whole numbers"),
+        ("data.crops", ((True, 32, 0.3, 1.0),), "are whole numbers"),
+        ("data.eval_crop", -1, "data.eval_crop is -1"),
+        ("data.threads", 10**6, "data.threads is 1000000; it must be at least 0 and at most 4096"),
+        ("train.steps", 2**31, "train.steps is 2147483648; numbers must be finite, and less than"),
+        ("optim.warmup_epochs", math.inf, "optim.warmup_epochs is inf; numbers must be finite"),
+        ("optim.base_lr", math.nan, "optim.base_lr is nan; numbers must be finite"),
+        ("optim.drop_epochs", (60, -1), "optim.drop_epochs is .*; each number must be at least 0"),
+        ("augment.blur_radius", (2.0, 0.1), r"blur_radius is .*; it is \(smallest, largest\)"),
+        ("augment.blur_radius", (0.1,), r"blur_radius is .*; it is \(smallest, largest\)"),
+        ("augment.blur_reference_size", -1, "augment.blur_reference_size is -1"),
+        ("augment.std", (0.2, 0.0, 0.2), "augment.std is .*; each number must be above 0"),
+        ("augment.std", (0.2, 0.2), "augment.std is .* red, green and blue each, or one for all"),
+        ("augment.mean", (), "augment.mean is .* red, green and blue each, or one for all"),
+        ("augment.mean", ("a", "b", "c"), "augment.mean is .*expected tuple of float"),
+        ("augment.order", ("flip", "flip"), "augment.order is .* each once"),
         ("model.bn_groups", 7, "model.bn_groups 7 does not divide"),
         ("model.prototypes", 3001, "mesh.model 2 does not divide model.prototypes"),
         ("mesh.model", 3, "does not divide the 8 devices"),
@@ -270,7 +299,7 @@ def test_unknown_and_mistyped_settings_are_refused():
     config = defaults()
     with config.unlocked():
         config.data.bach_size = 3
-    with pytest.raises(ConfigError, match=r"unknown setting data\.bach_size; data\.has batch_size"):
+    with pytest.raises(ConfigError, match=r"unknown setting data\.bach_size; the section data has"):
         check(config, devices=1)
     config = defaults()
     with config.ignore_type():
@@ -284,6 +313,73 @@ def test_unknown_and_mistyped_settings_are_refused():
         check(config, devices=1)
     with pytest.raises(AttributeError, match="batch_size"):
         defaults().data.bach_size = 3
+
+
+@pytest.mark.usefixtures("x64")
+def test_float64_is_accepted_where_jax_has_it():
+    config = defaults()
+    config.model.dtype = "float64"
+    check(config, devices=1)
+
+
+@pytest.mark.parametrize("changes", [{"eval_resize": 0}, {"eval_crop": 0}, {"eval_resize": 224}])
+def test_evaluation_may_leave_out_resizing_or_cropping(changes):
+    config = defaults()
+    config.data.update(changes)
+    check(config, devices=1)
+
+
+def test_more_steps_than_can_be_counted_are_refused():
+    config = defaults()
+    config.data.batch_size, config.train.epochs = 1, 10**6
+    with pytest.raises(ConfigError, match=r"train\.epochs 1000000 of 10000 steps"):
+        sizes(config, 10_000)
+
+
+ABSURD = (
+    *(None, True, "", "x", b"x", object(), {}, {"x": 1}),
+    *(-1, 0, 1, 7, 2**31, 10**400, -0.5, 0.5, 2.0, 1e300, math.inf, math.nan),
+    *((), (None,), (True,), ("x",), (0,), (0.5,), (-1,), (1, 2, 3), (2.0, 1.0), (math.nan,) * 3),
+    *(((),), ((1,),), ((2, 16, 0.5, 1.0),)),
+)
+
+
+def settings(config, prefix=""):
+    """Every section and every setting, but the method's name."""
+    for key, value in config.items():
+        if f"{prefix}{key}" != "method.name":
+            yield f"{prefix}{key}"
+        if isinstance(value, ConfigDict):
+            yield from settings(value, f"{prefix}{key}.")
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_any_value_of_any_setting_is_refused_by_its_name_or_builds_a_run(method):
+    base, source = tiny_config(method), open_source("digits", "", "train")
+    base.model.prototypes = 40
+    fitting = {"queue_length": 32, "freeze_prototypes_steps": 2}
+    fitting |= {"negative_prototypes": 8, "granularity": (1,), "warmup_epochs": 0}
+    base.method.update({key: value for key, value in fitting.items() if key in base.method})
+    build(base, source)
+    for path in settings(base):
+        if method != "swav" and not path.startswith("method"):
+            continue  # they are the same for all
+        *sections, key = path.split(".")
+        refused = 0
+        for value in ABSURD:
+            config = base.to_dict()
+            (config[sections[0]] if sections else config)[key] = value
+            try:
+                run = build(ConfigDict(config), None if path.startswith("data.") else source)
+            except (ConfigError, DataError) as error:
+                assert key in str(error) and "\n" not in str(error), (path, value, error)
+                refused += 1
+                continue
+            assert np.isfinite(run.schedule(jnp.int32(0)))
+            if path.startswith("augment.") and isinstance(value, tuple):
+                batch = batch_shapes(run.config.data.crops, rows=2)
+                jax.eval_shape(partial(run.augment, epoch=0), batch)
+        assert refused > 10, path
 
 
 def swav(**changes):

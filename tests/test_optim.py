@@ -99,7 +99,20 @@ def test_some_parameters_have_no_momentum():
 )
 def test_unusual_learning_rates_warn(batch, lr, warned):
     config = defaults()
-    config.optim.base_lr = lr
-    warnings = optim.lr_warning(config.optim, batch)
+    config.optim.base_lr, config.optim.start_lr = lr, 0.0
+    warnings = optim.lr_warnings(config.optim, batch)
     assert len(warnings) == warned
     assert all("--config.optim.base_lr=0." in warning for warning in warnings)
+
+
+def test_rates_that_rise_to_the_end_or_fall_in_the_warm_up_warn():
+    settings = defaults().optim
+    settings.name, settings.base_lr = "sgd", 0.001  # and the other rates are LARC's
+    final, start = optim.lr_warnings(settings, 256)
+    assert "optim.final_lr 0.0048 is above optim.base_lr 0.001" in final
+    assert "--config.optim.final_lr=1e-06" in final
+    assert "optim.start_lr 0.3 is above optim.base_lr 0.001" in start
+    settings.warmup_epochs, settings.final_lr = 0.0, 0.001
+    assert not optim.lr_warnings(settings, 256)
+    settings.schedule, settings.final_lr, settings.warmup_epochs = "drops", 1.0, 10.0
+    assert not optim.lr_warnings(settings, 256)

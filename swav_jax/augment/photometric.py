@@ -22,6 +22,7 @@ from swav_jax import keys
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.228, 0.224, 0.225)  # not the usual 0.229: the published weights were trained with this
 
+OPERATIONS = ("flip", "jitter", "grey", "blur")
 BRIGHTNESS, CONTRAST, SATURATION = range(3)  # the blends of `jitter`, as its `order` counts them
 
 
@@ -39,14 +40,26 @@ class Augment:
     blur: float = 0.5
     blur_radius: tuple[float, float] = (0.1, 2.0)  # standard deviation in pixels
     blur_reference_size: int = 0  # the radius is for crops of this size; 0: for crops of any size
-    order: tuple[str, ...] = ("flip", "jitter", "grey", "blur")
-    mean: tuple[float, float, float] = MEAN
-    std: tuple[float, float, float] = STD
+    order: tuple[str, ...] = OPERATIONS
+    mean: tuple[float, ...] = MEAN  # of red, green and blue, or one number for all of them
+    std: tuple[float, ...] = STD
 
     def __post_init__(self) -> None:
-        unknown = set(self.order) - {"flip", "jitter", "grey", "blur"}
-        if unknown:
-            raise ValueError(f"augment.order: {unknown} are not flip, jitter, grey or blur.")
+        if not set(self.order) <= set(OPERATIONS) or len(set(self.order)) < len(self.order):
+            raise ValueError(
+                f"augment.order is {self.order}; it names some of {', '.join(OPERATIONS)}, each "
+                "once"
+            )
+        if len(self.blur_radius) != 2 or self.blur_radius[0] > self.blur_radius[1]:
+            raise ValueError(
+                f"augment.blur_radius is {self.blur_radius}; it is (smallest, largest)"
+            )
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            if len(values) not in (1, 3):
+                raise ValueError(
+                    f"augment.{name} is {values}; it has a number for red, green and blue each, "
+                    "or one for all of them"
+                )
 
 
 class Draw(NamedTuple):
@@ -154,8 +167,8 @@ def from_planes(images: Float[Array, "3 *N S S"]) -> Float[Array, "*N S S 3"]:
 def normalise(
     images: Float[Array, "*N S S 3"], mean: Sequence[float] = MEAN, std: Sequence[float] = STD
 ) -> Float[Array, "*N S S 3"]:
-    """Subtracts the mean of each channel and divides by its standard deviation."""
-    shape = (1,) * (images.ndim - 1) + (3,)
+    """Subtracts the mean of each channel, or of all, and divides by the standard deviation."""
+    shape = (1,) * (images.ndim - 1) + (-1,)
     offset, scale = (np.asarray(x, images.dtype).reshape(shape) for x in (mean, std))
     return (images - offset) / scale
 

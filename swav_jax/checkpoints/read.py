@@ -42,21 +42,27 @@ def load_variables(
     Raises:
       FileNotFoundError: there is no checkpoint.
       KeyError: it has no such branch.
-      CheckpointError: what was to be read is damaged.
+      CheckpointError: what was to be read is damaged, or needs JAX_ENABLE_X64.
     """
     folder = find(path)
     seal = read_seal(folder)
     wanted: dict[str, jax.ShapeDtypeStruct] = {}
     for subtree in subtrees:
         found = {
-            name: placed(jax.ShapeDtypeStruct(leaf["shape"], leaf["dtype"]))
+            name: leaf
             for name, leaf in seal["leaves"].items()
             if f"{name}/".startswith(f"{subtree}/")
         }
         if not found:
             branches = sorted({"/".join(name.split("/")[:2]) for name in seal["leaves"]})
             raise KeyError(f"{folder} has no {subtree!r}; it has {', '.join(branches)}")
-        wanted |= found
+        for name, leaf in found.items():
+            if jax.dtypes.canonicalize_dtype(leaf["dtype"]) != leaf["dtype"]:
+                raise CheckpointError(
+                    f"{folder} holds {leaf['dtype']} numbers, which JAX reads where the "
+                    "environment variable JAX_ENABLE_X64=1 is set"
+                )
+            wanted[name] = placed(jax.ShapeDtypeStruct(leaf["shape"], leaf["dtype"]))
     loaded = load_leaves(folder, wanted)
     if damage := wrong_leaves(loaded, seal["leaves"]):
         raise CheckpointError(f"{folder} is damaged: {damage}; name an earlier one")

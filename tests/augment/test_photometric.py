@@ -206,3 +206,11 @@ def test_order_is_data():
     assert np.abs(luma_jittered - run(crops, index, grey_last)[0]).mean() > 0.01
     with pytest.raises(ValueError, match="solarise"):
         Augment(order=("flip", "solarise"))
+
+
+def test_one_number_normalises_all_channels():
+    images = jnp.asarray([[[[0.2, 0.5, 0.8]]]], jnp.float32)
+    same = photometric.normalise(images, (0.5,), (0.25,))
+    np.testing.assert_allclose(same[0, 0, 0], [-1.2, 0, 1.2], 1e-6)
+    each = photometric.normalise(images, (0.2, 0.5, 0.3), (1.0, 1.0, 0.25))
+    np.testing.assert_allclose(each[0, 0, 0], [0, 0, 2], 1e-6)
