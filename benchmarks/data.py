@@ -22,6 +22,7 @@ from PIL import Image
 from swav_jax.data import sources
 from swav_jax.data.batch import CropSpecs
 from swav_jax.data.batches import train_batches
+from swav_jax.data.tf import as_written, tf
 
 SCALES = {"large": (0.14, 1.0), "small": (0.05, 0.14)}  # SwAV's, for the first and later sizes
 
@@ -51,14 +52,12 @@ def ours(source: sources.Source, crops: CropSpecs, batch: int, threads: int) -> 
 
 def decode_only(source: sources.Source, threads: int) -> Iterator[int]:
     """Decoded images, in an endless loop over the data set."""
-    import tensorflow as tf  # after swav_jax.data has quietened it
-
     options = tf.data.Options()
     options.threading.private_threadpool_size = threads
     images = (
         tf.data.Dataset.range(source.size)
         .repeat()
-        .map(lambda i: tf.size(source.read(i)), num_parallel_calls=threads)
+        .map(as_written(lambda i: tf.size(source.read(i))), num_parallel_calls=threads)
     )
     for sizes in images.batch(25).prefetch(2).with_options(options):
         yield len(sizes)

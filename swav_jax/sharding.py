@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.experimental.compute_on import compute_on
+from jax.experimental import compute_on
 from jax.sharding import AxisType, Mesh, NamedSharding, Sharding, SingleDeviceSharding
 from jax.sharding import PartitionSpec as P
 from jax.typing import DTypeLike
@@ -22,6 +22,9 @@ SAMPLES = P("data")  # [B, ...]
 SCORES = P("data", "model")  # [B, K]
 MEMORY = P(None, "data")  # [A, N, ...], rows of all images
 WHOLE = P()
+
+# JAX 0.10 has it as `compute_on2`, beside an older function of another form.
+_compute_on: Callable[..., Any] = getattr(compute_on, "compute_on2", compute_on.compute_on)
 
 # Where a bank may lie, as `mesh.bank_memory` says it, and JAX's name of that memory.
 BANK_MEMORIES = {"device": None, "host": "pinned_host"}
@@ -135,9 +138,9 @@ def run_where_stored(function: Callable[..., Any], x: jax.Array, *others: jax.Ar
     """
     if jax.typeof(x).memory_space != jax.memory.Space.Host:
         return function(x, *others)
-    others = jax.device_put(others, jax.memory.Space.Host)
-    with compute_on("device_host"):
-        return function(x, *others)
+    host = jax.memory.Space.Host
+    by_host = _compute_on(function, compute_type="device_host", out_memory_spaces=host)
+    return by_host(x, *jax.device_put(others, host))
 
 
 def zeros(shape: tuple[int, ...], dtype: DTypeLike, spec: P) -> jax.Array:

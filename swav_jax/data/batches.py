@@ -21,7 +21,7 @@ from swav_jax.data import index
 from swav_jax.data.batch import Batch, CropSpecs, EvalBatch
 from swav_jax.data.crops import central_crop, multi_crop
 from swav_jax.data.sources.source import DataError, Source
-from swav_jax.data.tf import tf
+from swav_jax.data.tf import as_written, tf
 
 REPLACEMENTS = 64  # images tried in place of an unreadable one
 READ_AHEAD = 2  # whole batches
@@ -161,10 +161,12 @@ def train_batches(
         epoch, images, draws = indices(int(step))
         return np.stack([np.full_like(images, (seed << 32) + epoch), images, draws], axis=-1)
 
+    @as_written
     def rows(step: tf.Tensor) -> tf.data.Dataset:
         columns = tf.numpy_function(seeds_and_indices, [step], tf.int64)
         return tf.data.Dataset.from_tensor_slices(tf.ensure_shape(columns, [None, 3]))
 
+    @as_written
     def sample(row: tf.Tensor) -> tuple[Batch, dict[str, tf.Tensor]]:
         epoch_seed, wanted, draw = tf.unstack(row)
 
@@ -223,6 +225,7 @@ def eval_batches(
         raise ValueError(f"a crop of {crop} pixels does not fit images resized to {resize}")
     rows = index.host_rows(batch_size, host, hosts)
 
+    @as_written
     def sample(position: tf.Tensor) -> tuple[EvalBatch, dict[str, tf.Tensor]]:
         wanted = tf.minimum(position, source.size - 1)
 
@@ -233,12 +236,14 @@ def eval_batches(
         valid = (position < source.size) & (shown >= 0)
         return EvalBatch(image=image, index=tf.cast(wanted, tf.int32), valid=valid), notes
 
+    @as_written
+    def positions(batch: tf.Tensor) -> tf.data.Dataset:
+        first = batch * batch_size
+        return tf.data.Dataset.range(first + rows.start, first + rows.stop)
+
     batches = tf.data.Dataset.range(-(-source.size // batch_size))
-    positions = batches.flat_map(
-        lambda n: tf.data.Dataset.range(n * batch_size + rows.start, n * batch_size + rows.stop)
-    )
     return Batches(
-        _in_parallel(positions, sample, batch_size // hosts, threads),
+        _in_parallel(batches.flat_map(positions), sample, batch_size // hosts, threads),
         source,
         max_bad_fraction,
         replaced=False,

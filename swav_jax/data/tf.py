@@ -44,3 +44,7 @@ with _without_greetings(), _without_keras():
 
     tf.config.set_visible_devices([], "GPU")
     tf.config.set_visible_devices([], "TPU")
+
+# For functions that tf.data calls: they have no Python control flow that AutoGraph could rewrite,
+# and on Python 3.13 it warns that it cannot.
+as_written = tf.autograph.experimental.do_not_convert

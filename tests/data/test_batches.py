@@ -52,6 +52,12 @@ def test_batches_are_sample_major_uint8(photos):
             assert np.std(sample) > 0 and not np.array_equal(sample[0], sample[1])
 
 
+def test_tensorflow_warns_of_nothing(photos, caplog):
+    next(train_batches(photos, CROPS, 4, seed=0))
+    next(eval_batches(photos, 4, resize=8, crop=8))
+    assert [record.message for record in caplog.records if record.name == "tensorflow"] == []
+
+
 def test_an_epoch_shows_every_image_in_the_order_of_its_permutation(photos):
     batches = train_batches(photos, CROPS, 23, seed=5, last_step=2)
     for epoch, batch in enumerate(batches):

@@ -7,7 +7,7 @@ import numpy as np
 from swav_jax.data.sources.decode import decode
 from swav_jax.data.sources.records import array_records, kept, tfrecords
 from swav_jax.data.sources.source import DataError, MissingSplit, Source
-from swav_jax.data.tf import tf
+from swav_jax.data.tf import as_written, tf
 
 
 def open_tfds(name: str, data_dir: str, split: str, download: bool) -> Source:
@@ -56,6 +56,7 @@ def open_tfds(name: str, data_dir: str, split: str, download: bool) -> Source:
 
     size = sum(shard.take for shard in shards)
 
+    @as_written
     def labels_of(numbers: tf.Tensor) -> tf.Tensor:
         examples = tf.numpy_function(
             lambda some: np.array([record(i) for i in some], object), [numbers], tf.string
