@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from swav_jax.ops.kmeans import kmeans, random_rows
+from swav_jax.runtime.xla import start
 
 try:
     import faiss
@@ -28,6 +29,7 @@ except ModuleNotFoundError as error:
 def main() -> None:
     """Times both and prints their seconds and inertias."""
     flags = parse_flags()
+    start()
     # Two Gaussians for each cluster asked for: structure to find, and more than fits.
     rng = np.random.RandomState(0)
     centres = rng.randn(2 * flags.clusters, flags.width)

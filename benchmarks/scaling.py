@@ -17,6 +17,7 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from swav_jax.plan import compiled as plan
+from swav_jax.runtime.xla import start
 
 IMAGES = 1_281_167  # of ImageNet
 TOPOLOGIES = {4: "v5e:2x2", 8: "v5e:2x4", 16: "v5e:4x4", 64: "v5e:8x8", 256: "v5e:16x16"}
@@ -31,6 +32,7 @@ def main() -> None:
     parser.add_argument("--model", default="1", help="mesh.model, one or one for each of --devices")
     parser.add_argument("--prototypes", type=int, default=3000)
     flags = parser.parse_args()
+    start()
 
     devices = [int(n) for n in flags.devices.split(",")]
     shards = [int(n) for n in flags.model.split(",")]

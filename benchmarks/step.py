@@ -24,7 +24,7 @@ from swav_jax.models import conv as conv_module
 from swav_jax.models.backbones import backbone
 from swav_jax.models.encoder import Encoder
 from swav_jax.models.heads import ProjectionHead
-from swav_jax.runtime.xla import KNOWS_CPU_FLAG
+from swav_jax.runtime.xla import KNOWS_CPU_FLAG, leave_out_missing_tpus
 
 # What `startup.CPU_FLAG` does to a process, for one program: YNNPACK for matrix products alone.
 EIGEN = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT"}
@@ -33,6 +33,7 @@ EIGEN = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_INDIVIDUAL
 def main() -> None:
     """Times both and prints images a second."""
     flags = parse_flags()
+    leave_out_missing_tpus()
     ours = compiled_step(flags, compiler_options())
     with mock.patch.object(conv_module, "conv", conv_module.plain):
         peer = compiled_step(flags, {})

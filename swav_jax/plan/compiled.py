@@ -18,6 +18,7 @@ from swav_jax import sharding, step
 from swav_jax.data.batch import Batch, batch_shapes
 from swav_jax.data.sources.source import Source
 from swav_jax.run import Run, build
+from swav_jax.runtime.xla import has_tpu
 
 # "%name = f32[8,3]{1,0} all-reduce(", or a tuple of shapes in brackets. Asynchronous ones come as
 # a start, whose tuple holds the operand beside the result, and a done with the result alone.
@@ -38,15 +39,24 @@ PURPOSES = {
 }
 
 
+# For libtpu where there is no TPU: it asks nobody for the machine's name and place, misses neither
+# (the values are in no result), and does not lock out a second process.
+NO_TPU = {
+    "TPU_SKIP_MDS_QUERY": "1",
+    "TPU_ACCELERATOR_TYPE": "v5litepod-4",
+    "TPU_WORKER_HOSTNAMES": "localhost",
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
+}
+
+
 def topology(name: str) -> list[Any]:
     """The devices of a TPU slice such as "v5e:4x4", from the TPU's compiler alone.
 
     Raises:
       RuntimeError: the compiler is not installed, or does not know the slice.
     """
-    # Without these libtpu asks for a machine's metadata and locks out a second process.
-    os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
-    os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
+    for variable, value in ({} if has_tpu() else NO_TPU).items():
+        os.environ.setdefault(variable, value)
     try:
         return list(topologies.get_topology_desc(name, platform="tpu").devices)
     except Exception as error:

@@ -1,12 +1,15 @@
-"""What has to be settled before JAX computes: compiler flags, caches, memory, log noise."""
+"""What has to be settled before JAX computes: platforms, compiler flags, caches, memory."""
 
 import ctypes
+import glob
 import logging
 import os
 from pathlib import Path
+from typing import NoReturn
 
 import jax
 import jaxlib
+from jax.extend import backend
 
 CACHE = Path.home() / ".cache" / "swav_jax" / "xla"
 
@@ -22,12 +25,38 @@ RUNS_ONCE = {"xla_backend_optimization_level": 1}
 REUSE_FREED_MEMORY = {-4: 0, -1: 2**31 - 1, -8: 1}
 
 
+# What the kernel shows of a TPU: of v2 to v4, and of later ones.
+TPU_FILES = ("/dev/accel[0-9]*", "/dev/vfio/[0-9]*")
+
+
 def start() -> None:
     """Prepares this process; has to come before the first use of a device."""
+    leave_out_missing_tpus()
     use_fast_cpu_convolutions()
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         jax.config.update("jax_compilation_cache_dir", str(CACHE))
     logging.getLogger("jax").setLevel(logging.WARNING)
+
+
+def leave_out_missing_tpus() -> None:
+    """Lets JAX choose among the other platforms where there is no TPU.
+
+    libtpu may be installed for what it compiles (`swav_jax.plan`); JAX would start it, which takes
+    a second and prints errors. Does nothing where the user or JAX itself, which looks for TPUs when
+    it is imported, has chosen the platforms.
+    """
+
+    def fail() -> NoReturn:
+        raise RuntimeError("this machine has no TPU")
+
+    chosen = jax.config.jax_platforms  # type: ignore[attr-defined]  # set at run time
+    if chosen is None and not has_tpu():
+        backend.register_backend_factory("tpu", fail, fail_quietly=True)
+
+
+def has_tpu() -> bool:
+    """Whether a TPU is attached to this machine."""
+    return any(glob.glob(files) for files in TPU_FILES)
 
 
 def reuse_freed_memory() -> None:

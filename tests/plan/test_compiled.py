@@ -1,5 +1,8 @@
 import importlib.util
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import jax
@@ -11,6 +14,7 @@ from configs import quickstart
 from swav_jax import sharding
 from swav_jax.ops import bank
 from swav_jax.plan import compiled as plan
+from swav_jax.runtime import xla
 
 pytestmark = pytest.mark.usefixtures("as_users_compile")
 
@@ -55,6 +59,28 @@ def test_a_bank_in_host_memory_takes_none_of_the_devices():
     assert found.host_argument_size_in_bytes == found.host_alias_size_in_bytes == block
     assert found.host_temp_size_in_bytes == 0
     assert found.temp_size_in_bytes < near.memory_analysis().temp_size_in_bytes + block // 10
+
+
+PLANNED_AFTER_DEVICES_ARE_KNOWN = """
+import jax
+from swav_jax.runtime.xla import start
+start()
+jax.devices()
+print("libtpu" in open("/proc/self/maps").read())
+from swav_jax.plan.compiled import topology
+print(len(topology("v5e:4x4")), "libtpu" in open("/proc/self/maps").read())
+"""
+
+
+@pytest.mark.plan
+@pytest.mark.skipif(not importlib.util.find_spec("libtpu"), reason="needs the TPU's compiler")
+@pytest.mark.skipif(xla.has_tpu(), reason="this machine has what should be missing")
+def test_the_tpu_compiler_is_loaded_only_for_plans_and_says_nothing():
+    run = [sys.executable, "-c", PLANNED_AFTER_DEVICES_ARE_KNOWN]
+    nowhere = {k: v for k, v in os.environ.items() if not k.startswith(("JAX_PLATFORMS", "TPU_"))}
+    said = subprocess.run(run, check=True, capture_output=True, text=True, env=nowhere)
+    assert said.stdout == "False\n16 True\n"
+    assert said.stderr == ""
 
 
 def test_an_unknown_slice_is_refused_with_the_remedy():

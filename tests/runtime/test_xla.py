@@ -1,11 +1,17 @@
 import subprocess
 import sys
 
+import jax
+import pytest
+
+from swav_jax.runtime import xla
+
 PAGES_OF_A_SECOND_ARRAY = """
 import resource
 import numpy as np
-from swav_jax.runtime.xla import reuse_freed_memory
+from swav_jax.runtime.xla import reuse_freed_memory, start
 
+start()
 reuse_freed_memory()
 for _ in range(2):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -18,3 +24,29 @@ def test_freed_memory_is_used_again():
     run = [sys.executable, "-c", PAGES_OF_A_SECOND_ARRAY]
     pages = subprocess.run(run, check=True, capture_output=True, text=True).stdout
     assert int(pages) < 100  # of the 31,250 that it has
+
+
+@pytest.mark.parametrize(
+    ("chosen", "files", "left_out"),
+    [
+        (None, [], ["tpu"]),
+        (None, ["accel0"], []),
+        ("tpu,cpu", [], []),  # by the user, or by JAX where it found chips
+    ],
+)
+def test_tpus_are_left_out_only_where_there_are_none(
+    chosen, files, left_out, monkeypatch, tmp_path
+):
+    for name in files:
+        (tmp_path / name).touch()
+    replaced = []
+    monkeypatch.setattr(xla, "TPU_FILES", (f"{tmp_path}/accel[0-9]*",))
+    monkeypatch.setattr(
+        xla.backend, "register_backend_factory", lambda name, *_, **__: replaced.append(name)
+    )
+    jax.config.update("jax_platforms", chosen)
+    try:
+        xla.leave_out_missing_tpus()
+    finally:
+        jax.config.update("jax_platforms", "cpu")
+    assert replaced == left_out
