@@ -19,7 +19,7 @@ FAILURE = "swav_jax/failure"  # the key under which a failing process leaves its
 ENDING = "swav_jax/ending"  # under which a process leaves word that it ends by that message
 NONE = "none"
 WATCH = "watch the other processes"
-FOREVER_MS = 2**31 - 1
+LONGEST_WAIT_MS = 2**31 - 1  # 24.9 days
 # Without these, as in a batch script that does not use srun, JAX finds no other process.
 SLURM = ("JOB_ID", "STEP_NODELIST", "NTASKS", "PROCID", "LOCALID")
 PATIENCE_SECONDS = 30.0  # how long process 0 waits for such a word, which a lost one never leaves
@@ -126,7 +126,7 @@ def leave() -> None:
     client = distributed.global_state.client
     if client is None:
         return
-    client.wait_at_barrier("swav_jax/done", FOREVER_MS)
+    client.wait_at_barrier("swav_jax/done", LONGEST_WAIT_MS)
     if jax.process_index() == 0:
         client.key_value_set(FAILURE, NONE, True)
     for thread in threading.enumerate():
@@ -136,12 +136,22 @@ def leave() -> None:
 
 
 def _die_with_the_others() -> None:
-    client = distributed.global_state.client
-    assert client is not None  # `join` has just made it
-    message = client.blocking_key_value_get(FAILURE, FOREVER_MS)
+    message = _wait_for_message()
     if message != NONE and not message.startswith(f"process {jax.process_index()}:"):
         print(message, file=sys.stderr, flush=True)
         _end()
+
+
+def _wait_for_message() -> str:
+    """The message of the process that fails first, or NONE; a run may take months."""
+    client = distributed.global_state.client
+    assert client is not None  # `join` has just made it
+    while True:
+        try:
+            return client.blocking_key_value_get(FAILURE, LONGEST_WAIT_MS)
+        except jax.errors.JaxRuntimeError as error:
+            if not str(error).startswith("DEADLINE_EXCEEDED"):
+                raise
 
 
 def _end() -> NoReturn:

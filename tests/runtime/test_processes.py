@@ -43,6 +43,29 @@ def test_processes_with_another_task_are_named(monkeypatch):
         check_same("9 images")
 
 
+def test_a_failure_is_noticed_after_months(monkeypatch, capsys):
+    months = [jax.errors.JaxRuntimeError("DEADLINE_EXCEEDED: GetKeyValue() timed out")] * 3
+    answers = [*months, "process 1: the disk is full"]
+
+    class Connection:
+        def blocking_key_value_get(self, key, timeout_ms):
+            assert key == hosts.FAILURE
+            answer = answers.pop(0)
+            if isinstance(answer, Exception):
+                raise answer
+            return answer
+
+    ended = []
+    monkeypatch.setattr(hosts.distributed.global_state, "client", Connection())
+    monkeypatch.setattr(hosts, "_end", lambda: ended.append(True))
+    hosts._die_with_the_others()
+    assert ended and capsys.readouterr().err == "process 1: the disk is full\n"
+
+    answers.append(jax.errors.JaxRuntimeError("UNAVAILABLE: the service is gone"))
+    with pytest.raises(jax.errors.JaxRuntimeError, match="UNAVAILABLE"):
+        hosts._die_with_the_others()
+
+
 @pytest.mark.parametrize("lost", [False, True], ids=["all answer", "one is lost"])
 def test_process_0_keeps_the_connection_until_the_others_have_ended(lost, monkeypatch):
     done = []
