@@ -3,7 +3,8 @@
   python main.py --config=configs/swav_cifar10_small.py --workdir=runs/cifar10_small \
     --config.data.data_dir=/data/tfds
 
-`--config.data.download` fetches the data set. For a folder of your own, `swav_small_images.py`.
+`--config.data.download` fetches the data set. Where `data_dir` holds images instead, the run is on
+these: see `swav_small_images.py`.
 
 Expected: k-NN 55.9 % (random network 28.1 %, pixels themselves 39.3 %); after every fourth epoch
 40.8, 45.4, 48.8, 49.5, 53.2, 52.7, 53.0, 54.1, 55.1, 56.2, 56.5, 55.9; loss from 4.9 to 3.2 (ln K

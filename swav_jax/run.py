@@ -18,7 +18,7 @@ from swav_jax import config as config_lib
 from swav_jax import optim, sharding
 from swav_jax.augment.photometric import Augment, augment
 from swav_jax.data.batch import Batch
-from swav_jax.data.sources import open_source
+from swav_jax.data.sources import is_own_folder, open_source
 from swav_jax.data.sources.source import MissingSplit, Source
 from swav_jax.evals.labelled import Images
 from swav_jax.methods import METHODS
@@ -70,6 +70,7 @@ def build(
     """
     devices = jax.devices() if devices is None else devices
     config_lib.check(config, len(devices))
+    config = on_own_folder(config)
     data = config.data
     if source is None:
         source = open_source(data.name, data.data_dir, data.train, download=data.download)
@@ -98,6 +99,25 @@ def build(
         ),
         augment=make_augment(config),
     )
+
+
+def on_own_folder(config: ConfigDict) -> ConfigDict:
+    """The configuration for a folder of images, if `data_dir` of a TFDS data set names one.
+
+    So `--config.data.data_dir=/my/images` alone takes any recipe to one's own images. Slices such
+    as `train[:20%]` are of the data set: of the folder, all images are used.
+    """
+    data = config.data
+    if not data.name.startswith("tfds:") or data.download or not is_own_folder(data.data_dir):
+        return config
+    config = config.copy_and_resolve_references()
+    processes.warn(
+        f"data.data_dir {data.data_dir} is no folder of data sets: the run is on its images"
+    )
+    config.data.name = "folder"
+    for split in ("train", "test"):
+        config.data[split] = data[split].partition("[")[0]
+    return config
 
 
 def _check_image_sizes(config: ConfigDict) -> None:

@@ -1,10 +1,11 @@
 from contextlib import nullcontext
 
 import pytest
+from images import smooth
 from tiny import tiny_config, tiny_swav
 
 from swav_jax.config import ConfigError
-from swav_jax.run import build
+from swav_jax.run import build, on_own_folder
 
 
 @pytest.mark.parametrize(
@@ -33,3 +34,19 @@ def test_methods_receive_durations_in_steps():
     run = build(config)
     assert run.sizes.steps_per_epoch == 93
     assert run.method.freeze_prototypes_steps == run.config.method.freeze_prototypes_steps == 46
+
+
+def test_a_recipe_for_a_data_set_takes_a_folder_of_images_by_its_name_alone(tmp_path):
+    config = tiny_config()
+    config.data.name, config.data.train, config.data.test = "tfds:photos", "train[:20%]", "test"
+    config.data.data_dir = str(tmp_path)
+    assert on_own_folder(config) is config  # an empty folder: the data set is not there
+    (tmp_path / "train" / "ant").mkdir(parents=True)
+    smooth(0, 20, 20).save(tmp_path / "train" / "ant" / "0.png")
+    data = on_own_folder(config).data
+    assert (data.name, data.train, data.test) == ("folder", "train", "test")
+    assert config.data.name == "tfds:photos"  # as it was given
+
+    (tmp_path / "photos" / "1.0.0").mkdir(parents=True)
+    (tmp_path / "photos" / "1.0.0" / "dataset_info.json").touch()
+    assert on_own_folder(config) is config  # images lie beside data sets that TFDS has prepared

@@ -10,7 +10,7 @@ from swav_jax.checkpoints.read import load_metadata, load_variables
 from swav_jax.config import ConfigError, changes
 from swav_jax.data.sources.source import DataError
 from swav_jax.evals.knn import knn
-from swav_jax.run import make_encoder, make_mesh, open_images, open_test_images
+from swav_jax.run import make_encoder, make_mesh, on_own_folder, open_images, open_test_images
 from swav_jax.weights.backbone import BACKBONE
 from swav_jax.workdir import update_results
 
@@ -29,6 +29,7 @@ def knn_task(config: ConfigDict, workdir: Path) -> None:
             f"the run in {workdir} has another network than --config ({'; '.join(network)}): use "
             "the config that it was trained with"
         )
+    config = on_own_folder(config)
     train, test = open_images(config, config.data.train), open_test_images(config)
     with jax.set_mesh(make_mesh(config, jax.devices())):
         variables, _ = load_variables(workdir, BACKBONE)

@@ -4,10 +4,22 @@ A `Source` reads any image by its number, in any order: the training order is ar
 (`index.py`), so nothing here shuffles, buffers or keeps a position.
 """
 
+import os
+from pathlib import Path
+
 from swav_jax.data.sources.digits import open_digits
 from swav_jax.data.sources.folder import open_folder
 from swav_jax.data.sources.source import DataError, Source
 from swav_jax.data.sources.tfds import open_tfds
+
+
+def is_own_folder(data_dir: str) -> bool:
+    """Whether a folder holds files, and none that TensorFlow Datasets has prepared or fetched."""
+    top = Path(data_dir)
+    if not data_dir or not top.is_dir() or (top / "downloads").is_dir():
+        return False
+    prepared = (*top.glob("*/*/dataset_info.json"), *top.glob("*/*/*/dataset_info.json"))
+    return not prepared and any(files for _, _, files in os.walk(top, followlinks=True))
 
 
 def open_source(name: str, data_dir: str, split: str, *, download: bool = False) -> Source:
