@@ -36,10 +36,12 @@ def main() -> None:
     x = centres[rng.randint(len(centres), size=flags.rows)] + rng.randn(flags.rows, flags.width)
     x = x.astype(np.float32)
     x_device = jnp.asarray(x)
-    init = random_rows(jax.random.key(0), x_device, flags.clusters)[0]
+    start_key, empty_key = jax.random.split(jax.random.key(0))
+    init = random_rows(start_key, x_device, flags.clusters)[0]
 
     def ours() -> float:
-        return float(kmeans(x_device, init, iterations=flags.iterations, empty="split").inertia)
+        found = kmeans(x_device, init, iterations=flags.iterations, split_empty=empty_key)
+        return float(found.inertia)
 
     def peer() -> float:
         return faiss_kmeans(x, np.asarray(init), flags.iterations)

@@ -1,9 +1,7 @@
 """The epoch boundary: clusters are made anew, after passes over the whole training set."""
 
 import time
-from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,10 +15,8 @@ from swav_jax.data.batch import Batch, EvalBatch
 from swav_jax.data.batches import eval_batches, train_batches
 from swav_jax.evals.agreement import compare
 from swav_jax.gradients import split
-from swav_jax.methods.contract import TrainState
+from swav_jax.methods.contract import Fold, TrainState, Visited
 from swav_jax.run import Run
-
-Fold = Callable[[PyTree, dict[str, Any]], PyTree]
 
 # Passes number their epochs from here, which training never reaches, so that clusters are not made
 # of the very crops that predict them afterwards.
@@ -104,7 +100,7 @@ def visit_all(run: Run, epoch: int, fold: Fold, carry: PyTree, view: str) -> PyT
 @partial(jax.jit, static_argnames=("fold", "run"), donate_argnames="carry")
 def _fold_crops(carry: PyTree, batch: Batch, epoch: Int[Array, ""], fold: Fold, run: Run) -> PyTree:
     parts = run.config.train.accumulate
-    whole = {"crops": run.augment(batch, epoch=epoch), "index": batch.index}
+    whole = Visited(run.augment(batch, epoch=epoch), batch.index)
     if parts == 1:
         return fold(carry, whole)
     pieces = split(whole, parts)
@@ -116,4 +112,4 @@ def _fold_center(carry: PyTree, batch: EvalBatch, fold: Fold, run: Run) -> PyTre
     settings = run.config.augment
     images = normalise(batch.image.astype(jnp.float32) / 255, settings.mean, settings.std)
     index = jnp.where(batch.valid, batch.index, np.iinfo(np.int32).max)
-    return fold(carry, {"crops": (images[:, None],), "index": index})
+    return fold(carry, Visited((images[:, None],), index))

@@ -18,8 +18,8 @@ def test_every_image_is_visited_once_in_parts_that_fit(view, visited, parts):
     run = build(config)
 
     def count(counts, batch):
-        assert len(batch["index"]) == 16 // parts == len(batch["crops"][0])
-        return counts.at[batch["index"]].add(1, mode="drop")
+        assert len(batch.index) == 16 // parts == len(batch.crops[0])
+        return counts.at[batch.index].add(1, mode="drop")
 
     with jax.set_mesh(run.mesh):
         zeros = sharding.zeros((1504,), jnp.int32, sharding.WHOLE)
@@ -32,7 +32,7 @@ def test_a_pass_sees_other_crops_than_the_epoch_after_it():
     run = build(config)
 
     def brightness(sums, batch):
-        return sums.at[batch["index"]].set(batch["crops"][0].sum((1, 2, 3, 4)), mode="drop")
+        return sums.at[batch.index].set(batch.crops[0].sum((1, 2, 3, 4)), mode="drop")
 
     with jax.set_mesh(run.mesh):
         zeros = sharding.zeros((1504,), jnp.float32, sharding.WHOLE)

@@ -95,11 +95,9 @@ class Banked(Method):
 
     def _remember(self, state: TrainState, batch: Visited) -> TrainState:
         """Embeds a batch in train mode and puts its assignment crops into the bank."""
-        embedding, batch_stats = embed(
-            self.encoder, state.params, state.batch_stats, batch["crops"]
-        )
+        embedding, batch_stats = embed(self.encoder, state.params, state.batch_stats, batch.crops)
         assigned = embedding[:, self.assignment_crops, :]
-        filled = bank.write(state.extra["bank"], batch["index"], assigned)
+        filled = bank.write(state.extra["bank"], batch.index, assigned)
         return dataclasses.replace(
             state, batch_stats=batch_stats, extra=state.extra | {"bank": filled}
         )

@@ -57,11 +57,18 @@ class Sizes(NamedTuple):
         return self.steps_per_epoch * self.batch_size
 
 
+@flax.struct.dataclass
+class Visited:
+    """A batch of a pass over the training set."""
+
+    crops: Crops
+    index: Int[Array, "B"]  # of rows that only fill up the last batch, beyond the data set
+
+
 # visit(fold, carry, view): carry = fold(carry, batch) over the whole training set, jitted; `view`
-# is "crops" (augmented as in training) or "center" (one centre crop an image). A batch holds float
-# `crops` and `index`; rows that only fill up the last batch have an index beyond the data set.
-Visited = dict[str, Any]
-Visit = Callable[[Callable[[PyTree, Visited], PyTree], PyTree, str], PyTree]
+# is "crops" (augmented as in training) or "center" (one centre crop an image).
+Fold = Callable[[PyTree, Visited], PyTree]
+Visit = Callable[[Fold, PyTree, str], PyTree]
 
 
 @dataclass(frozen=True)

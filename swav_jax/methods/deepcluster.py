@@ -122,7 +122,7 @@ class DeepCluster(Method):
         self, state: TrainState, visit: Visit, epoch: int, key: Key[Array, ""]
     ) -> tuple[TrainState, Metrics]:
         """New pseudo-labels and a fresh classifier."""
-        start_key, classifier_key = jax.random.split(key)
+        start_key, empty_key, classifier_key = jax.random.split(key, 3)
         classifier = state.params["classifier"]
         rows, width = state.extra["assignments"].shape[1], len(classifier["kernel"])
         dtype = at_least_float32(self.encoder.head.dtype)
@@ -135,7 +135,7 @@ class DeepCluster(Method):
             x,
             random_rows(start_key, x, self.prototypes, valid=seen),
             iterations=self.kmeans_iterations,
-            empty="split",
+            split_empty=empty_key,
             valid=seen,
         )
         extra = state.extra | {"assignments": found.assignments[None]}
@@ -158,8 +158,8 @@ class DeepCluster(Method):
         """Writes the features of a batch of centre crops into the images' rows."""
         state, features = carry
         variables = {"params": state.params, "batch_stats": state.batch_stats}
-        found: Any = self.encoder.apply(variables, batch["crops"][0][:, 0], method="features")
-        return state, bank.write(features[None], batch["index"], found[:, None])[0]
+        found: Any = self.encoder.apply(variables, batch.crops[0][:, 0], method="features")
+        return state, bank.write(features[None], batch.index, found[:, None])[0]
 
     def _fresh(self, key: Key[Array, ""], classifier: dict[str, Array]) -> dict[str, Array]:
         """Weights from N(0, 0.01^2), biases zero, in the shapes of `classifier`."""

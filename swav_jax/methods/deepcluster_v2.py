@@ -76,7 +76,6 @@ class DeepClusterV2(Banked):
             random_rows(key, rows, self.prototypes, valid=seen),
             iterations=self.kmeans_iterations,
             spherical=True,
-            empty="keep",
             valid=seen,
         )
         return jax.block_until_ready(found)  # before the devices get the next bank's rows

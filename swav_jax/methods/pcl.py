@@ -137,13 +137,13 @@ class PCL(Momentum):
         found = [
             kmeans(
                 rows,
-                random_rows(level_key, rows, k, restarts=self.kmeans_restarts, valid=seen),
+                random_rows(start_key, rows, k, restarts=self.kmeans_restarts, valid=seen),
                 iterations=self.kmeans_iterations,
-                empty="split",
+                split_empty=empty_key,
                 valid=seen,
             )
-            for k, level_key in zip(
-                self.levels, jax.random.split(key, len(self.levels)), strict=True
+            for k, (start_key, empty_key) in zip(
+                self.levels, jax.random.split(key, (len(self.levels), 2)), strict=True
             )
         ]
         assignments = jnp.stack([level.assignments for level in found])
@@ -162,8 +162,8 @@ class PCL(Momentum):
             "params": state.extra["key_encoder"],
             "batch_stats": state.batch_stats["key_encoder"],
         }
-        embedding: Any = self.encoder.apply(variables, batch["crops"], train=False)
-        return state, bank.write(memory, batch["index"], embedding)
+        embedding: Any = self.encoder.apply(variables, batch.crops, train=False)
+        return state, bank.write(memory, batch.index, embedding)
 
     def check(self, sizes: Sizes) -> list[str]:
         """Refuses levels without enough images or negatives; warns of clusters of few images."""

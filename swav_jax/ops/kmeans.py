@@ -10,7 +10,7 @@ N x K scores never exist at once: each device makes them for a chunk of its rows
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -23,7 +23,6 @@ from swav_jax.ops.precision import full_einsum
 from swav_jax.ops.similarity import similarity, unit
 from swav_jax.sharding import SAMPLES, WHOLE, on_blocks
 
-Empty = Literal["keep", "split"]
 State = tuple[Array, Array, Array, Array]  # update, centroids, assignments, counts
 
 # 64 MiB in float32, where 2 CPU cores are fastest: with 4 times more or fewer they are 20 % slower.
@@ -65,24 +64,25 @@ def kmeans(
     *,
     iterations: int,
     spherical: bool = False,
-    empty: Empty = "keep",
+    split_empty: Key[Array, ""] | None = None,
     valid: Bool[Array, "N"] | None = None,
     chunk: int | None = None,
 ) -> KMeans:
     """Clusters rows by `iterations` updates of the centroids and a last assignment.
 
-    Deterministic; computed in float32, or in float64 where x is. Under `jax.set_mesh` the rows are
-    spread over the `data` axis, which must divide N: pad, and mask with `valid`. Inside `jax.jit`
-    valid rows cannot be counted beforehand, so K is only checked against N.
+    Computed in float32, or in float64 where x is; the same key gives the same clusters. Under
+    `jax.set_mesh` the rows are spread over the `data` axis, which must divide N: pad, and mask with
+    `valid`. Inside `jax.jit` valid rows cannot be counted beforehand, so K is only checked against
+    N.
 
     Args:
       x: the data.
       init: the centroids to start from, as `random_rows` draws them: one set, or R for R restarts.
       iterations: updates of the centroids.
       spherical: assign by the largest x . c and scale centroids to unit length.
-      empty: what happens to a centroid without rows. "keep": it stays where it is. "split": it
-        moves next to the centroid of a large cluster, and while any cluster is empty at the end,
-        there are up to `iterations` more updates.
+      split_empty: a key by which a centroid without rows moves next to that of a large cluster;
+        while any cluster is empty at the end, there are up to `iterations` more updates. By default
+        a centroid without rows stays where it is.
       valid: the rows that count; all by default. The others must be finite.
       chunk: rows scored at a time on a device, at most; by default `CHUNK_SCORES` / K.
 
@@ -96,9 +96,9 @@ def kmeans(
         x,
         init,
         valid,
+        split_empty,
         iterations=iterations,
         spherical=spherical,
-        empty=empty,
         chunk=chunk or max(1, CHUNK_SCORES // clusters),
     )
 
@@ -129,27 +129,31 @@ def _random_rows(
     return jax.vmap(draw)(jax.random.split(key, restarts))
 
 
-@partial(jax.jit, static_argnames=("iterations", "spherical", "empty", "chunk"))
-def _best_of_restarts(x: Array, init: Array, valid: Array | None, **settings: Any) -> KMeans:
+@partial(jax.jit, static_argnames=("iterations", "spherical", "chunk"))
+def _best_of_restarts(
+    x: Array, init: Array, valid: Array | None, split_empty: Array | None, **settings: Any
+) -> KMeans:
     dtype = np.promote_types(x.dtype, np.float32)
     valid = jnp.ones(x.shape[0], bool) if valid is None else valid
+    keys = None if split_empty is None else jax.random.split(split_empty, len(init))
 
     def best(
         x: Array,
         init: Array,
         valid: Array,
+        keys: Array | None,
         sample_axes: Sequence[str],
         prototype_axes: Sequence[str],
     ) -> KMeans:
         run = partial(_lloyd, x, valid, axes=sample_axes, **settings)
-        runs = lax.map(run, init)
+        runs = lax.map(lambda start: run(*start), (init, keys))
         least = jnp.argmin(runs.inertia)
         return jax.tree.map(lambda leaf: leaf[least], runs)
 
     return on_blocks(
         best,
-        (x.astype(dtype), init.astype(dtype), valid),
-        in_specs=(SAMPLES, WHOLE, SAMPLES),
+        (x.astype(dtype), init.astype(dtype), valid, keys),
+        in_specs=(SAMPLES, WHOLE, SAMPLES, WHOLE),
         out_specs=KMeans._make((WHOLE, SAMPLES, SAMPLES, WHOLE, WHOLE)),
     )
 
@@ -158,10 +162,10 @@ def _lloyd(
     x: Float[Array, "n D"],
     valid: Bool[Array, "n"],
     init: Float[Array, "K D"],
+    split_empty: Key[Array, ""] | None,
     *,
     iterations: int,
     spherical: bool,
-    empty: Empty,
     chunk: int,
     axes: Sequence[str],
 ) -> KMeans:
@@ -187,7 +191,7 @@ def _lloyd(
 
     def unfinished(state: State) -> Array:
         step, _, _, counts = state
-        if empty == "keep":
+        if split_empty is None:
             return step < iterations
         return (step < iterations) | (jnp.any(counts == 0) & (step < 2 * iterations))
 
@@ -196,8 +200,8 @@ def _lloyd(
         sums = lax.psum(_cluster_sums(x, assignments, clusters, chunk), axes)
         means = sums / jnp.maximum(counts, 1).astype(x.dtype)[:, None]
         elsewhere = centroids
-        if empty == "split":
-            key = jax.random.fold_in(jax.random.key(0), step)
+        if split_empty is not None:
+            key = jax.random.fold_in(split_empty, step)
             elsewhere = _beside_large(key, means, counts, rms / 1024)
         centroids = jnp.where(counts[:, None] > 0, means, elsewhere)
         centroids = unit(centroids) if spherical else centroids

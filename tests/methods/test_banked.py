@@ -8,7 +8,7 @@ from tiny import encoder, start
 from swav_jax import sharding, train
 from swav_jax.checkpoints.store import Checkpoints
 from swav_jax.clustering import cluster
-from swav_jax.methods.contract import TrainState
+from swav_jax.methods.contract import TrainState, Visited
 from swav_jax.methods.deepcluster_v2 import DeepClusterV2
 from swav_jax.methods.sela_v2 import SeLaV2
 from swav_jax.models.encoder import embed
@@ -29,7 +29,7 @@ def test_before_epoch_0_the_bank_is_filled_in_train_mode_without_an_optimiser(cl
 
     def visit(fold, carry, view):
         assert view == "crops"
-        return fold(carry, {"crops": crops, "index": index})
+        return fold(carry, Visited(crops, index))
 
     after, _ = method.cluster(state, visit, 0, jax.random.key(1))
     z, statistics = embed(method.encoder, params, batch_stats, crops)

@@ -7,6 +7,7 @@ from tiny import encoder
 
 from swav_jax import gradients
 from swav_jax.config import sizes
+from swav_jax.data.batch import Batch
 from swav_jax.methods.contract import Clock, Sizes
 from swav_jax.methods.moco import MoCo
 from swav_jax.models.encoder import Encoder
@@ -59,11 +60,11 @@ def test_key_encoder_follows_before_the_keys_are_made_and_keys_enter_after_the_l
     state = state.replace(extra=state.extra | {"key_encoder": slow})
     after, metrics = train_step(
         state,
-        {"crops": crops, "index": jnp.arange(6), "sample": jnp.arange(6)},
+        Batch(crops, jnp.arange(6), jnp.arange(6)),
         method=method,
         optimizer=sgd,
         schedule=lambda step: jnp.float32(0.1),
-        augment=lambda crops, index, epoch: crops,
+        augment=lambda batch, epoch: batch.crops,
         steps_per_epoch=1,
         seed=0,
     )

@@ -9,6 +9,8 @@ from swav_jax.ops.kmeans import _one_hot_sums, kmeans, random_rows
 from swav_jax.ops.similarity import unit
 from swav_jax.sharding import SAMPLES, make_mesh
 
+KEY = jax.random.key(0)
+
 
 def blobs(rows=240, width=8, centres=6, seed=0, spread=0.6):
     rng = np.random.RandomState(seed)
@@ -58,7 +60,7 @@ def test_restarts_return_the_run_of_least_inertia():
     np.testing.assert_array_equal(ours.assignments, peers[np.argmin(inertias)].labels_)
 
 
-@pytest.mark.parametrize("options", [{}, {"spherical": True}, {"empty": "split"}], ids=str)
+@pytest.mark.parametrize("options", [{}, {"spherical": True}, {"split_empty": KEY}])
 def test_eight_devices_equal_one(options):
     x = jnp.abs(jnp.asarray(blobs(rows=400)))
     start = random_rows(jax.random.key(0), x, 10, restarts=3)
@@ -78,7 +80,7 @@ def test_eight_devices_equal_one(options):
 def test_jit_equals_eager():
     x = jnp.abs(jnp.asarray(blobs(rows=60)))
     start = x[:7].at[6].set(-100.0)
-    options = {"iterations": 2, "spherical": True, "empty": "split"}
+    options = {"iterations": 2, "spherical": True, "split_empty": KEY}
     compiled = jax.jit(lambda x, start: kmeans(x, start, **options))(x, start)
     with jax.disable_jit():
         eager = kmeans(x, start, **options)
@@ -123,9 +125,20 @@ def test_split_leaves_no_cluster_empty(seed, spherical):
     x = unit(jnp.abs(jnp.asarray(blobs(seed=seed))))
     init = jnp.full((30, 8), -100.0).at[7].set(x[0])  # 29 of 30 clusters start empty
     assert jnp.sum(kmeans(x, init, iterations=10, spherical=spherical).counts > 0) == 1
-    split = kmeans(x, init, iterations=10, spherical=spherical, empty="split")
+    split = kmeans(x, init, iterations=10, spherical=spherical, split_empty=KEY)
     assert int(split.counts.min()) > 0
     assert int(split.counts.sum()) == len(x)
+
+
+def test_where_an_empty_cluster_moves_is_drawn_from_the_key():
+    x = jnp.asarray(blobs())
+    init = jnp.full((9, 8), -100.0).at[0].set(x[0])
+
+    def centroids(start, key):
+        return np.asarray(kmeans(x, start, iterations=1, split_empty=key).centroids)
+
+    np.testing.assert_array_equal(centroids(init, KEY), centroids(init, KEY))
+    assert np.abs(centroids(init, KEY) - centroids(init, jax.random.key(1))).max() > 0.01
 
 
 def test_split_works_around_the_origin_and_beside_equal_rows():
@@ -133,13 +146,13 @@ def test_split_works_around_the_origin_and_beside_equal_rows():
     others = jnp.asarray(np.random.RandomState(0).randn(20, 4).astype(np.float32))
     x = jnp.concatenate([equal, others, -others, -equal])  # their mean is zero
     init = jnp.full((8, 4), 100.0).at[0].set(0)
-    split = kmeans(x, init, iterations=20, empty="split")
+    split = kmeans(x, init, iterations=20, split_empty=KEY)
     assert int(split.counts.min()) > 0
 
 
 def test_split_stops_where_rows_cannot_be_parted():
     init = jnp.full((4, 3), 100.0).at[0].set(1)
-    result = kmeans(jnp.ones((10, 3)), init, iterations=5, empty="split")
+    result = kmeans(jnp.ones((10, 3)), init, iterations=5, split_empty=KEY)
     np.testing.assert_array_equal(np.sort(result.counts), [0, 0, 0, 10])
     assert jnp.isfinite(result.centroids).all()
 
@@ -151,8 +164,8 @@ def test_rows_that_are_not_valid_change_nothing():
     key = jax.random.key(1)
     init = random_rows(key, x, 7, restarts=2)
     np.testing.assert_array_equal(random_rows(key, padded, 7, restarts=2, valid=valid), init)
-    alone = kmeans(x, init, iterations=5, empty="split")
-    masked = kmeans(padded, init, iterations=5, empty="split", valid=valid)
+    alone = kmeans(x, init, iterations=5, split_empty=KEY)
+    masked = kmeans(padded, init, iterations=5, split_empty=KEY, valid=valid)
     np.testing.assert_array_equal(masked.assignments[:90], alone.assignments)
     np.testing.assert_array_equal(masked.assignments[90:], -np.ones(10))
     np.testing.assert_array_equal(masked.distances[90:], np.zeros(10))

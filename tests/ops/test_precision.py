@@ -89,7 +89,7 @@ def test_clusterings_round_no_product(name, platform, monkeypatch):
 WIDE = jax.ShapeDtypeStruct((1000, 512), jnp.float32)  # TPUs diagonalise more than 256 by products
 PROGRAMS = {
     "whitening": lambda x: pca_whiten(x, 64),
-    "k-means": lambda x: kmeans(x, x[:10], iterations=2, empty="split"),
+    "k-means": lambda x: kmeans(x, x[:10], iterations=2, split_empty=jax.random.key(0)),
     "spherical k-means": lambda x: kmeans(x, x[:10], iterations=2, spherical=True),
     "nearest neighbours": lambda x: neighbours(np.ones((50, 512), np.float32), x, 5),
 }
