@@ -13,7 +13,7 @@ from jaxtyping import PyTree
 from swav_jax import gradients, keys, optim, sharding
 from swav_jax.data.batch import Batch, batch_shapes
 from swav_jax.methods.contract import Clock, Crops, Method, Metrics, TrainState
-from swav_jax.ops.metrics import FIRST_BAD, first_nonfinite
+from swav_jax.ops.metrics import FIRST_BAD, first_nonfinite, norms
 from swav_jax.run import Run
 from swav_jax.runtime.xla import RUNS_ONCE
 
@@ -149,7 +149,7 @@ def train_step(
     moved = jax.tree.map(lambda p, d: p - lr.astype(p.dtype) * d, params, direction)
     frozen = method.frozen(clock)
     moved = optim.freeze(frozen, moved, params)
-    metrics |= {"loss": loss, "lr": lr, "gradient_norm": optax.tree.norm(grads)}
+    metrics |= {"loss": loss, "lr": lr} | norms(params, grads, moved)
     metrics |= {FIRST_BAD: first_nonfinite((params, batch_stats, grads, moved))}
     return TrainState(
         step=state.step + 1,

@@ -17,6 +17,7 @@ from swav_jax.data.batch import Batch
 from swav_jax.data.batches import Batches, train_batches
 from swav_jax.methods.contract import TrainState
 from swav_jax.monitor.curves import draw_curves
+from swav_jax.monitor.summary import summary
 from swav_jax.monitor.watch import Watch
 from swav_jax.run import Run, build
 from swav_jax.runtime.interruption import INTERRUPTED, Interruption
@@ -58,6 +59,8 @@ def pretrain(config: ConfigDict, workdir: Path) -> None:
         state = resume(run, shapes, checkpoints) or start(run, shapes, workdir)
 
         # ---- the steps --------------------------------------------------------------------------
+        if process_0:
+            logging.info(summary(run, shapes))
         take_step = compiled_step(run, shapes)
         with Watch(run, workdir, first_step=int(state.step)) as watch:
             state = run_steps(run, state, take_step, checkpoints, interruption, watch)

@@ -25,6 +25,8 @@ def draw_curves(workdir: Path) -> None:
         name: [(line["epoch"], line[name]) for line in lines if name in line] for name in PANELS
     }
     curves = {name: points for name, points in curves.items() if points}
+    if not curves:
+        return
     figure = Figure(figsize=(3.2 * min(len(curves), 3), 2.4 * -(-len(curves) // 3)))
     axes = figure.subplots(-(-len(curves) // 3), min(len(curves), 3), squeeze=False)
     for axis, (name, points) in zip(axes.flat, curves.items(), strict=False):

@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 
 from absl import logging
@@ -31,7 +32,7 @@ class Logbook:
         self, workdir: Path, *, first_step: int, total_steps: int, batch_size: int, active: bool
     ):
         self._workdir, self._batch_size, self._active = workdir, batch_size, active
-        self._last = (time.perf_counter(), first_step)
+        self._last: tuple[float, int] | None = None  # time and steps done, from the first one on
         self._waited, self._stages = 0.0, dict[str, float]()
         if not active:
             return
@@ -53,16 +54,20 @@ class Logbook:
         self._stages = {f"{stage}_seconds": time for stage, time in stages.items()}
 
     def advance(self, done: int) -> None:
-        """Moves the progress bar to the number of steps done."""
+        """Moves the progress bar to the number of steps done; the first one starts the clock."""
+        if self._last is None:  # after what had to be compiled
+            self._last, self._waited = (time.perf_counter(), done), 0.0
         if self._active:
             self._bar.update(done - self._bar.n)
 
     def speed(self, done: int) -> dict[str, float]:
         """Throughput and share of time spent waiting for data since the last call."""
+        if self._last is None or self._last[1] == done:
+            return {}
         now, (then, before) = time.perf_counter(), self._last
         elapsed = max(now - then, 1e-9)
         speed = {
-            "images_per_second": max(done - before, 0) * self._batch_size / elapsed,
+            "images_per_second": (done - before) * self._batch_size / elapsed,
             "data_wait_share": min(self._waited / elapsed, 1.0),
             **self._stages,
         }
@@ -74,8 +79,9 @@ class Logbook:
         """Leaves the time spent on something else than training out of the throughput."""
         start = time.perf_counter()
         yield
-        then, done = self._last
-        self._last = (then + time.perf_counter() - start, done)
+        if self._last is not None:
+            then, done = self._last
+            self._last = then + time.perf_counter() - start, done
 
     def write(self, done: int, epoch: float, metrics: Mapping[str, float]) -> None:
         """Records metrics after a number of steps, in the files and on the terminal."""
@@ -85,11 +91,14 @@ class Logbook:
         append_metrics(self._workdir, line)
         self._draw(line)
         text = "  ".join(f"{name} {value:.4g}" for name, value in metrics.items())
+        rate, left = metrics.get("images_per_second"), self._bar.total - done
+        if rate and left:
+            text += f"  {timedelta(seconds=round(left * self._batch_size / rate))} to go"
         if self._bar.disable:
             logging.info("step %d/%d  epoch %.2f  %s", done, self._bar.total, epoch, text)
         elif "loss" in metrics:
-            rate = metrics.get("images_per_second", 0.0)
-            self._bar.set_postfix_str(f"loss {metrics['loss']:.3f}, {rate:.0f} img/s")
+            speed = f", {rate:.0f} img/s" if rate else ""
+            self._bar.set_postfix_str(f"loss {metrics['loss']:.3f}{speed}")
         else:
             self._bar.write(f"epoch {epoch:.4g}: {text}")
 

@@ -13,12 +13,13 @@ from swav_jax.config import profiled_steps
 from swav_jax.data.batch import Batch
 from swav_jax.data.batches import Batches
 from swav_jax.methods.contract import Metrics
+from swav_jax.monitor.crops import draw_crops
 from swav_jax.monitor.doctor import Doctor
 from swav_jax.monitor.logbook import Logbook
 from swav_jax.monitor.profile import Profiler
 from swav_jax.ops.metrics import FIRST_BAD
 from swav_jax.run import Run
-from swav_jax.workdir import PROFILE
+from swav_jax.workdir import CROPS, PROFILE
 
 
 class Watch:
@@ -29,8 +30,8 @@ class Watch:
     """
 
     def __init__(self, run: Run, workdir: Path, first_step: int) -> None:
-        active = jax.process_index() == 0
-        self._run, self.workdir = run, workdir
+        self._run, self.workdir, self._first_step = run, workdir, first_step
+        self._active = active = jax.process_index() == 0
         self._logbook = Logbook(
             workdir,
             first_step=first_step,
@@ -54,7 +55,10 @@ class Watch:
             self._doctor.close()
 
     def before(self, step: int, batches: Batches[Batch], batch: Batch) -> None:
-        """Takes note of the batch of a step and of how long it took."""
+        """Takes note of the batch of a step and of how long it took; draws a run's first one."""
+        if self._active and step == self._first_step:
+            epoch = step // self._run.sizes.steps_per_epoch
+            draw_crops(self._run, batch, epoch, self.workdir / CROPS)
         self._doctor.look(batch.crops)
         self._logbook.waited(batches.wait_seconds, batches.stage_seconds)
         self._profiler.before(step)

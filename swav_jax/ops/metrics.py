@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import optax
 from jaxtyping import Array, Float, Int, PyTree
 
 # Name of the metric: which leaf of (params, batch_stats, gradients, params after the step) is the
@@ -36,6 +37,22 @@ def embedding_std(embedding: Float[Array, "B D"]) -> Float[Array, ""]:
     The standard deviation over the batch, averaged over dimensions, times sqrt(D).
     """
     return jnp.mean(jnp.std(embedding, axis=0)) * embedding.shape[-1] ** 0.5
+
+
+@jax.named_scope("metrics")
+def norms(params: PyTree, gradients: PyTree, moved: PyTree) -> dict[str, Float[Array, ""]]:
+    """Euclidean norms over all parameters, of a step from `params` to `moved`.
+
+    Returns:
+      gradient_norm: of the gradients.
+      parameter_norm: of the parameters after the step.
+      update_norm: of the step; over `parameter_norm` it says how fast the network turns.
+    """
+    return {
+        "gradient_norm": optax.tree.norm(gradients),
+        "parameter_norm": optax.tree.norm(moved),
+        "update_norm": optax.tree.norm(optax.tree.sub(moved, params)),
+    }
 
 
 @jax.named_scope("metrics")

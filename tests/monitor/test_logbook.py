@@ -101,6 +101,29 @@ def test_the_terminal_counts_steps_done_too(tmp_path, monkeypatch):
     ]
 
 
+def test_throughput_leaves_out_compilation_and_pauses(tmp_path, monkeypatch):
+    said, now = [], [0.0]
+    monkeypatch.setattr(logging, "info", lambda text, *args: said.append(text % args))
+    monkeypatch.setattr("time.perf_counter", lambda: now[0])
+    logbook = open_logbook(tmp_path, first_step=2)
+    now[0] = 60.0  # compilation
+    logbook.waited(1.0, {"read": 0.5})
+    logbook.advance(3)
+    assert logbook.speed(3) == {}
+    with logbook.pause():
+        now[0] += 100.0
+    now[0] += 8.0
+    logbook.waited(2.0, {"read": 0.25})
+    logbook.advance(5)
+    speed = logbook.speed(5)
+    assert speed == {"images_per_second": 2.0, "data_wait_share": 0.25, "read_seconds": 0.25}
+    logbook.write(5, 1.0, {"loss": 1.5} | speed)  # four steps of eight images are left
+    logbook.write(9, 1.0, speed)
+    logbook.close()
+    assert said[0].endswith("read_seconds 0.25  0:00:16 to go")
+    assert said[1].endswith("read_seconds 0.25")
+
+
 def test_a_full_disk_is_named(tmp_path):
     logbook = open_logbook(tmp_path)
     (tmp_path / "metrics.jsonl").symlink_to("/dev/full")

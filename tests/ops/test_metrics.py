@@ -21,6 +21,17 @@ def test_embedding_std_is_one_for_an_even_spread_and_zero_for_a_point():
     assert float(metrics.embedding_std(jnp.ones((5, 16)) / 4)) == 0
 
 
+def test_norms_are_over_all_parameters():
+    before = {"a": jnp.asarray([3.0, 0.0]), "b": jnp.asarray([[1.0]])}
+    after = {"a": jnp.asarray([0.0, 4.0]), "b": jnp.asarray([[3.0]])}
+    found = metrics.norms(before, {"a": jnp.asarray([1.0, 2.0]), "b": jnp.asarray([[2.0]])}, after)
+    assert {name: float(norm) for name, norm in found.items()} == {
+        "gradient_norm": 3.0,
+        "parameter_norm": 5.0,
+        "update_norm": pytest.approx(29**0.5),
+    }
+
+
 def test_first_nonfinite_is_the_first_leafs_place():
     tree = [jnp.ones(2), {"a": jnp.ones((2, 2)), "b": jnp.ones(())}]
     assert int(metrics.first_nonfinite(tree)) == -1

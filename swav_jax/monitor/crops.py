@@ -1,0 +1,57 @@
+"""A picture of the first batch: the crops of a few images as the network gets them."""
+
+from pathlib import Path
+
+import jax
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
+
+from swav_jax import sharding
+from swav_jax.data.batch import Batch
+from swav_jax.methods.contract import Crops
+from swav_jax.run import Run
+from swav_jax.runtime.xla import RUNS_ONCE
+
+IMAGES = 8  # rows of the picture
+GAP = 2  # pixels between crops
+TALL = 96  # pixels: smaller crops are enlarged by a whole number
+
+
+def draw_crops(run: Run, batch: Batch, epoch: int, path: Path) -> None:
+    """Draws the crops after the augmentation on the device: a row for each image.
+
+    Args:
+      run: whose augmentation it is.
+      batch: on the host; its first IMAGES images are drawn.
+      epoch: that the batch is of, on which the augmentation depends.
+      path: of the PNG; nothing is drawn if it exists.
+    """
+    if path.exists():
+        return
+    few = jax.tree.map(lambda rows: rows[:IMAGES], batch)
+    augment = jax.jit(run.augment, compiler_options=RUNS_ONCE)
+    with jax.set_mesh(sharding.make_mesh(devices=jax.local_devices()[:1])):  # by this process alone
+        crops = jax.device_get(augment(few, epoch=epoch))
+    partial = path.with_name(f".{path.name}.partial")
+    Image.fromarray(_table(crops, run)).save(partial, "PNG")
+    partial.replace(path)
+
+
+def _table(crops: Crops, run: Run) -> UInt8[np.ndarray, "H W 3"]:
+    """The crops of an image beside each other on white, those of the next image below."""
+    settings = run.config.augment
+    largest = max(kind.shape[2] for kind in crops)
+    scale = max(1, -(-TALL // largest))
+    columns = []
+    for kind in crops:
+        pixels = kind * np.asarray(settings.std) + np.asarray(
+            settings.mean
+        )  # as before normalising
+        colours = (255 * np.clip(pixels, 0, 1)).round().astype(np.uint8)
+        enlarged = colours.repeat(scale, axis=2).repeat(scale, axis=3)
+        below = scale * (largest - kind.shape[2]) + GAP
+        space = ((0, 0), (0, 0), (0, below), (0, GAP), (0, 0))
+        columns += [*np.moveaxis(np.pad(enlarged, space, constant_values=255), 1, 0)]
+    rows = np.concatenate(columns, axis=2)  # [images, S, width, 3]
+    return rows.reshape(-1, *rows.shape[2:])
