@@ -3,8 +3,8 @@
     python -m benchmarks.scaling [--config configs/swav_imagenet_100ep.py] [--batch 64]
                                  [--devices 1,8,64] [--model 1,1,1] [--prototypes 3000]
 
-For weak scaling the batch is so many images for each device; memory and FLOPs of a device should
-stay as they are. Nothing is run: the TPU's compiler works without a TPU, on Linux, and comes by
+For weak scaling `--batch` counts the images of each device, whose memory and FLOPs should then stay
+the same. Nothing is run: the TPU's compiler works without a TPU, on Linux; install it with
 `pip install -e ".[plan]"`. Prints a table, and JSON as its last line.
 """
 
@@ -60,7 +60,7 @@ def load(path: Path) -> ConfigDict:
 
 
 def measure(config: ConfigDict, count: int) -> dict:
-    """Of the smallest slice with so many devices."""
+    """The devices of the smallest slice that has this many."""
     name = next(name for size, name in TOPOLOGIES.items() if size >= count)
     compiled = plan.compile_step(config, plan.topology(name)[:count], IMAGES)
     messages = {" ".join(key): n for key, n in sorted(plan.collectives(compiled).items())}
@@ -68,7 +68,7 @@ def measure(config: ConfigDict, count: int) -> dict:
 
 
 def line(found: dict) -> str:
-    """A row for people."""
+    """A row of the table."""
     mib = {k: f"{found[k] / 2**20:,.0f}" for k in ("argument_bytes", "temp_bytes")}
     sent = "; ".join(f"{k} {n / 2**20:.3g} MiB" for k, n in found["collectives"].items())
     return (

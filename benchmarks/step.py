@@ -1,4 +1,4 @@
-"""Forward and backward pass of the networks, against the same networks as XLA takes them.
+"""Forward and backward pass of the networks, against the same networks by XLA's defaults.
 
     python -m benchmarks.step [--arch resnet18_thin] [--stem cifar] [--crops 2x32,2x20]
                               [--batch 256] [--steps 5]
@@ -26,7 +26,7 @@ from swav_jax.models.encoder import Encoder
 from swav_jax.models.heads import ProjectionHead
 from swav_jax.runtime.xla import KNOWS_CPU_FLAG, leave_out_missing_tpus
 
-# What `startup.CPU_FLAG` does to a process, for one program: YNNPACK for matrix products alone.
+# What `xla.CPU_FLAG` does to a process, for one program: YNNPACK for matrix products alone.
 EIGEN = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT"}
 
 
@@ -65,7 +65,7 @@ def compiler_options() -> dict[str, str]:
 
 
 def compiled_step(flags: argparse.Namespace, options: dict[str, str]) -> Callable[[], object]:
-    """One value and gradient of a loss that every embedding takes part in."""
+    """One value and gradient of a loss that depends on every embedding."""
     encoder = Encoder(backbone(flags.arch, stem=flags.stem), ProjectionHead(hidden=128, dim=128))
     rng = np.random.default_rng(0)
     sizes = [tuple(map(int, crop.split("x"))) for crop in flags.crops.split(",")]

@@ -1,13 +1,13 @@
-"""Every system on the same images, network, crops and epochs: the tables of `docs/results.md`.
+"""Every method on the same images, network, crops and epochs: the tables of `docs/results.md`.
 
     python -m benchmarks.systems [--workdir runs/systems] [--epochs 20] [--only swav,simclr]
                                  [--data_dir /data/tfds]
 
-Crops are smaller than in `configs/swav_cifar10_small.py`, for speed. Each system trains in a
-process of its own, by the loop that users run; an interrupted one goes on, and one that is done is
-only read: so two of these with `--only`, each on a core of its own, take half the time. Clusters
-are the method's own; those of methods that make none come from k-means on their features. Prints
-the table; the last line is JSON.
+A *system* is a method with its settings; PCL has two. Crops are smaller than in
+`configs/swav_cifar10_small.py`, for speed. Each system trains in a process of its own, by the loop
+that users run; an interrupted one is resumed, and a finished one only read: two of these with
+`--only`, each on a core of its own, take half the time. Clusters are the method's own; those of
+methods that make none come from k-means on their features. Prints the table; the last line is JSON.
 """
 
 import argparse
@@ -78,7 +78,7 @@ COLUMNS = {
 
 
 def main() -> None:
-    """Trains what is not there yet, one after the other."""
+    """Trains the missing ones, one after the other."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--workdir", type=Path, default=Path("runs/systems"))
     parser.add_argument("--epochs", type=int, default=20)
@@ -114,7 +114,7 @@ def trained_epochs(workdir: Path) -> int:
 
 
 def configuration(name: str, flags: argparse.Namespace) -> ConfigDict:
-    """What the systems share, with one's own settings."""
+    """The settings that the systems share, with those of one."""
     method, settings = SYSTEMS[name]
     config = cifar10_small(method)
     config.data.data_dir = flags.data_dir
@@ -126,7 +126,7 @@ def configuration(name: str, flags: argparse.Namespace) -> ConfigDict:
 
 
 def measure(config: ConfigDict, workdir: Path) -> None:
-    """Trains, and notes quality, speed and memory in `results.json`."""
+    """Trains, and writes quality, speed and memory to `results.json`."""
     logging.set_verbosity(logging.INFO)
     start()
     reuse_freed_memory()
@@ -154,7 +154,7 @@ def measure(config: ConfigDict, workdir: Path) -> None:
 def speed(lines: list[dict[str, float]], images: int) -> float:
     """Images a second of a whole epoch, its clustering included, when nothing else runs.
 
-    Taken from the fastest tenth of the intervals: others may share the machine for a while.
+    Taken from the fastest tenth of the intervals, because others may share the machine.
     """
     steps = np.quantile([x["images_per_second"] for x in lines if "images_per_second" in x], 0.9)
     clustering = [x["cluster_seconds"] for x in lines if "cluster_seconds" in x]
@@ -166,7 +166,7 @@ def own_clusters(
 ) -> np.ndarray | None:
     """The method's cluster of each training image, int [N]; None if it makes none.
 
-    Those that it assigned last, of its first head or level; else the nearest prototypes.
+    Those that it assigned last, of its first head or level, or else the nearest prototypes.
     """
     try:
         extra, _ = load_variables(workdir, ("extra/assignments",))

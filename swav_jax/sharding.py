@@ -1,4 +1,4 @@
-"""How arrays lie over devices and hosts: the only file that says "mesh".
+"""How arrays are laid out over devices and hosts, with the mesh that says so.
 
 Two axes: `data` spreads images, `model` spreads prototypes and, if asked, other large parameters.
 """
@@ -26,7 +26,7 @@ WHOLE = P()
 # JAX 0.10 has it as `compute_on2`, beside an older function of another form.
 _compute_on: Callable[..., Any] = getattr(compute_on, "compute_on2", compute_on.compute_on)
 
-# Where a bank may lie, as `mesh.bank_memory` says it, and JAX's name of that memory.
+# Where a bank may be, by `mesh.bank_memory`, and JAX's name for that memory.
 BANK_MEMORIES = {"device": None, "host": "pinned_host"}
 
 # The first pattern found in a leaf's path decides; every other leaf is whole on every device.
@@ -50,8 +50,8 @@ def make_mesh(model: int = 1, devices: Sequence[Any] | None = None) -> Mesh:
     for row in mesh.devices:
         if len({device.process_index for device in row}) > 1:
             raise ValueError(
-                f"mesh.model {model} spreads prototypes over several processes; an image's scores "
-                "have to stay within one: use at most its number of devices, and a divisor of it."
+                f"mesh.model {model} spreads prototypes over several processes, but an image's "
+                "scores must stay within one: use a divisor of the devices of a process."
             )
     return mesh
 
@@ -79,7 +79,7 @@ def state_shardings(
 
 
 def unused_settings(places: PyTree, model: int, bank_memory: str) -> list[str]:
-    """Warnings of settings that no leaf of the state's shardings, `places`, has taken up."""
+    """Warnings about settings that have no effect on any of the state's shardings, `places`."""
     leaves, warnings = jax.tree.leaves(places), []
     if model > 1 and not any("model" in place.spec for place in leaves):
         warnings.append(
@@ -109,32 +109,32 @@ def anywhere() -> Sharding:
 
 
 def put_batch(mesh: Mesh, batch: PyTree) -> PyTree:
-    """Global arrays [B, ...] from this host's rows of a batch."""
-    samples, hosts = NamedSharding(mesh, SAMPLES), jax.process_count()
+    """Global arrays [B, ...] from this process's rows of a batch."""
+    samples, processes = NamedSharding(mesh, SAMPLES), jax.process_count()
 
     def put(rows: np.ndarray) -> jax.Array:
-        whole = (hosts * rows.shape[0], *rows.shape[1:])
+        whole = (processes * rows.shape[0], *rows.shape[1:])
         return jax.make_array_from_process_local_data(samples, rows, whole)
 
     return jax.tree.map(put, batch)
 
 
 def gather(x: PyTree) -> PyTree:
-    """Inside `jax.jit`: whole arrays on every device, so that every host can read them."""
+    """Inside `jax.jit`: whole arrays on every device, so that every process can read them."""
     if jax.sharding.get_abstract_mesh().empty:
         return x
     return jax.tree.map(lambda a: jax.lax.with_sharding_constraint(a, WHOLE), x)
 
 
 def on_devices(x: jax.Array) -> jax.Array:
-    """Inside `jax.jit`: an array in the devices' memory, whichever it comes from."""
+    """Inside `jax.jit`: an array in the devices' memory, wherever it was."""
     return jax.device_put(x, jax.memory.Space.Device)
 
 
 def run_where_stored(function: Callable[..., Any], x: jax.Array, *others: jax.Array) -> Any:
-    """Inside `jax.jit`: `function(x, *others)`, by the host if x is in its memory.
+    """Inside `jax.jit`: `function(x, *others)`, on the host if x is in its memory.
 
-    Then the others travel and x does not.
+    In that case the others are moved, and x is not.
     """
     if jax.typeof(x).memory_space != jax.memory.Space.Host:
         return function(x, *others)
@@ -144,14 +144,14 @@ def run_where_stored(function: Callable[..., Any], x: jax.Array, *others: jax.Ar
 
 
 def zeros(shape: tuple[int, ...], dtype: DTypeLike, spec: P) -> jax.Array:
-    """A global array of zeros, laid over the current mesh; no device ever holds all of it."""
+    """A global array of zeros, spread over the current mesh; no device ever holds all of it."""
     mesh = jax.sharding.get_mesh()
     place = None if mesh.empty else NamedSharding(mesh, _fitting(spec, shape, mesh))
     return jnp.zeros(shape, dtype, device=place)
 
 
 def fetch(x: PyTree) -> PyTree:
-    """Host copies of global arrays, whole on every host."""
+    """Copies of global arrays as NumPy arrays, whole in every process."""
     return jax.device_get(jax.jit(gather)(x))
 
 

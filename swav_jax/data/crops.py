@@ -15,12 +15,12 @@ def multi_crop(image: tf.Tensor, crops: CropSpecs, seed: tf.Tensor) -> tuple[tf.
     """Cuts random crops.
 
     Args:
-        image: uint8 [H, W, 3].
-        crops: `(count, size, min_scale, max_scale)` for each resolution.
-        seed: int64 [2].
+      image: uint8 [H, W, 3].
+      crops: `(count, size, min_scale, max_scale)` for each resolution.
+      seed: int64 [2].
 
     Returns:
-        uint8 [count, S, S, 3] for each resolution.
+      uint8 [count, S, S, 3] for each resolution.
     """
     counts = [count for count, *_ in crops]
     low, high = (np.repeat([c[k] for c in crops], counts)[:, None] for k in (2, 3))
@@ -44,13 +44,13 @@ def random_boxes(
     largest central one with an aspect in that range.
 
     Args:
-        uniform: float64 [n, tries, 4] in [0, 1): area, aspect, top and left of each try.
-        image_size: int32 [2], height and width.
-        min_scale: smallest share of the image's area, float64 [n, 1].
-        max_scale: largest share, float64 [n, 1].
+      uniform: float64 [n, tries, 4] in [0, 1): area, aspect, top and left of each try.
+      image_size: int32 [2], height and width.
+      min_scale: smallest share of the image's area, float64 [n, 1].
+      max_scale: largest share, float64 [n, 1].
 
     Returns:
-        int32 [n, 4]: top, left, height, width.
+      int32 [n, 4]: top, left, height, width.
     """
     size = tf.cast(image_size, tf.float64)
     log_aspects = math.log(MIN_ASPECT), math.log(MAX_ASPECT)
@@ -73,12 +73,12 @@ def cut(image: tf.Tensor, boxes: tf.Tensor, size: int) -> tf.Tensor:
     """Crops boxes and resizes each.
 
     Args:
-        image: uint8 [H, W, 3].
-        boxes: int32 [n, 4] (n known): top, left, height, width.
-        size: S.
+      image: uint8 [H, W, 3].
+      boxes: int32 [n, 4] (n known): top, left, height, width.
+      size: S.
 
     Returns:
-        uint8 [n, S, S, 3].
+      uint8 [n, S, S, 3].
     """
     count = boxes.shape[0]
     begins = tf.pad(boxes[:, :2], [[0, 0], [1, 1]])

@@ -1,9 +1,9 @@
-"""Which image is where in training: the data position is the step.
+"""Which image comes where in training: the data position is the step.
 
 Sample `position = step * batch_size + row` of the endless training sequence is image
-`epoch_order(seed, epoch, size)[position within the epoch]`; host h of H takes rows
-`[h, h + 1) * batch_size / H` of every global batch. All of it is arithmetic on the global step, so
-a run resumes at any step, on any number of hosts, with nothing to save.
+`epoch_order(seed, epoch, size)[position within the epoch]`; process p of P takes rows
+`[p, p + 1) * batch_size / P` of every global batch. All of it is arithmetic on the global step, so
+a run resumes at any step, on any number of processes, with nothing to save.
 """
 
 from collections.abc import Callable
@@ -15,12 +15,12 @@ OrderFn = Callable[[int], np.ndarray]
 
 
 def epoch_order(seed: int, epoch: int, size: int) -> Int64[np.ndarray, " N"]:
-    """A permutation of the N images, the same on every host and numpy version.
+    """A permutation of the N images, the same on every machine and with every NumPy version.
 
-    `numpy.random.RandomState`'s stream is frozen by numpy's compatibility policy. Every host makes
-    the whole permutation, once an epoch: 8 bytes and 70 to 130 ns an image (measured on a busy
-    2-core machine: ImageNet's 1.28 M in 0.09 s, 100 M in 13 s). 1 billion take 8 GB and, by the
-    same rate, 2 to 3 minutes a host and epoch.
+    `numpy.random.RandomState`'s stream is frozen by NumPy's compatibility policy. Every process
+    makes the whole permutation, once an epoch: 8 bytes and 70 to 130 ns an image (measured on a
+    busy 2-core machine: ImageNet's 1.28 M in 0.09 s, 100 M in 13 s). 1 billion take 8 GB and, at
+    the same rate, 2 to 3 minutes in each epoch.
     """
     return np.random.RandomState([seed, epoch]).permutation(np.int64(size))
 
@@ -29,7 +29,7 @@ def steps_per_epoch(size: int, batch_size: int) -> int:
     """Whole global batches in an epoch; the images left over wait for another epoch's order.
 
     Raises:
-        ValueError: the data set is smaller than one global batch.
+      ValueError: the data set is smaller than one global batch.
     """
     if size < batch_size:
         raise ValueError(
@@ -43,7 +43,7 @@ def host_rows(batch_size: int, host: int, hosts: int) -> slice:
     """The rows of every global batch that one host reads.
 
     Raises:
-        ValueError: the batch does not divide evenly among the hosts.
+      ValueError: the batch does not divide evenly among the hosts.
     """
     if batch_size % hosts:
         raise ValueError(
@@ -67,13 +67,13 @@ def batch_indices(
     Images are numbers int64 [b]; draws count how often each came before in its epoch.
 
     Args:
-        order: `epoch -> int [at least steps_per_epoch * batch_size]`, the images of an epoch in
-            training order. Called once an epoch and kept; not thread-safe.
-        size: N, images in the data set.
-        batch_size: B, rows of a global batch.
-        host: this host's number.
-        hosts: how many hosts share a batch.
-        repeats: whether an order may name an image more than once.
+      order: `epoch -> int [at least steps_per_epoch * batch_size]`, the images of an epoch in
+        training order. Called once an epoch and kept; not thread-safe.
+      size: N, images in the data set.
+      batch_size: B, rows of a global batch.
+      host: this host's number.
+      hosts: how many hosts share a batch.
+      repeats: whether an order may name an image more than once.
     """
     per_epoch = steps_per_epoch(size, batch_size)
     rows = host_rows(batch_size, host, hosts)
@@ -94,7 +94,7 @@ def batch_indices(
 
 
 def earlier(order: np.ndarray) -> Int64[np.ndarray, " n"]:
-    """How often the image at each place of an order stands at an earlier one."""
+    """How often the image at each place of an order occurs before that place."""
     by_image = np.argsort(order, kind="stable")
     _, starts, counts = np.unique(order[by_image], return_index=True, return_counts=True)
     found = np.empty(len(order), np.int64)

@@ -1,8 +1,7 @@
-"""Images from disk to device: sources, sample order and multi-crop on the host, then augmentation.
+"""TensorFlow, imported so that it reads images on the host and does nothing else.
 
-TensorFlow is the host's image reader here and nothing more. This is the one place that tells it so:
-it neither takes the accelerators, which belong to JAX, nor chats on the terminal, nor loads Keras
-before somebody asks for it.
+It does not take the accelerators, which belong to JAX, writes nothing to the terminal, and loads
+Keras only when a user asks for it. Other modules import `tf` from here.
 """
 
 import contextlib

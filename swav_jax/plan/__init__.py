@@ -1,1 +1,1 @@
-"""The compiled step of devices that are not here: what it needs and what it sends."""
+"""The training step compiled for devices that are not here: what it needs and what it sends."""

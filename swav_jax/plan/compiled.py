@@ -28,8 +28,8 @@ COLLECTIVE = re.compile(
 )
 SHAPE = re.compile(r"\b(?P<dtype>pred|bf16|[fsu]\d+)\[(?P<sizes>[\d,]*)\]")
 
-# What a message is for: the first of these that occurs in the name of the operation it is made of,
-# which holds the `jax.named_scope`s around it. Weight gradients are sums over the batch.
+# The purpose of a message: the first of these that occurs in the name of its operation, which holds
+# the `jax.named_scope`s around it. Weight gradients are sums over the batch.
 PURPOSES = {
     "batch_norm": "batch norm",
     "sinkhorn": "codes",
@@ -39,8 +39,8 @@ PURPOSES = {
 }
 
 
-# For libtpu where there is no TPU: it asks nobody for the machine's name and place, misses neither
-# (the values are in no result), and does not lock out a second process.
+# For libtpu where there is no TPU: it does not ask the network for the machine's name and place
+# (these values appear in no result), and does not lock out a second process.
 NO_TPU = {
     "TPU_SKIP_MDS_QUERY": "1",
     "TPU_ACCELERATOR_TYPE": "v5litepod-4",
@@ -85,7 +85,7 @@ def compile_step(config: ConfigDict, devices: Sequence[Any], images: int) -> Any
 
 @contextmanager
 def _without_cache() -> Iterator[None]:
-    """What was compiled for devices that are not here cannot be read back from the cache."""
+    """Programs for devices that are not here cannot be read back from the compilation cache."""
     used = jax.config.jax_enable_compilation_cache  # type: ignore[attr-defined]  # set at run time
     jax.config.update("jax_enable_compilation_cache", False)
     compilation_cache.reset_cache()  # which remembers whether it is in use
@@ -113,7 +113,7 @@ def _batch(run: Run) -> Batch:
 
 
 def memory(compiled: Any) -> dict[str, int]:
-    """Bytes on each device: of what goes in, of what stays beside it, and of the work between."""
+    """Bytes on each device: of the inputs, of new outputs, and of temporary values."""
     found = compiled.memory_analysis()
     new = found.output_size_in_bytes - found.alias_size_in_bytes  # the state takes its own place
     return {
@@ -129,9 +129,9 @@ def flops(compiled: Any) -> float:
 
 
 def collectives(compiled: Any) -> dict[tuple[str, str], int]:
-    """Bytes that each device gets in one step, by purpose (PURPOSES or "other") and kind.
+    """Bytes that each device receives in one step, by purpose (PURPOSES or "other") and kind.
 
-    The kind is XLA's word, such as all-reduce. A message made of several operations counts for the
+    The kind is XLA's word, such as all-reduce. A message of several operations counts for the
     purpose of one of them.
     """
     found: Counter[tuple[str, str]] = Counter()

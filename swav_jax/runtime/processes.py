@@ -16,18 +16,18 @@ from jax._src import cloud_tpu_init, distributed  # neither has a public interfa
 from jax.experimental import multihost_utils
 
 FAILURE = "swav_jax/failure"  # the key under which a failing process leaves its message
-ENDING = "swav_jax/ending"  # under which a process leaves word that it ends by that message
+ENDING = "swav_jax/ending"  # under which a process says that it ends because of that message
 NONE = "none"
 WATCH = "watch the other processes"
 LONGEST_WAIT_MS = 2**31 - 1  # 24.9 days
 # Without these, as in a batch script that does not use srun, JAX finds no other process.
 SLURM = ("JOB_ID", "STEP_NODELIST", "NTASKS", "PROCID", "LOCALID")
-PATIENCE_SECONDS = 30.0  # how long process 0 waits for such a word, which a lost one never leaves
-GRACE_SECONDS = 2.0  # and then, for those who left it to be gone
+PATIENCE_SECONDS = 30.0  # how long process 0 waits for the others to say so; a lost one never does
+GRACE_SECONDS = 2.0  # how long it then waits for them to be gone
 
 
 class LaunchError(ValueError):
-    """Processes that were told incompletely who they are, or that do not have the same to do."""
+    """Processes that are not told who they are, or that differ in what they should do."""
 
 
 def join(coordinator: str = "", processes: int = 0, process: int = -1) -> None:
@@ -83,9 +83,9 @@ def warn(message: str) -> None:
 
 
 def check_same(what: str) -> None:
-    """Sees that all processes have the same text.
+    """Checks that all processes have the same text.
 
-    Processes with other settings or images would wait for each other for ever.
+    Processes with different settings or images would wait for each other forever.
 
     Raises:
       LaunchError: in every process, with the first two that differ.
@@ -96,8 +96,8 @@ def check_same(what: str) -> None:
     if others.size:
         raise LaunchError(
             f"processes 0 and {others[0]} differ in their settings or in their training images; "
-            f"process {jax.process_index()} has {what}. Start all with the same flags, and give "
-            "them the same data"
+            f"process {jax.process_index()} has {what}. Start all with the same flags and the "
+            "same data"
         )
 
 
@@ -157,13 +157,13 @@ def _wait_for_message() -> str:
 def _end() -> NoReturn:
     """Ends this process, and process 0 after the others.
 
-    The connection lives in process 0. JAX aborts who loses it, with a stack trace instead of the
-    message.
+    The connection lives in process 0. JAX aborts a process that loses it, with a stack trace
+    instead of the message.
     """
     client = distributed.global_state.client
-    assert client is not None  # who ends by a message has had it through the connection
+    assert client is not None  # a message can only have come through the connection
     logging.flush()
-    with contextlib.suppress(jax.errors.JaxRuntimeError):  # a lost process leaves no word
+    with contextlib.suppress(jax.errors.JaxRuntimeError):  # a lost process says nothing
         if jax.process_index():
             client.key_value_set(f"{ENDING}/{jax.process_index()}", "", True)
         else:

@@ -1,4 +1,4 @@
-"""What has to be settled before JAX computes: platforms, compiler flags, caches, memory."""
+"""What must be set before JAX computes: platforms, compiler flags, caches, memory."""
 
 import ctypes
 import glob
@@ -17,20 +17,19 @@ CACHE = Path.home() / ".cache" / "swav_jax" / "xla"
 CPU_FLAG = "--xla_cpu_experimental_ynn_fusion_type=-individual_convolution"
 KNOWS_CPU_FLAG = ("0.10.",)  # an XLA that does not know a flag ends the process
 
-# For programs that run once or seldom: XLA's full effort on them takes longer than they do. What
-# draws ResNet-18's parameters compiles in 3.8 s instead of 13.5 on two cores, to the same bits.
+# For programs that run rarely: XLA's full effort on them takes longer than running them. Drawing
+# ResNet-18's parameters compiles in 3.8 s instead of 13.5 on two cores, to the same bits.
 RUNS_ONCE = {"xla_backend_optimization_level": 1}
 
-# By glibc's malloc.h: M_MMAP_MAX, M_TRIM_THRESHOLD, M_ARENA_MAX.
+# From glibc's malloc.h: M_MMAP_MAX, M_TRIM_THRESHOLD, M_ARENA_MAX.
 REUSE_FREED_MEMORY = {-4: 0, -1: 2**31 - 1, -8: 1}
 
-
-# What the kernel shows of a TPU: of v2 to v4, and of later ones.
+# The devices by which the kernel shows a TPU: v2 to v4, and later ones.
 TPU_FILES = ("/dev/accel[0-9]*", "/dev/vfio/[0-9]*")
 
 
 def start() -> None:
-    """Prepares this process; has to come before the first use of a device."""
+    """Prepares this process; call it before the first use of a device."""
     leave_out_missing_tpus()
     use_fast_cpu_convolutions()
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
@@ -41,9 +40,9 @@ def start() -> None:
 def leave_out_missing_tpus() -> None:
     """Lets JAX choose among the other platforms where there is no TPU.
 
-    libtpu may be installed for what it compiles (`swav_jax.plan`); JAX would start it, which takes
-    a second and prints errors. Does nothing where the user or JAX itself, which looks for TPUs when
-    it is imported, has chosen the platforms.
+    libtpu may be installed as a compiler (`swav_jax.plan`). JAX would start it, which takes a
+    second and prints errors. Does nothing where the user, or JAX itself when it was imported, has
+    chosen the platforms.
     """
 
     def fail() -> NoReturn:
@@ -60,11 +59,11 @@ def has_tpu() -> bool:
 
 
 def reuse_freed_memory() -> None:
-    """Lets this process keep what it frees, instead of giving it back to the system.
+    """Lets this process keep the memory that it frees, instead of returning it to the system.
 
-    XLA:CPU asks for its work space anew in each step, and a fifth of a step goes into pages that
-    the system clears each time. Does nothing where JAX computes elsewhere, and without glibc. The
-    devices must be known: several processes have joined.
+    XLA:CPU allocates its work space anew in each step, and a fifth of a step is spent on pages that
+    the system clears each time. Does nothing where JAX computes elsewhere, or without glibc. Call
+    it when the devices are known, so after `join`.
     """
     libc = ctypes.CDLL(None)
     if jax.default_backend() == "cpu" and hasattr(libc, "mallopt"):
