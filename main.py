@@ -1,5 +1,7 @@
 """The command line: python main.py --config=configs/X.py --workdir=DIR [--task=pretrain]."""
 
+import os
+import re
 import sys
 import traceback
 from collections.abc import Iterator
@@ -42,8 +44,14 @@ def parse(argv: list[str]) -> list[str]:
                 sys.exit(f"error: with {METHOD}name write {flag}=VALUE")
             argv.remove(flag)
             _OF_METHOD.append(flag)
+    # Shells leave the tilde of --config=~/mine.py as it is.
+    argv = [re.sub(r"^(--?config=)(~.*)", _expanded, flag) for flag in argv]
     with one_line_errors():
         return app.parse_flags_with_usage(argv)
+
+
+def _expanded(flag: re.Match[str]) -> str:
+    return flag[1] + os.path.expanduser(flag[2])
 
 
 def config() -> ConfigDict:
@@ -85,7 +93,7 @@ def main(argv: list[str]) -> None:
     try:
         hosts.join(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
         reuse_freed_memory()
-        TASKS[_TASK.value](settings, Path(_WORKDIR.value or ""))
+        TASKS[_TASK.value](settings, Path(_WORKDIR.value or "").expanduser())
     except UserError as error:
         hosts.fail(f"error: {error}")
         sys.exit(1)

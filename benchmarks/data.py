@@ -11,7 +11,6 @@ import argparse
 import json
 import math
 import multiprocessing
-import os
 import random
 import time
 from collections.abc import Iterator
@@ -23,6 +22,7 @@ from swav_jax.data import sources
 from swav_jax.data.batch import CropSpecs
 from swav_jax.data.batches import train_batches
 from swav_jax.data.tf import as_written, tf
+from swav_jax.runtime.machine import cores
 
 SCALES = {"large": (0.14, 1.0), "small": (0.05, 0.14)}  # SwAV's, for the first and later sizes
 
@@ -105,7 +105,7 @@ def main() -> None:
     parser.add_argument("--crops", default="2x224,6x96", help="COUNTxSIZE,...")
     parser.add_argument("--batch_size", type=int, default=25)
     parser.add_argument("--seconds", type=float, default=10.0, help="for each measurement")
-    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--threads", type=int, default=cores())
     args = parser.parse_args()
     crops = parse_crops(args.crops)
     source = sources.open_source("folder", args.data_dir, "train")

@@ -3,7 +3,6 @@
 One process at a time holds its lock, and one configuration claims it for good.
 """
 
-import fcntl
 import itertools
 import json
 import math
@@ -16,6 +15,7 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from swav_jax.config import DURATIONS, ConfigError, changes, to_dict, unknown_settings
+from swav_jax.runtime import machine
 
 CONFIG = "config.json"
 METRICS = "metrics.jsonl"
@@ -68,7 +68,10 @@ def locked(workdir: Path) -> Iterator[None]:
     workdir.mkdir(parents=True, exist_ok=True)
     with (workdir / LOCK).open("w") as lock:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not machine.lock(lock):
+                logging.warning(
+                    "%s has no file locks: nothing keeps a second run out of it", workdir
+                )
         except BlockingIOError:
             raise BlockingIOError(
                 f"another process trains in {workdir}: choose another --workdir, "

@@ -76,7 +76,7 @@ def load_metadata(path: str | Path) -> dict[str, Any]:
 
 def find(path: str | Path) -> Path:
     """The folder of the newest checkpoint at a workdir, a folder of checkpoints, or one itself."""
-    path = Path(path).absolute()
+    path = Path(path).expanduser().absolute()
     if (path / SEAL).exists():
         return path
     directory = path / CHECKPOINTS if (path / CHECKPOINTS).is_dir() else path

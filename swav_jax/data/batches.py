@@ -8,7 +8,6 @@ Python runs only where a source needs it (other formats, and the records of TFDS
 
 import atexit
 import math
-import os
 import time
 import weakref
 from collections.abc import Callable, Iterator
@@ -22,6 +21,7 @@ from swav_jax.data.batch import Batch, CropSpecs, EvalBatch
 from swav_jax.data.crops import central_crop, multi_crop
 from swav_jax.data.sources.source import DataError, Source
 from swav_jax.data.tf import as_written, tf
+from swav_jax.runtime.machine import cores
 
 REPLACEMENTS = 64  # images tried in place of an unreadable one
 READ_AHEAD = 2  # whole batches
@@ -254,7 +254,7 @@ def _in_parallel(
     rows: tf.data.Dataset, sample: Callable, batch_size: int, threads: int
 ) -> tf.data.Dataset:
     """Batches of `sample(row)`, computed by a fixed number of threads, in the rows' order."""
-    threads = threads or len(os.sched_getaffinity(0))
+    threads = threads or cores()
     options = tf.data.Options()
     options.deterministic = True
     options.autotune.enabled = False

@@ -4,14 +4,13 @@ import ctypes
 import glob
 import logging
 import os
-from pathlib import Path
 from typing import NoReturn
 
 import jax
 import jaxlib
 from jax.extend import backend
 
-CACHE = Path.home() / ".cache" / "swav_jax" / "xla"
+from swav_jax.runtime.machine import cache_folder
 
 # XLA:CPU hands convolutions to YNNPACK, whose weight gradients take seven times as long as Eigen's.
 CPU_FLAG = "--xla_cpu_experimental_ynn_fusion_type=-individual_convolution"
@@ -32,8 +31,9 @@ def start() -> None:
     """Prepares this process; call it before the first use of a device."""
     leave_out_missing_tpus()
     use_fast_cpu_convolutions()
-    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-        jax.config.update("jax_compilation_cache_dir", str(CACHE))
+    folder = cache_folder()
+    if folder and "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        jax.config.update("jax_compilation_cache_dir", str(folder / "xla"))
     logging.getLogger("jax").setLevel(logging.WARNING)
 
 
@@ -65,8 +65,13 @@ def reuse_freed_memory() -> None:
     the system clears each time. Does nothing where JAX computes elsewhere, or without glibc. Call
     it when the devices are known, so after `join`.
     """
-    libc = ctypes.CDLL(None)
-    if jax.default_backend() == "cpu" and hasattr(libc, "mallopt"):
+    if jax.default_backend() != "cpu":
+        return
+    try:
+        libc = ctypes.CDLL(None)
+    except (OSError, TypeError):  # Windows has no such library
+        return
+    if hasattr(libc, "mallopt"):
         for option, value in REUSE_FREED_MEMORY.items():
             libc.mallopt(option, value)
 

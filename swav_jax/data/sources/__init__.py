@@ -15,7 +15,7 @@ from swav_jax.data.sources.tfds import open_tfds
 
 def is_own_folder(data_dir: str) -> bool:
     """Whether a folder holds files, and none that TensorFlow Datasets has prepared or fetched."""
-    top = Path(data_dir)
+    top = Path(data_dir).expanduser()
     if not data_dir or not top.is_dir() or (top / "downloads").is_dir():
         return False
     prepared = (*top.glob("*/*/dataset_info.json"), *top.glob("*/*/*/dataset_info.json"))
@@ -36,6 +36,7 @@ def open_source(name: str, data_dir: str, split: str, *, download: bool = False)
         MissingSplit: the data set is there, this split of it is not.
         DataError: there is no such data set, or no image in it.
     """
+    data_dir = os.path.expanduser(data_dir)
     if name == "digits":
         return open_digits(split)
     if name == "folder":

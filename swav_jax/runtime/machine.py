@@ -1,0 +1,49 @@
+"""What the operating system offers, asked for and never assumed: cores, a cache folder, locks."""
+
+import os
+from pathlib import Path
+from typing import IO
+
+
+def cores() -> int:
+    """The processors that this process may use; all of them where only Linux could say which."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def cache_folder() -> Path | None:
+    """The user's folder for what can be made again, or None where nothing can be written.
+
+    It is `swav_jax` in XDG_CACHE_HOME, or else in `.cache` of the home folder.
+    """
+    try:
+        parent = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        folder = parent / "swav_jax"
+        folder.mkdir(parents=True, exist_ok=True)
+    except (OSError, RuntimeError):  # RuntimeError: there is no home folder
+        return None
+    return folder if os.access(folder, os.W_OK) else None
+
+
+def lock(file: IO[str]) -> bool:
+    """Locks an open file until it is closed or the process ends.
+
+    Returns:
+      whether it is locked: some systems have no such locks, and some file systems (Lustre without
+      `-o flock`, some network mounts) refuse them.
+
+    Raises:
+      BlockingIOError: another process has the lock.
+    """
+    try:
+        import fcntl  # not on Windows
+    except ImportError:
+        return False
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise
+    except OSError:
+        return False
+    return True

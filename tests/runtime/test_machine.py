@@ -1,0 +1,101 @@
+import builtins
+import errno
+import fcntl
+import os
+
+import pytest
+from absl import logging
+from tiny import tiny_swav
+
+from swav_jax import train
+from swav_jax.runtime import machine, xla
+
+
+@pytest.fixture
+def warnings(monkeypatch):
+    found = []
+    monkeypatch.setattr(logging, "warning", lambda text, *args: found.append(text % args))
+    return found
+
+
+def test_cores_where_only_their_number_is_known(monkeypatch):
+    assert machine.cores() == len(os.sched_getaffinity(0))
+    monkeypatch.delattr(os, "sched_getaffinity")  # as on macOS
+    assert machine.cores() == os.cpu_count()
+    monkeypatch.setattr(os, "cpu_count", lambda: None)
+    assert machine.cores() == 1
+
+
+def test_a_cache_folder_is_the_users(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert machine.cache_folder() == tmp_path / "swav_jax"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert machine.cache_folder() == tmp_path / ".cache" / "swav_jax"
+
+
+def no_home(monkeypatch, tmp_path):
+    def fail():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr("pathlib.Path.home", fail)
+
+
+def no_folder(monkeypatch, tmp_path):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+
+
+def no_writing(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(os, "access", lambda *_: False)
+
+
+@pytest.mark.parametrize("missing", [no_home, no_folder, no_writing])
+def test_without_a_cache_folder_nothing_is_cached(monkeypatch, tmp_path, missing):
+    missing(monkeypatch, tmp_path)
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
+    changed = {}
+    monkeypatch.setattr("jax.config.update", changed.__setitem__)
+    assert machine.cache_folder() is None
+    xla.start()
+    assert "jax_compilation_cache_dir" not in changed
+
+
+def no_module(monkeypatch):
+    found = builtins.__import__
+
+    def without(name, *rest):
+        if name == "fcntl":
+            raise ImportError(name)
+        return found(name, *rest)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+
+
+def no_flock(monkeypatch):
+    def fail(*_):
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    monkeypatch.setattr(fcntl, "flock", fail)
+
+
+@pytest.mark.parametrize("missing", [no_module, no_flock])
+def test_a_file_system_without_locks_is_warned_of_and_trained_on(
+    monkeypatch, tmp_path, warnings, missing
+):
+    missing(monkeypatch)
+    config = tiny_swav()
+    config.train.steps = 2
+    train.pretrain(config, tmp_path / "run")
+    assert sum("has no file locks" in warning for warning in warnings) == 1
+    assert (tmp_path / "run" / "checkpoints" / "2").is_dir()
+
+
+def test_memory_is_given_back_where_there_is_no_c_library_to_ask(monkeypatch):
+    def fail(_):
+        raise TypeError("LoadLibrary() argument 1 must be str, not None")
+
+    monkeypatch.setattr("ctypes.CDLL", fail)
+    xla.reuse_freed_memory()
