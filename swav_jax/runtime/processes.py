@@ -6,7 +6,7 @@ import sys
 import threading
 import time
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import NoReturn
 
 import jax
@@ -22,6 +22,7 @@ WATCH = "watch the other processes"
 LONGEST_WAIT_MS = 2**31 - 1  # 24.9 days
 # Without these, as in a batch script that does not use srun, JAX finds no other process.
 SLURM = ("JOB_ID", "STEP_NODELIST", "NTASKS", "PROCID", "LOCALID")
+WAIT_SECONDS = 300  # how long processes wait for each other at the start
 PATIENCE_SECONDS = 30.0  # how long process 0 waits for the others to say so; a lost one never does
 GRACE_SECONDS = 2.0  # how long it then waits for them to be gone
 
@@ -54,9 +55,13 @@ def join(coordinator: str = "", processes: int = 0, process: int = -1) -> None:
                 "must be given together, with process numbers from 0 to processes - 1 and the "
                 "same coordinator, address:port of process 0, everywhere"
             )
-        jax.distributed.initialize(coordinator, processes, process)
+        with _limited_wait(f"the {processes} processes at {coordinator}"):
+            jax.distributed.initialize(
+                coordinator, processes, process, initialization_timeout=2 * WAIT_SECONDS
+            )
     elif _in_a_cluster(os.environ):
-        jax.distributed.initialize()
+        with _limited_wait("the other processes of this job"):
+            jax.distributed.initialize(initialization_timeout=2 * WAIT_SECONDS)
     else:
         return
     threading.Thread(target=_die_with_the_others, name=WATCH, daemon=True).start()
@@ -69,6 +74,31 @@ def join(coordinator: str = "", processes: int = 0, process: int = -1) -> None:
     )
     if jax.process_index():
         logging.set_verbosity(logging.WARNING)
+
+
+@contextlib.contextmanager
+def _limited_wait(others: str) -> Iterator[None]:
+    """Says what this process waits for, and ends it if that does not come: JAX would abort."""
+
+    def give_up() -> None:
+        print(
+            f"error: {others} were not all there after {WAIT_SECONDS} s. Check that each was "
+            "started with the same number of processes and the same coordinator, that their "
+            "machines reach its address and port, and that no other job uses this port. To train "
+            "with this process alone, leave out --coordinator and start it outside of srun.",
+            file=sys.stderr,
+            flush=True,
+        )
+        os._exit(1)
+
+    logging.info("waiting for %s, at most %d s", others, WAIT_SECONDS)
+    timer = threading.Timer(WAIT_SECONDS, give_up)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def from_process_0(value: int) -> int:
@@ -102,7 +132,8 @@ def check_same(what: str) -> None:
 
 
 def _in_a_cluster(environment: Mapping[str, str]) -> bool:
-    tasks = int(environment.get("SLURM_NTASKS", "1"))
+    # A job's tasks need not be the step's: in a shell of `salloc --ntasks=4` there is one process.
+    tasks = int(environment.get("SLURM_STEP_NUM_TASKS", environment.get("SLURM_NTASKS", "1")))
     workers = environment.get("TPU_WORKER_HOSTNAMES", "").split(",")
     slurm = tasks > 1 and all(f"SLURM_{name}" in environment for name in SLURM)
     return slurm or len(workers) > 1 or cloud_tpu_init.running_in_cloud_tpu_vm

@@ -1,3 +1,7 @@
+import socket
+import subprocess
+import sys
+
 import jax
 import pytest
 from jax.experimental import multihost_utils
@@ -26,6 +30,8 @@ def test_processes_must_be_told_all_of_who_they_are(told):
         ({}, False),
         (SRUN, True),
         (SRUN | {"SLURM_NTASKS": "1"}, False),
+        (SRUN | {"SLURM_STEP_NUM_TASKS": "1"}, False),  # the shell of an interactive allocation
+        (SRUN | {"SLURM_STEP_NUM_TASKS": "2"}, True),
         ({k: v for k, v in SRUN.items() if k != "SLURM_STEP_NODELIST"}, False),  # sbatch, no srun
         ({"TPU_WORKER_HOSTNAMES": "10.0.0.2,10.0.0.3"}, True),
         ({"TPU_WORKER_HOSTNAMES": "localhost"}, False),
@@ -34,6 +40,26 @@ def test_processes_must_be_told_all_of_who_they_are(told):
 def test_clusters_are_known_by_their_environment(environment, several, monkeypatch):
     monkeypatch.setattr(hosts.cloud_tpu_init, "running_in_cloud_tpu_vm", False)
     assert hosts._in_a_cluster(environment) == several
+
+
+def free_port():
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        return free.getsockname()[1]
+
+
+def test_who_waits_for_others_says_so_and_gives_up(tmp_path):
+    code = (
+        "from absl import logging; logging.set_verbosity(logging.INFO)\n"
+        "from swav_jax.runtime import processes\n"
+        "processes.WAIT_SECONDS = 1\n"
+        f"processes.join('localhost:{free_port()}', 2, 0)\n"
+    )
+    alone = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert alone.returncode == 1
+    assert "waiting for the 2 processes at localhost:" in alone.stderr
+    assert "were not all there after 1 s. Check that" in alone.stderr
+    assert "Traceback" not in alone.stderr and "stack trace" not in alone.stderr
 
 
 def test_processes_with_another_task_are_named(monkeypatch):
