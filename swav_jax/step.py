@@ -38,7 +38,7 @@ def state_shapes(run: Run) -> TrainState:
 
 
 def draw_state(run: Run, shapes: TrainState) -> TrainState:
-    """The state before the first step, drawn where `state_shapes` lays it."""
+    """The state before the first step, drawn on the devices that `state_shapes` names."""
     draw = partial(_fresh_state, run)
     return jax.jit(draw, out_shardings=shardings(shapes), compiler_options=RUNS_ONCE)()
 
@@ -73,7 +73,7 @@ def _fresh_state(run: Run) -> TrainState:
 
 
 def shardings(shapes: TrainState) -> PyTree:
-    """Where each leaf of `state_shapes` lies."""
+    """The sharding of each leaf of `state_shapes`."""
     return jax.tree.map(lambda leaf: leaf.sharding, shapes)
 
 
@@ -84,8 +84,8 @@ def compiled_step(run: Run, shapes: TrainState) -> Any:
     """`train_step` of a run under `jax.jit`; it reuses the memory of the state that it is given.
 
     Args:
-      run: what the step is of.
-      shapes: of `state_shapes`; the state stays where they lay it.
+      run: that the step is for.
+      shapes: from `state_shapes`; the state keeps their layout.
 
     Returns:
       a jitted function from (state, batch) to (state, metrics), see `Step`.
@@ -118,7 +118,7 @@ def train_step(
     """One step of any method.
 
     Args:
-      state: where training stands.
+      state: before the step.
       batch: crops and numbers of B images.
       method: the hyper-parameters and functions of the method.
       optimizer: from gradients to a direction, see `optim.optimizer`.
@@ -126,7 +126,7 @@ def train_step(
       augment: from (batch, epoch) to float crops.
       steps_per_epoch: length of an epoch.
       seed: of the step's own randomness.
-      parts: the batch is worked through in so many parts, to save memory.
+      parts: number of parts that the batch is processed in, to save memory.
     """
     clock = Clock(
         step=state.step,

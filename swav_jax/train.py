@@ -84,8 +84,9 @@ def resume(run: Run, shapes: TrainState, checkpoints: Checkpoints) -> TrainState
         if metadata["images"] != run.sizes.size:
             raise config_lib.ConfigError(
                 f"the run began with {metadata['images']} training images, and there are "
-                f"{run.sizes.size} now: epochs and the order of images would change. Restore the "
-                "images, or start another --workdir with --config.init_from of this one."
+                f"{run.sizes.size} now, which would change its epochs and the order of images. "
+                "Restore the images, or start another --workdir with --config.init_from of this "
+                "one."
             )
 
     restored = checkpoints.restore(shapes, approve=same_images)
@@ -97,7 +98,7 @@ def resume(run: Run, shapes: TrainState, checkpoints: Checkpoints) -> TrainState
 
 
 def start(run: Run, shapes: TrainState, workdir: Path) -> TrainState:
-    """A fresh state, with what `init_from` gives it; the random network's scores are noted."""
+    """A fresh state, with the backbone of `init_from`; records the random network's scores."""
     origin = run.config.init_from
     if origin:
         check_origin(run.config, origin)
@@ -117,7 +118,7 @@ def run_steps(
     interruption: Interruption,
     watch: Watch,
 ) -> TrainState:
-    """The steps from where the state stands to the end, or to an interruption."""
+    """The steps from the state's to the last, or to an interruption."""
     batches: Batches[Batch] | None = None
     saved, total = time.monotonic(), run.sizes.total_steps
     for step in range(int(state.step), total):
@@ -153,7 +154,7 @@ def run_steps(
 
 
 def evaluate(run: Run, state: TrainState, watch: Watch, done: int) -> None:
-    """What is due after `done` steps; a run that resumes there does it again, with equal scores."""
+    """Runs the evaluations that are due after `done` steps; a resumed run repeats those there."""
     if names := evaluators.due(run, done):
         with watch.pause(state):
             scores = evaluators.evaluate(run, state, names, watch.workdir)

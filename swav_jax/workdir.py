@@ -1,4 +1,4 @@
-"""The workdir of a run: the names of its files, who may use it, what is read and written there.
+"""The workdir of a run: the names of its files, who may use it, reading and writing them.
 
 One process at a time holds its lock, and one configuration claims it for good.
 """
@@ -30,7 +30,7 @@ LOCK = ".lock"
 
 AT_RANDOM = "random_init_"  # begins the names of results of the network before training
 
-# Settings that may differ when a run is resumed: they decide nothing of what is learnt.
+# Settings that may differ when a run is resumed: they do not affect what is learnt.
 MAY_CHANGE_ON_RESUME = (
     "checkpoint.",
     "data.data_dir:",
@@ -63,7 +63,8 @@ def locked(workdir: Path) -> Iterator[None]:
     """
     if ":/" in str(workdir):  # what is left of gs:// in a path
         raise NotADirectoryError(
-            f"--workdir={workdir} is no folder: mount the bucket, and name the folder all hosts see"
+            f"--workdir={workdir} is not a folder: mount the bucket, and name the folder that all "
+            "machines see"
         )
     workdir.mkdir(parents=True, exist_ok=True)
     with (workdir / LOCK).open("w") as lock:
@@ -83,19 +84,20 @@ def locked(workdir: Path) -> Iterator[None]:
 def claim(config: ConfigDict, workdir: Path) -> None:
     """Writes `config.json` into a new workdir, or checks that its run has the same settings.
 
-    For one process, that is alone in the workdir. One where nothing was trained yet is taken over.
+    Called by the one process that holds the lock. A workdir where nothing was trained yet is taken
+    over.
 
     Args:
       config: its durations in steps.
       workdir: of which this process holds the lock.
 
     Raises:
-      ConfigError: another run lives there; nothing is changed.
+      ConfigError: it belongs to another run; nothing is changed.
     """
     path, settings = workdir / CONFIG, to_dict(config)
     old = _read(path)
     if old and not any(isinstance(old.get(section), dict) for section in settings):
-        raise ConfigError(f"{path} is not of a run; choose another --workdir")
+        raise ConfigError(f"{path} does not belong to a run; choose another --workdir")
     checkpoints = workdir / CHECKPOINTS
     if (checkpoints.is_dir() and any(checkpoints.iterdir())) or (workdir / METRICS).exists():
         _check_same_run(old, config, workdir)
@@ -108,7 +110,7 @@ def claim(config: ConfigDict, workdir: Path) -> None:
 
 
 def _of_no_random_network(results: Mapping[str, Any]) -> dict[str, Any]:
-    """Results without those of the network that settings draw: it was of others."""
+    """Results without those of the random network, which other settings drew."""
     return {
         name: _of_no_random_network(value) if isinstance(value, Mapping) else value
         for name, value in results.items()
@@ -117,11 +119,11 @@ def _of_no_random_network(results: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _check_same_run(old: dict[str, Any], config: ConfigDict, workdir: Path) -> None:
-    """Refuses (ConfigError) to resume a run with settings under which it would learn otherwise."""
+    """Refuses (ConfigError) to resume a run with settings that would change what it learns."""
     if not old:
         raise ConfigError(
-            f"{workdir} holds a run but no config.json, so it is not known what it is of. "
-            "Choose another --workdir."
+            f"{workdir} holds a run but no config.json, so its settings are not known. Choose "
+            "another --workdir."
         )
     if unknown := [key for key in unknown_settings(old) if not _may_change(key)]:
         raise ConfigError(
@@ -139,7 +141,7 @@ def _check_same_run(old: dict[str, Any], config: ConfigDict, workdir: Path) -> N
 
 
 def _may_change(setting: str) -> bool:
-    """Whether a setting, "data.threads" or "data.threads: 0 there, 4 here", decides nothing."""
+    """Whether a setting, "data.threads" or "data.threads: 0 there, 4 here", may change."""
     return f"{setting}:".startswith(MAY_CHANGE_ON_RESUME)
 
 
@@ -161,8 +163,8 @@ def read_results(workdir: Path) -> dict[str, Any]:
 def update_results(workdir: Path, task: str, results: Mapping[str, Any]) -> dict[str, Any]:
     """Merges a task's results into `results.json` and returns that task's.
 
-    Numbers that are NaN or infinite are left out there, also those of before: other programs could
-    not read the file. The same goes for `metrics.jsonl`.
+    Numbers that are NaN or infinite are left out, earlier ones too: other programs could not read
+    the file. The same holds for `metrics.jsonl`.
     """
     everything = read_results(workdir)
     everything[task] = everything.get(task, {}) | dict(results)
@@ -196,7 +198,7 @@ def append_metrics(workdir: Path, line: Mapping[str, Any]) -> None:
     except OSError as problem:
         raise OSError(
             f"{path} cannot be written: {problem.strerror}. Free some space; the same "
-            "command goes on from the newest checkpoint."
+            "command resumes at the newest checkpoint."
         ) from None
 
 
@@ -204,12 +206,12 @@ def rewind_metrics(workdir: Path, first_step: int) -> list[dict[str, Any]]:
     """Drops from `metrics.jsonl` what will be done again, and returns the lines that are left.
 
     A run that resumes after `first_step` steps evaluates and clusters there again if that is due,
-    then makes the next step. Where no line would be left, the file is renamed to
-    `metrics.<n>.jsonl` and nothing is dropped.
+    then takes the next step. If no line would be left, the file is renamed to `metrics.<n>.jsonl`
+    and nothing is dropped.
     """
     path = workdir / METRICS
     text = path.read_text() if path.exists() else ""
-    last = {True: first_step, False: first_step - 1}  # of lines that are of a training step or not
+    last = {True: first_step, False: first_step - 1}  # for lines of a training step, or of none
     kept = [line for line in read_metrics(workdir) if line["step"] <= last["loss" in line]]
     if text and not kept:
         names = (workdir / f"metrics.{n}.jsonl" for n in itertools.count())
@@ -238,7 +240,7 @@ def _read(path: Path) -> dict[str, Any]:
     except ValueError as error:  # no JSON, or no text
         raise ConfigError(f"{path} is damaged ({error}); choose another --workdir") from None
     if not isinstance(contents, dict):
-        raise ConfigError(f"{path} is not of a run; choose another --workdir")
+        raise ConfigError(f"{path} does not belong to a run; choose another --workdir")
     return contents
 
 
@@ -247,7 +249,7 @@ def _json(values: Mapping[str, Any], indent: int | None = None) -> str:
 
 
 def _finite(values: Any) -> Any:
-    """All but the numbers that are NaN or infinite: JSON has no word for them."""
+    """All but the numbers that are NaN or infinite, which JSON does not know."""
     if isinstance(values, Mapping):
         return {name: _finite(value) for name, value in values.items() if not _is_nan(value)}
     if isinstance(values, list | tuple):

@@ -179,11 +179,11 @@ def test_a_workdir_where_nothing_was_trained_is_taken_over_with_its_results(tmp_
 @pytest.mark.parametrize(
     ("name", "text", "complaint"),
     [
-        ("config.json", '{"architectures": ["ResNet"]}', "is not of a run"),
-        ("config.json", "[1]", "is not of a run"),
+        ("config.json", '{"architectures": ["ResNet"]}', "does not belong to a run"),
+        ("config.json", "[1]", "does not belong to a run"),
         ("config.json", '{"data": ', "is damaged"),
         ("results.json", '{"data": ', "is damaged"),
-        ("results.json", "[1]", "is not of a run"),
+        ("results.json", "[1]", "does not belong to a run"),
     ],
 )
 def test_a_file_that_is_not_ours_is_left_alone(tmp_path, name, text, complaint):

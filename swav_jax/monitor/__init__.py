@@ -1,1 +1,1 @@
-"""What watches a run and writes it down: metrics, curves, profiles, the doctor."""
+"""What monitors a run and records it: metrics, curves, profiles, the doctor."""

@@ -1,4 +1,4 @@
-"""A picture of the first batch: the crops of a few images as the network gets them."""
+"""A picture of the first batch: the crops of a few images as the network sees them."""
 
 from pathlib import Path
 

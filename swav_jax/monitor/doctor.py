@@ -1,7 +1,7 @@
 """The doctor watches a run: gathers its facts, reports each finding once, stops it if it diverges.
 
 It reports on the terminal and in the workdir's `doctor.md`. Its findings stay in `results.json` for
-when the run resumes. What there is to find is in `rules`, what helps in `remedies`.
+when the run resumes. The faults that it looks for are in `rules`, what helps is in `remedies`.
 """
 
 import dataclasses
@@ -119,7 +119,7 @@ class Doctor:
         raise Diverged(str(finding))
 
     def observe(self, step: int, metrics: Mapping[str, Any]) -> None:
-        """Takes up what is logged after a step, and reports what is found for the first time."""
+        """Judges what is logged after a step, and reports each finding the first time."""
         if not self._active:
             return
         self._history.add({"step": step} | {k: float(v) for k, v in metrics.items()})

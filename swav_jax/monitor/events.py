@@ -16,7 +16,7 @@ class Events:
     Args:
       folder: of all event files of the run.
       first_step: TensorBoard forgets what older files hold of this step and of later ones; its fast
-        loader does so for each curve when the curve goes on.
+        loader does so for each curve when a new point of it comes.
     """
 
     def __init__(self, folder: Path, first_step: int) -> None:

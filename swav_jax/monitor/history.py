@@ -1,4 +1,4 @@
-"""The metrics of a run so far, as much of them as the rules ask for: it does not grow with the run.
+"""The metrics of a run so far, as many as the rules need: their number does not grow with the run.
 
 Every logged line is judged, so a line must cost the same after a million others as after ten.
 """
@@ -11,7 +11,7 @@ from operator import itemgetter
 Line = Mapping[str, float]  # what was logged after a step: `step` and metrics by name
 
 VITAL = ("loss", "gradient_norm")  # other metrics may be undefined for good reasons
-FEW, RECENT = 4, 10  # lines: fewer than FEW are an accident; RECENT ones tell what is going on now
+FEW, RECENT = 4, 10  # lines: fewer than FEW may be an accident; RECENT ones show the present state
 
 
 class History:
@@ -46,7 +46,7 @@ class History:
             self.add(line)
 
     def add(self, line: Line) -> None:
-        """Takes up the next line; metrics that are not finite only count as logged."""
+        """Adds the next line; metrics that are not finite only count as logged."""
         self.names |= line.keys()
         bad = [name for name in VITAL if not math.isfinite(line.get(name, 0.0))]
         self.first_bad = self.first_bad or (line if bad else None)
@@ -79,5 +79,5 @@ class History:
 
 
 def mean(lines: Sequence[Line], name: str) -> float:
-    """Of one metric over some lines; 0 over none."""
+    """The mean of one metric over some lines; 0 over none."""
     return sum(line[name] for line in lines) / max(len(lines), 1)

@@ -18,14 +18,14 @@ from swav_jax.workdir import update_results as update_results
 
 
 class Logbook:
-    """The record of one run; a silent one on all hosts but the first.
+    """The record of one run; silent in all processes but the first.
 
     Args:
       workdir: where the files go.
       first_step: number of steps already done; what is recorded of later ones is dropped.
       total_steps: where training ends.
       batch_size: images of a step.
-      active: whether this host writes.
+      active: whether this process writes.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class Logbook:
 
     @contextmanager
     def pause(self) -> Iterator[None]:
-        """Leaves the time spent on something else than training out of the throughput."""
+        """Leaves time that is not spent on training out of the throughput."""
         start = time.perf_counter()
         yield
         if self._last is not None:

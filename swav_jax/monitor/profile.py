@@ -14,7 +14,7 @@ class Profiler:
         self._steps, self._folder, self._on = steps, folder, False
 
     def before(self, step: int) -> None:
-        """Starts the profiler with the first step of the range that this process makes."""
+        """Starts the profiler at the first step of the range that this process takes."""
         if step in self._steps and not self._on:
             self._on = True
             jax.profiler.start_trace(self._folder)
@@ -26,7 +26,7 @@ class Profiler:
             self.close()
 
     def close(self) -> None:
-        """Writes the trace, also of a range that was cut short."""
+        """Writes the trace, even if the range was cut short."""
         if self._on:
             self._on = False
             jax.profiler.stop_trace()

@@ -25,7 +25,7 @@ LESSONS = ("longer epochs: a smaller data.batch_size", "model.prototypes", "opti
 PAIRS = ("optim.base_lr", "data.crops", DIFFER)
 FEED = (
     "data.threads",
-    "use a host with more CPU cores",
+    "use a machine with more CPU cores",
     "if reading is slow: store smaller images, on a faster disk",
     "if cropping is slow: cut fewer or smaller crops (data.crops)",
 )

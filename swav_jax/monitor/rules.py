@@ -1,7 +1,7 @@
-"""What can be wrong with a run: pure functions of its metrics and of facts about it.
+"""What can be wrong with a run: rules, pure functions of its metrics and of facts about it.
 
-Every rule is a function of the metrics so far and the run's facts. It asks for metrics, never for a
-method, so it holds for every method that logs them. `RULES` lists them all.
+A rule asks for metrics, never for a method, so it applies to every method that logs them. `RULES`
+lists them all.
 """
 
 import math
@@ -33,7 +33,7 @@ from swav_jax.monitor.remedies import (
 CLUSTERS = ("clusters_used", "largest_cluster")
 PATIENCE = 2  # epochs after warm-up and freezing in which healthy losses still start above ln K
 AT_CHANCE = 0.97  # of ln K; healthy runs pass it within the epochs of PATIENCE, stuck ones never
-FLAT = 0.01  # of ln K over the recent lines; a loss that falls faster is still on its way down
+FLAT = 0.01  # of ln K over the recent lines; a loss that falls faster is still falling
 UNIFORM = 0.95  # of ln K; codes start at 0.2 to 0.8 and pass a maximum while the loss nears ln K
 ONE_HOT = 0.02  # of ln K; codes of sharp healthy runs stay above 0.05, hard ones have 0
 COLLAPSED = 0.05  # spread of embeddings; it starts at 0.8, dips to 0.4 and rises in healthy runs
@@ -70,12 +70,12 @@ class Facts:
 
     @property
     def chance(self) -> float:
-        """The loss of a prediction and the entropy of a code that say nothing: ln K."""
+        """The loss of a prediction, and the entropy of a code, that hold no information: ln K."""
         return math.log(self.config.model.prototypes)
 
     @property
     def settled(self) -> int:
-        """The step from which a healthy run has left the state it began in."""
+        """The step by which a healthy run has left its initial state."""
         config, epoch = self.config, self.sizes.steps_per_epoch
         frozen = config.method.get("freeze_prototypes_steps", 0)
         return round(max(frozen, config.optim.warmup_epochs * epoch) + PATIENCE * epoch)
@@ -112,8 +112,8 @@ def identical_images(history: History, facts: Facts) -> str | None:
     if ratio is None or not symptom or ratio > 1 + SIGMAS * math.sqrt(2 / (images - 1)):
         return None
     return (
-        f"{symptom} Crops of different images are as alike as crops of one: the variance between "
-        f"{images} images is {ratio:.2f} of that within, where copies of one image give 1."
+        f"{symptom} Crops of different images are as similar as crops of one: the variance between "
+        f"{images} images is {ratio:.2f} times that within; copies of one image give 1."
     )
 
 
@@ -129,7 +129,7 @@ def wild_rate(facts: Facts) -> str:
     limit = WILD_LR.get(name, math.inf)
     if lr < limit:
         return ""
-    return f" optim.base_lr is {lr:g}; with {name}, nothing settles from {limit:g} on."
+    return f" optim.base_lr is {lr:g}; with {name}, weights do not settle from {limit:g} on."
 
 
 def more_prototypes_than_images(history: History, facts: Facts) -> str | None:
@@ -186,7 +186,7 @@ def dead_prototypes(history: History, facts: Facts) -> str | None:
 
 
 def stuck(history: History, facts: Facts) -> str | None:
-    """The loss gets below ln K, that of a prediction that knows nothing."""
+    """The loss falls below ln K, that of a uniform prediction."""
     lines = _late(history, facts, "loss", "code_entropy")  # codes: the loss is over K prototypes
     half = len(lines) // 2
     earlier, later = mean(lines[:half], "loss"), mean(lines[half:], "loss")
@@ -197,7 +197,7 @@ def stuck(history: History, facts: Facts) -> str | None:
 
 
 def clusters_not_learnt(history: History, facts: Facts) -> str | None:
-    """Clusters are predicted better than by a guess."""
+    """Clusters are predicted better than by chance."""
     lines = _late(history, facts, "loss", "cluster_accuracy")
     loss = mean(lines, "loss")
     if not lines or loss < AT_CHANCE * facts.chance:
@@ -229,7 +229,7 @@ def positives_not_found(history: History, facts: Facts) -> str | None:
 
 
 def no_features(history: History, facts: Facts) -> str | None:
-    """Codes, embeddings and loss all say something."""
+    """Codes and embeddings differ between images, and the loss is below chance."""
     symptoms = (judge(history, facts) for judge in (uniform_codes, collapsed_embedding, stuck))
     return next(filter(None, symptoms), None)
 
@@ -245,7 +245,7 @@ def _loss_rises(history: History, facts: Facts) -> str | None:
 
 
 def queue_hurts(history: History, facts: Facts) -> str | None:
-    """The loss does not rise when the queue comes into use."""
+    """The loss does not rise once the queue is used."""
     before, recent, began = history.before_queue, history.with_queue, history.queue_began
     if len(before) < FEW or len(recent) < FEW or began is None:
         return None
@@ -263,10 +263,10 @@ def starved(history: History, facts: Facts) -> str | None:
     lines = history.recent("data_wait_share")[1:]  # the run's first line holds compilation
     if len(lines) < RECENT:
         return None
-    share = statistics.median(line["data_wait_share"] for line in lines)  # one slow line is nothing
+    share = statistics.median(line["data_wait_share"] for line in lines)  # ignores one slow line
     if share < STARVED:
         return None
-    evidence = f"{share:.0%} of the time goes into waiting{_span(lines)}"
+    evidence = f"{share:.0%} of the time is spent waiting{_span(lines)}"
     stages = {"read_seconds", "crop_seconds"}
     if timed := [line for line in lines if line.keys() >= stages]:
         read, crop = (1e3 * mean(timed, name) for name in ("read_seconds", "crop_seconds"))
@@ -278,7 +278,7 @@ def starved(history: History, facts: Facts) -> str | None:
 
 
 class Rule(NamedTuple):
-    """A check: applies where its metrics exist; the judgement's docstring says what is healthy."""
+    """A check for runs that log its metrics; `judge`'s docstring begins with what should hold."""
 
     title: str
     judge: Callable[[History, Facts], str | None]
@@ -319,7 +319,7 @@ RULES: tuple[tuple[Rule, ...], ...] = (
 
 
 def conclude(rule: Rule, evidence: str, facts: Facts) -> Finding:
-    """What a rule finds on this evidence, with the remedies that this run can take."""
+    """The finding of a rule on this evidence, with the remedies that this run can take."""
     remedies = (advice(remedy, facts.config, facts.sizes) for remedy in rule.remedies)
     return Finding(rule.judge.__name__, rule.title, evidence, tuple(filter(None, remedies)))
 

@@ -1,4 +1,4 @@
-"""What a run is, in a few lines for its start: network, data, steps, devices, memory."""
+"""A summary of a run, printed when it starts: network, data, steps, devices, memory."""
 
 import math
 from collections import Counter

@@ -26,7 +26,7 @@ class Watch:
     """The logbook, the doctor and the profiler of one run, and the metrics that are not read yet.
 
     Metrics are read while the device works on the next step, so that it never waits for the host.
-    Used as a context manager: however training ends, the files and the terminal are left in order.
+    Used as a context manager, so that files and terminal are in order however training ends.
     """
 
     def __init__(self, run: Run, workdir: Path, first_step: int) -> None:
@@ -55,7 +55,7 @@ class Watch:
             self._doctor.close()
 
     def before(self, step: int, batches: Batches[Batch], batch: Batch) -> None:
-        """Takes note of the batch of a step and of how long it took; draws a run's first one."""
+        """Notes the batch of a step and the time that it took; draws the first one of a run."""
         if self._active and step == self._first_step:
             epoch = step // self._run.sizes.steps_per_epoch
             draw_crops(self._run, batch, epoch, self.workdir / CROPS)
@@ -79,7 +79,7 @@ class Watch:
         self._unread = step, metrics
 
     def read(self, state: PyTree) -> None:
-        """Reads what is unread: at the end, and before a checkpoint says that it was written.
+        """Reads the metrics that are unread: at the end, and before a checkpoint is saved.
 
         Raises:
           Diverged: the loss or the gradient was not finite.
@@ -99,14 +99,14 @@ class Watch:
         self.note(done, values)
 
     def note(self, done: int, scores: Mapping[str, float]) -> None:
-        """Writes what was found after a number of steps: by a step, a clustering, an evaluation."""
+        """Records what a step, a clustering or an evaluation gave, after a number of steps."""
         if scores:
             self._logbook.write(done, done / self._run.sizes.steps_per_epoch, scores)
             self._doctor.observe(done, scores)
 
     @contextmanager
     def pause(self, state: PyTree) -> Iterator[None]:
-        """For work that is no training: leaves its time out of the throughput."""
+        """For work that is not training: leaves its time out of the throughput."""
         self.read(state)
         with self._logbook.pause():
             yield

@@ -63,7 +63,7 @@ def test_a_healthy_run_gets_a_clean_page(tmp_path):
     assert page.startswith("# Doctor's report after step 220 of 220\n\nNothing was found.")
     assert "- Training does not wait for data.\n" in page
     assert (
-        "- The loss does not rise when the queue comes into use. (not checked: no loss, queue_used)"
+        "- The loss does not rise once the queue is used. (not checked: no loss, queue_used)"
     ) in page
 
 
