@@ -40,15 +40,12 @@ def draw_crops(run: Run, batch: Batch, epoch: int, path: Path) -> None:
 
 def _table(crops: Crops, run: Run) -> UInt8[np.ndarray, "H W 3"]:
     """The crops of an image beside each other on white, those of the next image below."""
-    settings = run.config.augment
+    mean, std = (np.asarray(run.config.augment[name]) for name in ("mean", "std"))
     largest = max(kind.shape[2] for kind in crops)
     scale = max(1, -(-TALL // largest))
     columns = []
     for kind in crops:
-        pixels = kind * np.asarray(settings.std) + np.asarray(
-            settings.mean
-        )  # as before normalising
-        colours = (255 * np.clip(pixels, 0, 1)).round().astype(np.uint8)
+        colours = (255 * np.clip(kind * std + mean, 0, 1)).round().astype(np.uint8)
         enlarged = colours.repeat(scale, axis=2).repeat(scale, axis=3)
         below = scale * (largest - kind.shape[2]) + GAP
         space = ((0, 0), (0, 0), (0, below), (0, GAP), (0, 0))

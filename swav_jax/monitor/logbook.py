@@ -1,4 +1,4 @@
-"""What a run writes down: metrics.jsonl, TensorBoard events, results.json, the terminal."""
+"""Where a run's metrics go: `metrics.jsonl`, TensorBoard, the terminal; how fast the run is."""
 
 import os
 import sys
@@ -13,8 +13,6 @@ from tqdm import tqdm
 
 from swav_jax.monitor.events import Events
 from swav_jax.workdir import TENSORBOARD, append_metrics, rewind_metrics
-from swav_jax.workdir import read_results as read_results
-from swav_jax.workdir import update_results as update_results
 
 
 class Logbook:
@@ -38,7 +36,7 @@ class Logbook:
             return
         kept = rewind_metrics(workdir, first_step)
         self._events = Events(workdir / TENSORBOARD, first_step)
-        if kept and kept[-1]["step"] == first_step:  # not to be done again, but forgotten there
+        if kept and kept[-1]["step"] == first_step:  # made already, and forgotten by TensorBoard
             self._draw(kept[-1])
         self._bar = tqdm(
             total=total_steps,
@@ -114,5 +112,5 @@ class Logbook:
 
 
 def _shows_bars() -> bool:
-    """Whether standard error is a terminal that says how large it is; tqdm draws nothing else."""
+    """Whether standard error is a terminal of known size; tqdm draws nothing without one."""
     return sys.stderr.isatty() and 0 not in os.get_terminal_size(sys.stderr.fileno())

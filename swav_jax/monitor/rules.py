@@ -62,7 +62,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Facts:
-    """What is known of a run besides its metrics."""
+    """What is known about a run besides its metrics."""
 
     config: ConfigDict
     sizes: Sizes

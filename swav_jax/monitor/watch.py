@@ -1,7 +1,7 @@
 """Monitors a run while it trains: reads every step's metrics, one step late."""
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -23,10 +23,15 @@ from swav_jax.workdir import CROPS, PROFILE
 
 
 class Watch:
-    """The logbook, the doctor and the profiler of one run, and the metrics that are not read yet.
+    """The logbook, the doctor and the profiler of one run.
 
     Metrics are read while the device works on the next step, so that it never waits for the host.
-    Used as a context manager, so that files and terminal are in order however training ends.
+    A context manager: however training ends, the files and the terminal are left in order.
+
+    Args:
+      run: to watch.
+      workdir: where its files go.
+      first_step: number of steps already done.
     """
 
     def __init__(self, run: Run, workdir: Path, first_step: int) -> None:
@@ -49,13 +54,19 @@ class Watch:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
     ) -> None:
-        with suppress(*[OSError] if error else []):  # of a full disk: the first error says more
-            self._profiler.close()
-            self._logbook.close()
-            self._doctor.close()
+        # Each is closed, whatever happens to the others. On a full disk the first error says more.
+        with suppress(*[OSError] if error else []), ExitStack() as closing:
+            for part in (self._doctor, self._logbook, self._profiler):
+                closing.callback(part.close)
 
     def before(self, step: int, batches: Batches[Batch], batch: Batch) -> None:
-        """Notes the batch of a step and the time that it took; draws the first one of a run."""
+        """Looks at the batch of a step.
+
+        Args:
+          step: that comes next; the first is step 0.
+          batches: that the batch is from, for the time it took.
+          batch: of the step, on the host.
+        """
         if self._active and step == self._first_step:
             epoch = step // self._run.sizes.steps_per_epoch
             draw_crops(self._run, batch, epoch, self.workdir / CROPS)
@@ -67,7 +78,7 @@ class Watch:
         """Reads the metrics of the step before, and keeps those of this one.
 
         Args:
-          step: just given to the device.
+          step: just given to the device; the first is step 0.
           state: after it.
           metrics: of it.
 

@@ -1,4 +1,3 @@
-import pytest
 from tiny import tiny_config, tiny_swav
 
 from swav_jax.monitor.summary import summary
@@ -6,13 +5,13 @@ from swav_jax.run import build
 from swav_jax.step import state_shapes
 
 
-@pytest.mark.usefixtures("linear_network")
 def test_a_run_in_a_few_lines():
     config = tiny_swav()
     config.mesh.model = 2
     run = build(config)
-    # 48 values to 16 with batch norm; a head of 16 with batch norm and 8; 12 prototypes of width 8.
-    backbone, head, prototypes = 48 * 16 + 16 + 32, 16 * 16 + 16 + 32 + 16 * 8 + 8, 12 * 8
+    # A 3x3 convolution to 16 channels with batch norm; a head of 16 with batch norm and 8; 12
+    # prototypes of width 8.
+    backbone, head, prototypes = 27 * 16 + 32, 16 * 16 + 16 + 32 + 16 * 8 + 8, 12 * 8
     total = backbone + head + prototypes
     params = 4 * (backbone + head + prototypes // 2)  # float32; two devices share the prototypes
     statistics = 4 * 2 * (16 + 16)
@@ -20,7 +19,7 @@ def test_a_run_in_a_few_lines():
     state = 2 * params + statistics + extra  # as many momenta as parameters
     assert summary(run, state_shapes(run)) == "\n".join(
         [
-            "swav, resnet10_tiny in float32",
+            "swav, one_conv in float32",
             f"  parameters  {total:,}: backbone {backbone}, head {head}, prototypes {prototypes}",
             "  data        1,500 images, each as 2 x 16 + 2 x 8 pixels",
             "  steps       93 of 16 images, 93 an epoch",
@@ -32,7 +31,6 @@ def test_a_run_in_a_few_lines():
     )
 
 
-@pytest.mark.usefixtures("linear_network")
 def test_a_bank_in_the_hosts_memory_is_counted_there():
     config = tiny_config("deepcluster_v2")
     config.data.crops = ((2, 16, 0.4, 1.0),)
