@@ -73,7 +73,7 @@ def build(
     config = on_own_folder(config)
     data = config.data
     if source is None:
-        source = open_source(data.name, data.data_dir, data.train, download=data.download)
+        source = open_split(config, data.train)
     sizes = config_lib.sizes(config, source.size)
     sizes = sizes._replace(data_devices=len(devices) // config.mesh.model)
     given, config = config, config_lib.in_steps(config, sizes.steps_per_epoch)
@@ -200,16 +200,27 @@ def make_augment(config: ConfigDict) -> Callable[..., Crops]:
     return augment_batch
 
 
-def open_images(config: ConfigDict, split: str) -> Images:
-    """The images of a split of `config.data`, as evaluations read them.
+def open_split(config: ConfigDict, split: str) -> Source:
+    """A split of the data set of `config.data`.
 
     Raises:
       MissingSplit: the data set has no such split.
-      DataError: there is no such data set.
+      DataError: there is no such data set, or it is not known what in it to read.
     """
     data = config.data
-    source = open_source(data.name, data.data_dir, split, download=data.download)
-    return as_evaluated(config, source)
+    return open_source(
+        data.name,
+        data.data_dir,
+        split,
+        download=data.download,
+        image_key=data.image_key,
+        label_key=data.label_key,
+    )
+
+
+def open_images(config: ConfigDict, split: str) -> Images:
+    """The images of a split, as evaluations read them; errors as of `open_split`."""
+    return as_evaluated(config, open_split(config, split))
 
 
 def open_test_images(config: ConfigDict) -> Images | None:

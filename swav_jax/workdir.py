@@ -35,6 +35,7 @@ MAY_CHANGE_ON_RESUME = (
     "checkpoint.",
     "data.data_dir:",
     "data.download:",
+    "data.label_key:",
     "data.max_bad_fraction:",
     "data.threads:",
     "eval.",

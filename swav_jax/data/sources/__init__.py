@@ -22,7 +22,15 @@ def is_own_folder(data_dir: str) -> bool:
     return not prepared and any(files for _, _, files in os.walk(top, followlinks=True))
 
 
-def open_source(name: str, data_dir: str, split: str, *, download: bool = False) -> Source:
+def open_source(
+    name: str,
+    data_dir: str,
+    split: str,
+    *,
+    download: bool = False,
+    image_key: str = "",
+    label_key: str = "",
+) -> Source:
     """Opens one split of a data set.
 
     Args:
@@ -31,16 +39,23 @@ def open_source(name: str, data_dir: str, split: str, *, download: bool = False)
         split: `train` or `test` for the digits; a subfolder of a folder (without a `train`
             subfolder, the whole folder is `train`); any TFDS split, also `train[:10%]`.
         download: let TFDS download and prepare a data set that is not there.
+        image_key: TFDS's feature that is the image; "" for the rules of `open_tfds`.
+        label_key: TFDS's feature that is the label; "" for the rules of `open_tfds`.
 
     Raises:
         MissingSplit: the data set is there, this split of it is not.
         DataError: there is no such data set, or no image in it.
     """
+    if (image_key or label_key) and not name.startswith("tfds:"):
+        raise DataError(
+            f"data.image_key and data.label_key name features of tfds:<name>; data.name is {name!r}"
+        )
     data_dir = os.path.expanduser(data_dir)
     if name == "digits":
         return open_digits(split)
     if name == "folder":
         return open_folder(data_dir, split)
     if name.startswith("tfds:"):
-        return open_tfds(name.removeprefix("tfds:"), data_dir, split, download)
+        name = name.removeprefix("tfds:")
+        return open_tfds(name, data_dir, split, download, image_key, label_key)
     raise DataError(f"data.name is {name!r}; it can be digits, folder or tfds:<name>")

@@ -1,33 +1,58 @@
 """TensorFlow Datasets that are prepared on disk, read in any order."""
 
+import importlib.util
+import os
+import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import numpy as np
+from absl import logging
 
 from swav_jax.data.sources.decode import decode
 from swav_jax.data.sources.records import array_records, kept, tfrecords
 from swav_jax.data.sources.source import DataError, MissingSplit, Source
 from swav_jax.data.tf import as_written, tf
 
+HUGGING_FACE = ("datasets", "huggingface_hub")  # packages by which TFDS prepares its data sets
 
-def open_tfds(name: str, data_dir: str, split: str, download: bool) -> Source:
-    """A split of a data set that is prepared, or that may be downloaded."""
-    import tensorflow_datasets as tfds
 
-    try:
-        builder = tfds.builder(name, data_dir=data_dir or None)
-    except tfds.core.DatasetNotFoundError as error:
-        raise DataError(
-            f"TensorFlow Datasets knows no {name!r}, and none is prepared in {data_dir!r}: "
-            "check data.name and data.data_dir"
-        ) from error
-    if download:
-        builder.download_and_prepare()
-    if not builder.is_prepared():
+def open_tfds(
+    name: str, data_dir: str, split: str, download: bool, image_key: str = "", label_key: str = ""
+) -> Source:
+    """A split of a data set that is prepared, or that may be downloaded.
+
+    Image and label are the features that the data set's `supervised_keys` name, else those called
+    `image` and `label`, else the only ones of their kind.
+
+    Args:
+        name: as `tfds.builder` takes it.
+        data_dir: where it is prepared; "" for TFDS's default.
+        split: as TFDS takes it.
+        download: let TFDS download and prepare what is not there.
+        image_key: the feature that is the image; "" for the rule above.
+        label_key: the feature that is the label; "" for the rule above.
+
+    Raises:
+        MissingSplit: the data set has no such split.
+        DataError: it is not there, cannot be read, or has several features that could be meant.
+    """
+    builder = _builder(name, data_dir)
+    with _calling_tfds(f"prepare {name}"):
+        if download:
+            builder.download_and_prepare()
+        prepared = builder.is_prepared()
+    if not prepared:
         raise DataError(
             f"{name} is not prepared in {builder.data_dir}: set data.data_dir to where it is, or "
             f"prepare it, by data.download=True or by `tfds build {name} --data_dir=...` "
             "(imagenet2012 wants its archives downloaded by hand first)"
+        )
+    if "://" in os.fspath(builder.data_dir):
+        raise DataError(
+            f"{name} lies at {builder.data_dir}, and images are read from folders: copy it, or "
+            "mount the bucket, and set data.data_dir to the folder above it"
         )
     try:
         shards = builder.info.splits[split].file_instructions
@@ -35,8 +60,12 @@ def open_tfds(name: str, data_dir: str, split: str, download: bool) -> Source:
         raise MissingSplit(
             f"{name} has no split {split!r}; it has {', '.join(builder.info.splits)}"
         ) from error
+    size = sum(shard.take for shard in shards)
+    if not size:
+        raise DataError(f"there is no image in the split {split!r} of {name}")
 
-    image_key, label_key = _feature_keys(tfds, builder.info)
+    image_key, label_key = _image_key(builder.info, image_key), _label_key(builder.info, label_key)
+    class_names = tuple(builder.info.features[label_key].names) if label_key else ()
     if builder.info.file_format.value == "array_record":
         record, describe = array_records(shards)
     elif builder.info.file_format.value == "tfrecord":
@@ -54,8 +83,6 @@ def open_tfds(name: str, data_dir: str, split: str, download: bool) -> Source:
         )
         return decode(example[image_key])
 
-    size = sum(shard.take for shard in shards)
-
     @as_written
     def labels_of(numbers: tf.Tensor) -> tf.Tensor:
         examples = tf.numpy_function(
@@ -68,21 +95,163 @@ def open_tfds(name: str, data_dir: str, split: str, download: bool) -> Source:
         parts = tf.data.Dataset.range(size).batch(1000).map(labels_of, num_parallel_calls=16)
         return np.concatenate(list(parts.as_numpy_iterator())).astype(np.int32)
 
+    def find_labels() -> np.ndarray | None:
+        if not label_key:
+            logging.info("%s has no label that is one class: %s", name, _kinds(builder.info))
+            return None
+        labels = kept(f"labels {label_key}", shards, read_labels)
+        if labels.max() >= len(class_names):
+            raise DataError(
+                f"{describe(int(labels.argmax()))}: its {label_key} is {labels.max()}, and {name} "
+                f"has {len(class_names)} classes. Prepare the data set again."
+            )
+        return labels
+
     return Source(
         size=size,
-        class_names=tuple(builder.info.features[label_key].names) if label_key else (),
+        class_names=class_names,
         describe=describe,
         read=read,
         may_fail=True,
-        find_labels=lambda: kept(f"labels {label_key}", shards, read_labels) if label_key else None,
+        find_labels=find_labels,
     )
 
 
-def _feature_keys(tfds: Any, info: Any) -> tuple[str, str | None]:
-    """The first image feature, and the first class label or None."""
-    features = info.features.items()
-    images = [key for key, f in features if isinstance(f, tfds.features.Image)]
-    labels = [key for key, f in features if isinstance(f, tfds.features.ClassLabel)]
-    if not images:
-        raise DataError(f"{info.name} has no image feature; it has {', '.join(info.features)}")
-    return images[0], labels[0] if labels else None
+def _builder(name: str, data_dir: str) -> Any:
+    """TFDS's builder of a data set.
+
+    Raises:
+        DataError: it cannot be made.
+    """
+    import tensorflow_datasets as tfds
+    from tensorflow_datasets.core import naming, read_only_builder
+
+    try:
+        parsed, version = naming.parse_builder_name_kwargs(name)
+        if parsed.namespace == "huggingface" and not name.islower():
+            raise ValueError("TFDS writes Hugging Face's names in small letters")
+    except ValueError as error:
+        raise DataError(
+            f"data.name is tfds:{name}; TFDS has names like tfds:cifar10, tfds:name/config and "
+            "tfds:name:1.0.0, and tfds:huggingface:owner__name for owner/Name of Hugging Face"
+        ) from error
+    where = {"data_dir": data_dir or None}
+    with _calling_tfds(f"open {name}"):
+        if parsed.namespace == "huggingface":
+            # TFDS's way asks the hub even for what is prepared; its files are enough.
+            with suppress(tfds.core.DatasetNotFoundError):
+                builder = read_only_builder.builder_from_files(parsed.name, **version, **where)
+                if "huggingface.co" in builder.info.homepage:  # TFDS has a `beans` of its own
+                    return builder
+            missing = [module for module in HUGGING_FACE if not importlib.util.find_spec(module)]
+            if missing:
+                raise DataError(
+                    f"{name} is not prepared in {data_dir or 'the default data_dir'}, and TFDS "
+                    f"prepares it by packages that are missing: pip install {' '.join(missing)}"
+                )
+        try:
+            return tfds.builder(name, **where)
+        except tfds.core.DatasetNotFoundError as error:
+            raise DataError(
+                f"TensorFlow Datasets knows no {name!r}, and none is prepared in {data_dir!r}: "
+                "check data.name and data.data_dir"
+            ) from error
+
+
+@contextmanager
+def _calling_tfds(what: str) -> Iterator[None]:
+    """Keeps TFDS from chatting, and gives its errors one line: it raises nearly anything.
+
+    Raises:
+        DataError: in place of what TFDS raises.
+    """
+    logger = logging.get_absl_logger()
+    level = logger.level
+    logger.setLevel("ERROR")
+    try:
+        yield
+    except DataError:
+        raise
+    except Exception as error:
+        text = f"{type(error).__name__}: {error}"
+        raise DataError(
+            f"TensorFlow Datasets cannot {what}: {textwrap.shorten(text, 300, placeholder=' ...')}"
+        ) from error
+    finally:
+        logger.setLevel(level)
+
+
+def _image_key(info: Any, wanted: str) -> str:
+    """The feature that is the image.
+
+    Raises:
+        DataError: there is none that can be read, or it is not known which one is meant.
+    """
+    from tensorflow_datasets.core.features import Image, LabeledImage
+
+    images = [
+        key
+        for key, feature in info.features.items()
+        if isinstance(feature, Image) and not isinstance(feature, LabeledImage)
+    ]
+    key = _meant(info, "image", 0, images, wanted)
+    if not key:
+        raise DataError(
+            f"it is not known which feature of {info.name} is the image: it has {_kinds(info)}. "
+            "One that is an Image can be chosen by data.image_key."
+        )
+    if info.features[key].np_dtype == np.float32:
+        raise DataError(f"the image {key} of {info.name} is of floats; integers can be read")
+    return key
+
+
+def _label_key(info: Any, wanted: str) -> str:
+    """The feature that is the label, "" if none is one class.
+
+    Raises:
+        DataError: it is not known which one is meant.
+    """
+    from tensorflow_datasets.core.features import ClassLabel
+
+    labels = [k for k, f in info.features.items() if isinstance(f, ClassLabel) and f.num_classes]
+    return _meant(info, "label", 1, labels, wanted)
+
+
+def _meant(info: Any, what: str, place: int, candidates: list[str], wanted: str) -> str:
+    """The candidate that is wanted, or else that the data set means by "image" or "label".
+
+    Args:
+        info: of the data set.
+        what: "image" or "label".
+        place: of it in `supervised_keys`.
+        candidates: features of the right kind.
+        wanted: by `data.<what>_key`.
+
+    Returns:
+        "" without candidates, or if the data set means a feature of another kind.
+    """
+    if wanted:
+        if wanted not in candidates:
+            raise DataError(
+                f"data.{what}_key is {wanted!r}; the features of {info.name} that can be the "
+                f"{what} are {', '.join(sorted(candidates)) or 'none'}"
+            )
+        return wanted
+    supervised = (info.supervised_keys or (None, None))[place]
+    named = [key for key in (supervised, what) if isinstance(key, str) and key in info.features]
+    for key in named:
+        if key in candidates:
+            return key
+    if named or not candidates:
+        return ""
+    if len(candidates) > 1:
+        raise DataError(
+            f"{info.name} does not say which of its features is the {what}: set data.{what}_key "
+            f"to one of {', '.join(sorted(candidates))}"
+        )
+    logging.info("the %s of %s is %s, the only one", what, info.name, candidates[0])
+    return candidates[0]
+
+
+def _kinds(info: Any) -> str:
+    return ", ".join(sorted(f"{key} ({type(f).__name__})" for key, f in info.features.items()))
