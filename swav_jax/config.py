@@ -161,6 +161,7 @@ def defaults(method: str = "swav") -> ConfigDict:
     train.log_every_steps = 50
 
     evaluation = config.eval = ConfigDict()
+    evaluation.train = ""  # split whose labelled images vote; "" for data.train
     evaluation.knn_every_epochs = 0  # besides before and after training; 0 for only those
     evaluation.knn_k = (20, 200)
     evaluation.knn_temperature = 0.07
@@ -366,6 +367,22 @@ def _batch_problems(config: ConfigDict, devices: int) -> Iterator[str]:
         )
     if config.model.prototypes % shards:
         yield f"mesh.model {shards} does not divide model.prototypes {config.model.prototypes}"
+
+
+def train_split(config: ConfigDict) -> str:
+    """The split by whose labelled images evaluations judge others."""
+    return config.eval.train or config.data.train
+
+
+def split_warnings(config: ConfigDict) -> list[str]:
+    """Warns of an evaluation that judges images by themselves."""
+    if config.data.test != train_split(config):
+        return []
+    key = "eval.train" if config.eval.train else "data.train"
+    return [
+        f"data.test and {key} are both {config.data.test!r}: each image is its own nearest "
+        "neighbour, and k-NN says nothing. Name other images by data.test."
+    ]
 
 
 def duration_warnings(config: ConfigDict) -> list[str]:

@@ -46,13 +46,22 @@ class Run:
 
     @cached_property
     def train_images(self) -> Images:
-        """The training images for evaluations."""
+        """The images by whose labels others are judged: those of `eval.train`, or the source's."""
+        split = config_lib.train_split(self.config)
+        if split != self.config.data.train:
+            return open_images(self.config, split)
         return as_evaluated(self.config, self.source)
 
     @cached_property
     def test_images(self) -> Images | None:
         """The test images, or None if there are none."""
         return open_test_images(self.config)
+
+    @property
+    def sources(self) -> list[Source]:
+        """All images that the run reads: to train on, with labels that vote, to be judged."""
+        evaluated = [images.source for images in (self.train_images, self.test_images) if images]
+        return [self.source, *evaluated]
 
 
 def build(
@@ -85,6 +94,7 @@ def build(
         raise config_lib.ConfigError(str(problem)) from None
     warnings += optim.lr_warnings(config.optim, data.batch_size)
     warnings += config_lib.duration_warnings(given)
+    warnings += config_lib.split_warnings(config)
     for warning in warnings:
         processes.warn(warning)
     return Run(
@@ -115,8 +125,8 @@ def on_own_folder(config: ConfigDict) -> ConfigDict:
         f"data.data_dir {data.data_dir} is no folder of data sets: the run is on its images"
     )
     config.data.name = "folder"
-    for split in ("train", "test"):
-        config.data[split] = data[split].partition("[")[0]
+    for section, split in (("data", "train"), ("data", "test"), ("eval", "train")):
+        config[section][split] = config[section][split].partition("[")[0]
     return config
 
 

@@ -38,7 +38,7 @@ def pretrain(config: ConfigDict, workdir: Path) -> None:
     # ---- what the configuration means here: checked before anything is computed or written ------
     run, process_0 = build(config), jax.process_index() == 0
     config = run.config
-    check_same(f"{run.sizes.size} images, {run.source.describe(0)} first, and {config.to_json()}")
+    check_same(f"{'; '.join(map(str, run.sources))}, and {config.to_json()}")
 
     with (
         jax.set_mesh(run.mesh),

@@ -22,6 +22,7 @@ from swav_jax.config import (
     in_steps,
     profiled_steps,
     sizes,
+    split_warnings,
 )
 from swav_jax.data.batch import batch_shapes
 from swav_jax.data.sources import DataError, open_source
@@ -453,6 +454,16 @@ def test_a_duration_is_in_epochs_unless_it_is_set_in_steps(epochs, steps, taken)
     check(config, devices=1)
     assert in_steps(config, 12).method.freeze_prototypes_steps == taken
     assert config.method.freeze_prototypes_steps is None
+
+
+def test_an_evaluation_of_images_by_themselves_is_warned_of():
+    config = defaults()
+    config.data.train, config.data.test = "train+test", "test"
+    assert not split_warnings(config)
+    config.eval.train = "test"
+    assert "data.test and eval.train are both 'test'" in split_warnings(config)[0]
+    config.eval.train, config.data.test = "", "train+test"
+    assert "data.test and data.train are both 'train+test'" in split_warnings(config)[0]
 
 
 def test_flags_set_a_duration_in_steps_that_the_config_left_to_epochs():

@@ -39,12 +39,14 @@ def test_methods_receive_durations_in_steps():
 def test_a_recipe_for_a_data_set_takes_a_folder_of_images_by_its_name_alone(tmp_path):
     config = tiny_config()
     config.data.name, config.data.train, config.data.test = "tfds:photos", "train[:20%]", "test"
-    config.data.data_dir = str(tmp_path)
+    config.data.data_dir, config.eval.train = str(tmp_path), "train[20%:]"
     assert on_own_folder(config) is config  # an empty folder: the data set is not there
     (tmp_path / "train" / "ant").mkdir(parents=True)
     smooth(0, 20, 20).save(tmp_path / "train" / "ant" / "0.png")
-    data = on_own_folder(config).data
+    found = on_own_folder(config)
+    data = found.data
     assert (data.name, data.train, data.test) == ("folder", "train", "test")
+    assert found.eval.train == "train"
     assert config.data.name == "tfds:photos"  # as it was given
 
     (tmp_path / "photos" / "1.0.0").mkdir(parents=True)

@@ -27,7 +27,7 @@ def compare(
     Args:
       before: the clusters of the clustering before, all -1 if there was none.
       after: the new clusters, all -1 if there are none yet.
-      labels: the classes of the first n images, if they are known.
+      labels: the classes of the first n images, -1 for one without; None if all are without.
 
     Returns:
       nmi_previous: with the clusters before, if there were any; it rises as clusters settle.

@@ -10,12 +10,11 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
-from absl import logging
 from jax import lax
 from jaxtyping import Array, Float, Float32, Int, Int32, PyTree
 
 from swav_jax.evals.features import pooled
-from swav_jax.evals.labelled import Images, renumber_labels
+from swav_jax.evals.labelled import Images, labelled
 from swav_jax.models.encoder import Encoder
 from swav_jax.ops.similarity import similarity, unit
 
@@ -38,39 +37,39 @@ def knn(
     Args:
       encoder: the networks.
       variables: params and batch_stats with at least the backbone.
-      train: the labelled images that vote.
-      test: the labelled images to classify, if there are any.
+      train: the images of which those with a label vote.
+      test: the images of which those with a label are classified, if there are any.
       ks: numbers of neighbours.
       temperature: of the votes' weights.
 
     Returns:
       `top1` and `top5` in percent and `k` for the first of `ks`, `k<k>_top1` for each further one,
-      and the numbers of images; None without labels or test images.
-
-    Raises:
-      DataError: a test image's class has no training image.
+      and how many `train_images` voted and `test_images` were classified; None without any.
     """
-    if test is None or train.source.labels is None or test.source.labels is None:
-        if test is not None:
-            logging.info("no k-NN evaluation: the images have no classes")
+    pair = labelled(train, test) if test else None
+    if pair is None:
         return None
-    test_labels = renumber_labels(train.source, test.source)
-    features, test_features = (pooled(encoder, variables, images) for images in (train, test))
-    seen, test_seen = features.any(axis=1), test_features.any(axis=1)  # zeros: unreadable
+    (features, labels), (test_features, test_labels) = (
+        _readable(pooled(encoder, variables, images), images) for images in pair
+    )
     accuracies = knn_accuracy(
-        features[seen],
-        train.source.labels[seen],
-        test_features[test_seen],
-        test_labels[test_seen],
-        ks=ks,
-        temperature=temperature,
+        features, labels, test_features, test_labels, ks=ks, temperature=temperature
     )
     first, *_ = accuracies.values()
     return (
         first
         | {f"k{k}_top1": scores["top1"] for k, scores in [*accuracies.items()][1:]}
-        | {"train_images": train.source.size, "test_images": test.source.size}
+        | {"train_images": len(labels), "test_images": len(test_labels)}
     )
+
+
+def _readable(
+    features: Float[np.ndarray, "N F"], images: Images
+) -> tuple[Float[np.ndarray, "n F"], Int[np.ndarray, "n"]]:
+    """Features and labels of the images that could be read; the features of others are zeros."""
+    assert images.source.labels is not None  # `labelled` has seen to it
+    readable = features.any(axis=1)
+    return features[readable], images.source.labels[readable]
 
 
 def knn_accuracy(

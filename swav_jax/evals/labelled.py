@@ -1,18 +1,22 @@
 """Data sets as evaluations see them: one centre crop of each image, and labels in common terms."""
 
+import dataclasses
+import unicodedata
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from functools import cache
 
 import jax
 import numpy as np
-from jaxtyping import Int32
+from absl import logging
 
 from swav_jax.data.batch import EvalBatch
 from swav_jax.data.batches import Batches, eval_batches
-from swav_jax.data.sources.source import DataError, Source
+from swav_jax.data.sources.source import Source
+from swav_jax.runtime.processes import warn
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Images:
     """N images, and how an evaluation reads and normalises them.
 
@@ -50,20 +54,60 @@ class Images:
         )
 
 
-def renumber_labels(train: Source, test: Source) -> Int32[np.ndarray, "M"]:
-    """The test images' labels, numbered as the training images' are: by the classes' names.
+@cache  # a run evaluates the same images again and again: what is left out is said once
+def labelled(train: Images, test: Images) -> tuple[Images, Images] | None:
+    """The images that an evaluation by labels can use, with labels in common terms.
 
-    Raises:
-      DataError: a class that no training image has.
+    Left out are images without a label and, with a warning, test images of a class that no
+    training image has. Classes are the same if their names are, in Unicode's composed form.
+
+    Returns:
+      the training and the test images; None if there are none, and the log says why.
     """
-    assert test.labels is not None  # the caller has checked
-    if test.class_names == train.class_names:
-        return test.labels
-    unknown = sorted(set(test.class_names) - set(train.class_names))
+    for images, which in ((train, "training"), (test, "test")):
+        if images.source.labels is None:
+            logging.info("no evaluation by labels: the %s images have none", which)
+            return None
+    known, judged = _counts(train.source), _counts(test.source)
+    unknown = Counter({name: count for name, count in judged.items() if name not in known})
     if unknown:
-        raise DataError(
-            f"no training image has the test images' class {unknown[0]!r}; the training classes "
-            f"are {', '.join(train.class_names[:10])}{', ...' * (len(train.class_names) > 10)}"
+        some = [f"{name} ({count})" for name, count in unknown.most_common(10)]
+        warn(
+            f"evaluations by labels leave out {unknown.total()} of {test.source.size} test images: "
+            f"no training image is of their class, {', '.join(some)}"
+            f"{', ...' * (len(unknown) > len(some))}"
         )
-    number = {name: i for i, name in enumerate(train.class_names)}
-    return np.array([number[name] for name in test.class_names], np.int32)[test.labels]
+    if unknown == judged:
+        logging.info("no evaluation by labels: no test image is left")
+        return None
+    return _of_classes(train, tuple(known), "training"), _of_classes(test, tuple(known), "test")
+
+
+def _of_classes(images: Images, names: tuple[str, ...], which: str) -> Images:
+    """The images of these classes, with labels numbered as the names are."""
+    source = images.source
+    assert source.labels is not None  # the caller has checked
+    number = {name: i for i, name in enumerate(names)}
+    in_common = [number.get(_composed(name), -1) for name in source.class_names]
+    labels = np.array([*in_common, -1], np.int32)[source.labels]  # label -1 takes the last
+    if without := np.count_nonzero(source.labels < 0):
+        logging.info(
+            "evaluations by labels leave out %d of %d %s images: they have no label",
+            *(without, source.size, which),
+        )
+    chosen = np.flatnonzero(labels >= 0)
+    return dataclasses.replace(images, source=source.part(chosen, labels[chosen], names))
+
+
+def _counts(source: Source) -> Counter[str]:
+    """How many images there are of each class, without those of which there is none."""
+    assert source.labels is not None  # the caller has checked
+    counts: Counter[str] = Counter()
+    for label, count in enumerate(np.bincount(source.labels[source.labels >= 0])):
+        if count:
+            counts[_composed(source.class_names[label])] += int(count)
+    return counts
+
+
+def _composed(name: str) -> str:
+    return unicodedata.normalize("NFC", name)

@@ -125,7 +125,7 @@ def check_same(what: str) -> None:
     others = np.flatnonzero(digests != digests[0])
     if others.size:
         raise LaunchError(
-            f"processes 0 and {others[0]} differ in their settings or in their training images; "
+            f"processes 0 and {others[0]} differ in their settings or in their images; "
             f"process {jax.process_index()} has {what}. Start all with the same flags and the "
             "same data"
         )

@@ -7,7 +7,7 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from swav_jax.checkpoints.read import load_metadata, load_variables
-from swav_jax.config import ConfigError, changes
+from swav_jax.config import ConfigError, changes, train_split
 from swav_jax.data.sources.source import DataError
 from swav_jax.evals.knn import knn
 from swav_jax.run import make_encoder, make_mesh, on_own_folder, open_images, open_test_images
@@ -30,7 +30,7 @@ def knn_task(config: ConfigDict, workdir: Path) -> None:
             "the config that it was trained with"
         )
     config = on_own_folder(config)
-    train, test = open_images(config, config.data.train), open_test_images(config)
+    train, test = open_images(config, train_split(config)), open_test_images(config)
     with jax.set_mesh(make_mesh(config, jax.devices())):
         variables, _ = load_variables(workdir, BACKBONE)
         settings = config.eval
@@ -44,7 +44,8 @@ def knn_task(config: ConfigDict, workdir: Path) -> None:
         )
     if scores is None:
         raise DataError(
-            "k-NN needs labelled training and test images: name them by data.train and data.test"
+            "k-NN needs labelled images that vote, of eval.train or else data.train, and labelled "
+            "images that it can classify, of data.test"
         )
     if jax.process_index() == 0:
         update_results(workdir, "knn", scores)

@@ -1,15 +1,21 @@
-import json
+import logging
+import unicodedata
 
 import jax
 import numpy as np
 import pytest
+import tensorflow_datasets as tfds
 from images import smooth
+from pixels import read
+from prepared import labelled as examples
+from prepared import prepare
 from tiny import tiny_swav
 
 from swav_jax import train
 from swav_jax.data.sources import open_source
-from swav_jax.data.sources.source import DataError
-from swav_jax.evals.labelled import renumber_labels
+from swav_jax.evals.labelled import Images, labelled
+from swav_jax.tasks.knn import knn_task
+from swav_jax.workdir import read_results
 
 
 def folder(top, split, classes, images=2):
@@ -19,15 +25,45 @@ def folder(top, split, classes, images=2):
             smooth(10 * i + n, 20, 20).save(top / split / name / f"{n}.png")
 
 
-def test_classes_of_test_images_are_found_by_name(tmp_path):
-    folder(tmp_path, "train", ["ant", "bee", "cat"])
-    folder(tmp_path, "test", ["ant", "cat"])
-    train_images, test = (open_source("folder", str(tmp_path), s) for s in ("train", "test"))
-    assert test.labels.tolist() == [0, 0, 1, 1]
-    assert renumber_labels(train_images, test).tolist() == [0, 0, 2, 2]
-    folder(tmp_path, "other", ["ant", "dog"])
-    with pytest.raises(DataError, match="class 'dog'; the training classes are ant, bee, cat"):
-        renumber_labels(train_images, open_source("folder", str(tmp_path), "other"))
+def images(top, split, name="folder"):
+    source = open_source(name, str(top), split)
+    return Images(source, resize=16, crop=16, mean=(0.5,) * 3, std=(0.25,) * 3)
+
+
+def test_classes_are_the_same_if_their_names_are(tmp_path):
+    composed, apart = (unicodedata.normalize(form, "fée") for form in ("NFC", "NFD"))
+    folder(tmp_path, "train", ["ant", "bee", composed])
+    folder(tmp_path, "test", ["ant", apart])
+    train_images, test = labelled(images(tmp_path, "train"), images(tmp_path, "test"))
+    assert train_images.source.labels.tolist() == [0, 0, 1, 1, 2, 2]
+    assert test.source.labels.tolist() == [0, 0, 2, 2]
+    assert test.source.class_names == ("ant", "bee", composed)
+
+
+def test_test_images_of_a_class_without_training_images_are_left_out(tmp_path, caplog):
+    folder(tmp_path, "train", ["bee", "cat"])
+    folder(tmp_path, "test", ["ant", "cat", "dog"], images=3)
+    train_images, test = images(tmp_path, "train"), images(tmp_path, "test")
+    for _ in range(2):  # a run evaluates more than once
+        _, judged = labelled(train_images, test)
+    assert judged.source.size == 3 and judged.source.labels.tolist() == [1, 1, 1]
+    for i in range(3):
+        assert "cat" in judged.source.describe(i)
+        np.testing.assert_array_equal(read(judged.source, i), read(test.source, 3 + i))
+    assert len(caplog.messages) == 1
+    assert "leave out 6 of 9 test images: " in caplog.text
+    assert caplog.text.strip().endswith("class, ant (3), dog (3)")
+
+
+def test_without_a_common_class_there_is_no_evaluation(tmp_path, caplog):
+    folder(tmp_path, "train", ["ant", "bee"])
+    folder(tmp_path, "test", ["cat", "dog"])
+    folder(tmp_path, "unlabelled", ["only"])
+    caplog.set_level(logging.INFO, logger="absl")
+    assert labelled(images(tmp_path, "train"), images(tmp_path, "test")) is None
+    assert caplog.messages[-1] == "no evaluation by labels: no test image is left"
+    assert labelled(images(tmp_path, "train"), images(tmp_path, "unlabelled")) is None
+    assert caplog.messages[-1] == "no evaluation by labels: the test images have none"
 
 
 def test_an_unreadable_image_has_no_vote(tmp_path):
@@ -35,10 +71,65 @@ def test_an_unreadable_image_has_no_vote(tmp_path):
     folder(tmp_path, "test", ["ant", "bee"], images=3)
     (tmp_path / "train" / "ant" / "0.png").write_bytes(b"")
     config = tiny_swav()
-    config.data.name, config.data.data_dir, config.data.test = "folder", str(tmp_path), "test"
-    config.data.max_bad_fraction = 0.1
-    config.train.steps = 2
+    config.data.update(name="folder", data_dir=str(tmp_path), test="test", max_bad_fraction=0.1)
+    config.method.freeze_prototypes_steps, config.train.steps = 1, 2
     train.pretrain(config, tmp_path / "run")
-    found = json.loads((tmp_path / "run" / "results.json").read_text())["knn"]
+    found = read_results(tmp_path / "run")["knn"]
     assert found["k"] == 20 and np.isfinite(found["top1"])
+    assert found["train_images"] == 39 and found["test_images"] == 6
     assert jax.device_count() == 8
+
+
+@pytest.fixture(scope="module")
+def half_labelled(tmp_path_factory):
+    """Like STL-10: classes in train and test, none in `unlabelled`; some of `mixed` have one.
+
+    An image's brightness grows with its number, and its class is the half that it is in.
+    """
+    top = tmp_path_factory.mktemp("tfds")
+    halves = [0] * 20 + [1] * 20
+    splits = {
+        "train": halves,
+        "test": [*halves, -1, 2],
+        "unlabelled": [-1] * 40,
+        "mixed": [label if i % 2 else -1 for i, label in enumerate(halves)],
+    }
+    features = {
+        "image": tfds.features.Image(shape=(None, None, 3)),
+        "label": tfds.features.ClassLabel(names=["dark", "bright", "never"]),
+    }
+    splits = {split: [examples(*labels, size=16)] for split, labels in splits.items()}
+    prepare(top, "photos", features, splits)
+    return top
+
+
+def half_labelled_run(top):
+    config = tiny_swav()
+    config.data.update(name="tfds:photos", data_dir=str(top), train="unlabelled", test="test")
+    config.method.freeze_prototypes_steps, config.train.steps = 1, 2
+    return config
+
+
+@pytest.mark.usefixtures("linear_network")
+def test_images_without_a_label_neither_vote_nor_are_judged(half_labelled, tmp_path, caplog):
+    config = half_labelled_run(half_labelled)
+    config.eval.train = "mixed"
+    train.pretrain(config, tmp_path)
+    trained = read_results(tmp_path)["knn"]
+    assert trained["k"] == 20 and trained["train_images"] == 20 and trained["test_images"] == 40
+    assert trained["top1"] > 90  # brightness is easy to see; label -1 as the last class: 50
+    warnings = [text for text in caplog.messages if "evaluations by labels" in text]
+    assert len(warnings) == 1 and warnings[0].endswith("class, never (1)")
+
+    config.eval.train = "train"
+    knn_task(config, tmp_path)
+    assert read_results(tmp_path)["knn"]["train_images"] == 40
+
+
+@pytest.mark.usefixtures("linear_network")
+def test_a_run_without_labels_is_not_evaluated(half_labelled, tmp_path, caplog):
+    caplog.set_level(logging.INFO, logger="absl")
+    train.pretrain(half_labelled_run(half_labelled), tmp_path)
+    assert read_results(tmp_path) == {}
+    reasons = [text for text in caplog.messages if "no evaluation" in text]
+    assert reasons == ["no evaluation by labels: the training images have none"]

@@ -5,7 +5,7 @@ import functools
 from collections.abc import Callable
 
 import numpy as np
-from jaxtyping import Int32
+from jaxtyping import Int, Int32
 
 from swav_jax.data.tf import tf
 
@@ -29,7 +29,8 @@ class Source:
         read: int64 [] image number -> uint8 [H, W, 3]; TensorFlow ops, for use inside tf.data.
         may_fail: whether `read` can fail on a damaged image, by an error or by giving an empty one;
             False if all is decoded in memory.
-        find_labels: gives `labels`; called once, when somebody asks for them.
+        find_labels: gives numbers of `class_names`, negative ones for images without a label, or
+            None; called once, when somebody asks for `labels`.
         unreadable: numbers of the images that this host has found unreadable so far.
     """
 
@@ -41,7 +42,36 @@ class Source:
     find_labels: Callable[[], np.ndarray | None]
     unreadable: set[int] = dataclasses.field(default_factory=set, compare=False)
 
+    def __str__(self) -> str:
+        return f"{self.size} images, {self.describe(0)} first"
+
     @functools.cached_property
     def labels(self) -> Int32[np.ndarray, " N"] | None:
-        """The class of each image, or None. A TFDS split is read through once to find them."""
-        return self.find_labels()
+        """The class of each image, -1 for an image without a label; None if no image has one.
+
+        -1 is no class: such an image neither votes nor is judged, and counts in no figure that
+        compares with labels. A TFDS split is read through once to find them.
+        """
+        labels = self.find_labels()
+        if labels is None or (labels < 0).all():
+            return None
+        return np.maximum(labels, -1)
+
+    def part(
+        self,
+        numbers: Int[np.ndarray, " n"],
+        labels: Int32[np.ndarray, " n"],
+        class_names: tuple[str, ...],
+    ) -> "Source":
+        """Some of the images, in the order given, with labels of their own."""
+        if np.array_equal(numbers, np.arange(self.size)):  # keeps in mind which are unreadable
+            return dataclasses.replace(self, class_names=class_names, find_labels=lambda: labels)
+        there = tf.constant(numbers, tf.int64)
+        return Source(
+            size=len(numbers),
+            class_names=class_names,
+            describe=lambda i: self.describe(int(numbers[i])),
+            read=lambda i: self.read(tf.gather(there, i)),
+            may_fail=self.may_fail,
+            find_labels=lambda: labels,
+        )
