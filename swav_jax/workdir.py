@@ -27,6 +27,7 @@ CROPS = "crops.png"
 PROFILE = "profile"  # traces
 TENSORBOARD = "tensorboard"  # events
 LOCK = ".lock"
+PATTERN = "*?[\\"  # characters that Orbax does not take as they are
 
 AT_RANDOM = "random_init_"  # begins the names of results of the network before training
 
@@ -59,6 +60,7 @@ def locked(workdir: Path) -> Iterator[None]:
     """Makes a workdir and keeps other processes out. The lock ends with the process.
 
     Raises:
+      ConfigError: checkpoints in a folder of this name could not be read.
       NotADirectoryError: the folder is a bucket's address.
       BlockingIOError: another process is in there.
     """
@@ -66,6 +68,11 @@ def locked(workdir: Path) -> Iterator[None]:
         raise NotADirectoryError(
             f"--workdir={workdir} is not a folder: mount the bucket, and name the folder that all "
             "machines see"
+        )
+    if bad := sorted(set(PATTERN) & set(str(workdir.absolute()))):
+        raise ConfigError(
+            f"--workdir={workdir}: in a path, Orbax takes {' '.join(bad)} for a pattern and would "
+            "not find its own checkpoints: choose another name"
         )
     workdir.mkdir(parents=True, exist_ok=True)
     with (workdir / LOCK).open("w") as lock:

@@ -2,12 +2,16 @@ import json
 import math
 from pathlib import Path
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from swav_jax.checkpoints.read import load_variables
+from swav_jax.checkpoints.store import Checkpoints
 from swav_jax.config import OLD_MEANING, ConfigError, defaults, in_steps, to_dict
 from swav_jax.methods import METHODS
 from swav_jax.workdir import (
+    CHECKPOINTS,
     append_metrics,
     claim,
     locked,
@@ -238,3 +242,19 @@ def test_files_of_earlier_versions_are_read_with_the_steps_of_today(tmp_path):
     lines = [{"step": 0, "loss": 2.0}, {"step": 1, "loss": 1.0}, {"step": 2, "knn_top1": 50.0}]
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     assert [line["step"] for line in read_metrics(tmp_path)] == [1, 2, 2]
+
+
+@pytest.mark.parametrize("name", ["run[1]", "a*b", "a?b", "a\\b"])
+def test_a_name_that_orbax_would_take_for_a_pattern_is_refused(tmp_path, name):
+    with pytest.raises(ConfigError, match=r"takes . for a pattern"), locked(tmp_path / name):
+        pass
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["a b", " a ", "ü", "{x}", "a%b", "~a", "a\nb", "a'b"])
+@pytest.mark.filterwarnings("error")
+def test_any_other_name_is_a_workdirs(tmp_path, name):
+    with locked(tmp_path / name), Checkpoints(tmp_path / name / CHECKPOINTS) as checkpoints:
+        checkpoints.save(1, {"a": jnp.arange(3)}, {})
+    found, _ = load_variables(tmp_path / name, ("a",))
+    assert found["a"].tolist() == [0, 1, 2]

@@ -22,7 +22,7 @@ from typing import Any, Self
 import jax
 import numpy as np
 from absl import logging
-from flax.traverse_util import unflatten_dict
+from flax.traverse_util import flatten_dict, unflatten_dict
 from jax.experimental import multihost_utils
 from jaxtyping import PyTree
 from orbax.checkpoint import v1 as ocp
@@ -63,6 +63,7 @@ class Checkpoints:
         if jax.process_index() == 0:
             self.directory.mkdir(parents=True, exist_ok=True)
             self._sweep()
+            self._check_renaming()
         _meet("checkpoints opened")
         if not self.directory.is_dir():
             raise CheckpointError(
@@ -210,6 +211,7 @@ class Checkpoints:
     def _commit(self, step: int, contents: dict[str, Any]) -> None:
         """Seals and names what Orbax has written, then drops what need not be kept."""
         partial = self._partial(step)
+        _check_index(partial, contents["leaves"])
         write_seal(partial, contents)
         partial.rename(self.directory / str(step))
         logging.info("Saved the checkpoint of step %d in %s.", step, self.directory)
@@ -218,6 +220,21 @@ class Checkpoints:
                 # Renamed first: a kill within the removal must not leave half a checkpoint.
                 (self.directory / str(old)).rename(self._partial(old))
         self._sweep()
+
+    def _check_renaming(self) -> None:
+        """Refuses a file system on which a save could not end."""
+        probe = self.directory / "probe.partial"
+        probe.mkdir()
+        try:
+            probe.rename(self.directory / "renamed.partial")
+        except OSError as error:
+            raise CheckpointError(
+                f"folders in {self.directory} cannot be renamed ({error.strerror}), and so no save "
+                "can be completed. Mount a bucket by gcsfuse with --rename-dir-limit=1000000, or "
+                "choose a --workdir on another file system"
+            ) from None
+        finally:
+            self._sweep()
 
     def _sweep(self) -> None:
         """Removes the folders of unfinished saves and removals, Orbax's own among them."""
@@ -246,11 +263,28 @@ class Checkpoints:
             free = shutil.disk_usage(self.directory).free
             if jax.process_index() == 0:
                 self._sweep()
+            full = free < needed or getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
+            room = "Make room, or keep fewer of them, and run" if full else "Run"
             raise CheckpointError(
                 f"the checkpoint of step {step} could not be saved in {self.directory}, where "
                 f"{free:,} bytes are free and it needs {needed:,}: {error}. The earlier ones are "
-                "intact. Make room, or keep fewer of them, and run the same command again."
+                f"intact. {room} the same command again."
             ) from error
+
+
+def _check_index(folder: Path, saved: dict[str, Any]) -> None:
+    """Raises CheckpointError unless Orbax finds all arrays again in what it has written."""
+    found = flatten_dict(ocp.metadata(folder).metadata or {}, sep="/")
+    lost = [
+        name
+        for name, leaf in saved.items()
+        if 0 not in leaf["shape"]  # Orbax stores no empty arrays
+        and (name not in found or list(found[name].shape) != leaf["shape"])
+    ]
+    if lost:
+        raise CheckpointError(
+            f"{len(lost)} of {len(saved)} arrays cannot be found in {folder}, {lost[0]} first"
+        )
 
 
 def _describe(leaf: Any) -> dict[str, Any]:

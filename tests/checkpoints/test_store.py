@@ -1,5 +1,7 @@
 """What is saved comes back to the bit on any devices, and what was damaged never comes back."""
 
+import errno
+import gc
 import os
 import shutil
 import socket
@@ -337,3 +339,25 @@ def test_two_processes_save_together_and_one_restores(tmp_path):
         restored, _ = checkpoints.restore(target)
     np.testing.assert_array_equal(restored["rows"], np.arange(64 * 5.0).reshape(64, 5))
     assert folders(tmp_path) == ["1", "damaged"]
+
+
+def test_a_file_system_that_renames_no_folders_is_refused_at_the_start(tmp_path, monkeypatch):
+    def fail(*_):
+        raise OSError(errno.EMFILE, "Too many open files")  # as gcsfuse does by default
+
+    monkeypatch.setattr("pathlib.Path.rename", fail)
+    with pytest.raises(CheckpointError, match=r"cannot be renamed .* --rename-dir-limit"):
+        Checkpoints(tmp_path)
+    assert not any(tmp_path.iterdir())
+
+
+# Orbax leaves the reads that fail to the garbage collector, where Python reports them.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_save_that_orbax_could_not_read_is_no_checkpoint(tmp_path):
+    # Orbax takes the brackets for a pattern, and writes an empty index.
+    checkpoints = Checkpoints(tmp_path / "run[1]")
+    checkpoints.save(1, {"a": jnp.ones(3), "b": jnp.zeros((2, 2))}, {})
+    with pytest.raises(CheckpointError, match="2 of 2 arrays cannot be found"):
+        checkpoints.close()
+    assert not any((tmp_path / "run[1]").iterdir())
+    gc.collect()  # here, and not within another test
