@@ -110,7 +110,6 @@ def half_labelled_run(top):
     return config
 
 
-@pytest.mark.usefixtures("linear_network")
 def test_images_without_a_label_neither_vote_nor_are_judged(half_labelled, tmp_path, caplog):
     config = half_labelled_run(half_labelled)
     config.eval.train = "mixed"
@@ -126,7 +125,6 @@ def test_images_without_a_label_neither_vote_nor_are_judged(half_labelled, tmp_p
     assert read_results(tmp_path)["knn"]["train_images"] == 40
 
 
-@pytest.mark.usefixtures("linear_network")
 def test_a_run_without_labels_is_not_evaluated(half_labelled, tmp_path, caplog):
     caplog.set_level(logging.INFO, logger="absl")
     train.pretrain(half_labelled_run(half_labelled), tmp_path)
