@@ -4,8 +4,6 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from absl import app, flags, logging
@@ -14,6 +12,7 @@ from ml_collections import ConfigDict, config_flags
 from swav_jax.config import of_method
 from swav_jax.methods import METHODS
 from swav_jax.runtime import processes as hosts
+from swav_jax.runtime.flag_errors import one_line_errors
 from swav_jax.runtime.xla import reuse_freed_memory, start
 from swav_jax.tasks import TASKS, UserError
 
@@ -47,7 +46,7 @@ def parse(argv: list[str]) -> list[str]:
     # Shells leave the tilde of --config=~/mine.py as it is.
     argv = [re.sub(r"^(--?config=)(~.*)", _expanded, flag) for flag in argv]
     with one_line_errors():
-        return app.parse_flags_with_usage(argv)
+        return flags.FLAGS(argv)
 
 
 def _expanded(flag: re.Match[str]) -> str:
@@ -57,6 +56,8 @@ def _expanded(flag: re.Match[str]) -> str:
 def config() -> ConfigDict:
     """The configuration: the file's, with the chosen method's settings, with the flags' values."""
     name = dict(flag.split("=", 1) for flag in _OF_METHOD).get(f"{METHOD}name")
+    if isinstance(_CONFIG.value, dict):
+        sys.exit("error: get_config in the file of --config has to return a ConfigDict, not a dict")
     with one_line_errors():
         chosen = of_method(_CONFIG.value, name or _CONFIG.value.method.name)
         if name not in METHODS:
@@ -65,20 +66,6 @@ def config() -> ConfigDict:
         config_flags.DEFINE_config_dict("config", chosen, flag_values=late, sys_argv=argv)
         late(argv)
     return late.config
-
-
-@contextmanager
-def one_line_errors() -> Iterator[None]:
-    """What ml_collections raises for a wrong flag ends the process with one line."""
-    try:
-        yield
-    except (AttributeError, KeyError, TypeError) as error:  # there is no such setting
-        what = str(error).replace("\\n", ". ").replace("\\", "").replace("'", "").strip('"')
-        sys.exit(f"error: --config has no setting {what}")
-    except flags.Error as error:
-        sys.exit(f"error: {error}")
-    except OSError as error:
-        sys.exit(f"error: --config cannot be read: {' '.join(str(error).split())}")
 
 
 def main(argv: list[str]) -> None:

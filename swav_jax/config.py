@@ -108,6 +108,8 @@ def defaults(method: str = "swav") -> ConfigDict:
     holds the hyper-parameters of the chosen method. A duration X is `X_epochs` epochs, or `X_steps`
     steps where there is such a key and it is not None.
     """
+    if method not in METHODS:
+        raise ConfigError(_unknown_method(method))
     config = ConfigDict()
     config.seed = 0
     config.init_from = ""  # a workdir or checkpoint whose backbone training starts from
@@ -262,7 +264,7 @@ def _problems(config: ConfigDict, devices: int) -> Iterator[str]:
     method = config.get("method")
     name = str(method.get("name")) if isinstance(method, ConfigDict) else ""
     if name not in METHODS:
-        yield f"unknown method.name {name!r}; known are {', '.join(METHODS)}"
+        yield _unknown_method(name)
     yield from _differences(defaults(name), config)
     yield from _unknown_choices(config)
     yield from _out_of_range(config)
@@ -293,6 +295,10 @@ def profiled_steps(text: str) -> range:
             f"profile.steps {text!r} is not <first step>:<step after last>, like 10:15"
         )
     return range(int(first), int(end))
+
+
+def _unknown_method(name: str) -> str:
+    return f"unknown method.name {name!r}; known are {', '.join(METHODS)}"
 
 
 def _unknown_choices(config: ConfigDict) -> Iterator[str]:

@@ -15,6 +15,8 @@ CHOSEN = ("--config=configs/quickstart.py", "--config.method.name=pcl")
         ((*CHOSEN, "--config.method.momentum=high"), "error: flag --config.method.momentum=high"),
         (("--config.method.name=nothing",), "error: unknown method.name 'nothing'; known are swav"),
         (("--config.method.name",), "write --config.method.name=VALUE"),
+        (("--config=tests/test_main.py",), "has no attribute 'get_config'"),
+        (("--workdr=runs/x",), "error: Unknown command line flag 'workdr'. Did you mean: workdir"),
     ],
 )
 def test_wrong_flags_are_one_line(tmp_path, flags, complaint):
