@@ -1,6 +1,7 @@
 """The command line: python main.py --config=configs/X.py --workdir=DIR [--task=pretrain]."""
 
 import os
+import pkgutil
 import re
 import sys
 import traceback
@@ -80,7 +81,8 @@ def main(argv: list[str]) -> None:
     try:
         hosts.join(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
         reuse_freed_memory()
-        TASKS[_TASK.value](settings, Path(_WORKDIR.value or "").expanduser())
+        workdir = Path(_WORKDIR.value or "").expanduser()
+        pkgutil.resolve_name(TASKS[_TASK.value])(settings, workdir)
     except UserError as error:
         hosts.fail(f"error: {error}")
         sys.exit(1)

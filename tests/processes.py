@@ -46,7 +46,7 @@ STATE = ("step", "params", "batch_stats", "opt_state", "extra")  # branches of a
 # Children are forked from a process that has done the imports, which would take each of them 7 s.
 CHILDREN = multiprocessing.get_context("forkserver")
 CHILDREN.set_forkserver_preload(
-    ["processes", "swav_jax.tasks", "sklearn.datasets", "matplotlib.figure"]
+    ["processes", "swav_jax.train", "swav_jax.tasks.knn", "sklearn.datasets", "matplotlib.figure"]
 )
 
 

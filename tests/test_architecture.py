@@ -26,7 +26,7 @@ MODULES = modules()
 
 
 def imported(file):
-    """The modules of ours that a file imports, wherever in the file."""
+    """The modules of ours that a file imports or names as "module:function", wherever in it."""
     for node in ast.walk(ast.parse(file.read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names if alias.name in MODULES)
@@ -34,6 +34,10 @@ def imported(file):
             for alias in node.names:
                 name = f"{node.module}.{alias.name}"
                 yield name if name in MODULES else node.module
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            module, colon, _ = node.value.partition(":")  # of a task
+            if colon and module in MODULES:
+                yield module
 
 
 def room(module):

@@ -12,7 +12,6 @@ import jax.numpy as jnp
 from absl import logging
 from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxtyping import Array
-from orbax.checkpoint import v1 as ocp
 
 from swav_jax import sharding
 from swav_jax.checkpoints.seal import SEAL, CheckpointError, read_seal, wrong_leaves
@@ -99,6 +98,8 @@ def load_leaves(folder: Path, wanted: Mapping[str, jax.ShapeDtypeStruct]) -> dic
     Raises:
       CheckpointError: Orbax could not read them.
     """
+    from orbax.checkpoint import v1 as ocp  # a second, only for those who read arrays
+
     context = ocp.Context()
     context.pytree_options.loading.partial_load = True
     stored = {name: leaf for name, leaf in wanted.items() if leaf.size}

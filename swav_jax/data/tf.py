@@ -1,19 +1,18 @@
 """TensorFlow, imported so that it reads images on the host and does nothing else.
 
 It does not take the accelerators, which belong to JAX, writes nothing to the terminal, and loads
-Keras only when a user asks for it. Other modules import `tf` from here.
+Keras only when a user asks for it. A TensorFlow that the user has already started keeps its devices:
+tf.data computes on the CPU in any case. Other modules import `tf` from here.
 """
 
 import contextlib
 import os
 from collections.abc import Iterator
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # read once, when tensorflow is first imported
-
 
 @contextlib.contextmanager
 def _without_greetings() -> Iterator[None]:
-    """Drops what C++ writes to stderr before that level is in force; exceptions still pass."""
+    """Drops what C++ writes to stderr whatever the log level is; exceptions still pass."""
     stderr, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 2)
     try:
@@ -41,8 +40,9 @@ def _without_keras() -> Iterator[None]:
 with _without_greetings(), _without_keras():
     import tensorflow as tf
 
-    tf.config.set_visible_devices([], "GPU")
-    tf.config.set_visible_devices([], "TPU")
+    with contextlib.suppress(RuntimeError):  # it has started with other devices
+        for kind in ("GPU", "TPU"):
+            tf.config.set_visible_devices([], kind)
 
 # For functions that tf.data calls: they have no Python control flow that AutoGraph could rewrite,
 # and on Python 3.13 it warns that it cannot.

@@ -86,7 +86,7 @@ def compile_step(config: ConfigDict, devices: Sequence[Any], images: int) -> Any
 @contextmanager
 def _without_cache() -> Iterator[None]:
     """Programs for devices that are not here cannot be read back from the compilation cache."""
-    used = jax.config.jax_enable_compilation_cache  # type: ignore[attr-defined]  # set at run time
+    used = jax.config.values["jax_enable_compilation_cache"]
     jax.config.update("jax_enable_compilation_cache", False)
     compilation_cache.reset_cache()  # which remembers whether it is in use
     try:

@@ -48,8 +48,7 @@ def leave_out_missing_tpus() -> None:
     def fail() -> NoReturn:
         raise RuntimeError("this machine has no TPU")
 
-    chosen = jax.config.jax_platforms  # type: ignore[attr-defined]  # set at run time
-    if chosen is None and not has_tpu():
+    if jax.config.values["jax_platforms"] is None and not has_tpu():
         backend.register_backend_factory("tpu", fail, fail_quietly=True)
 
 

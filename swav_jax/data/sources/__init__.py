@@ -7,10 +7,7 @@ A `Source` reads any image by its number, in any order: the training order is ar
 import os
 from pathlib import Path
 
-from swav_jax.data.sources.digits import open_digits
-from swav_jax.data.sources.folder import open_folder
 from swav_jax.data.sources.source import DataError, Source
-from swav_jax.data.sources.tfds import open_tfds
 
 
 def is_own_folder(data_dir: str) -> bool:
@@ -51,11 +48,18 @@ def open_source(
             f"data.image_key and data.label_key name features of tfds:<name>; data.name is {name!r}"
         )
     data_dir = os.path.expanduser(data_dir)
+    # Imported where they are needed: TensorFlow takes seconds.
     if name == "digits":
+        from swav_jax.data.sources.digits import open_digits
+
         return open_digits(split)
     if name == "folder":
+        from swav_jax.data.sources.folder import open_folder
+
         return open_folder(data_dir, split)
     if name.startswith("tfds:"):
+        from swav_jax.data.sources.tfds import open_tfds
+
         name = name.removeprefix("tfds:")
         return open_tfds(name, data_dir, split, download, image_key, label_key)
     raise DataError(f"data.name is {name!r}; it can be digits, folder or tfds:<name>")

@@ -3,11 +3,12 @@
 import dataclasses
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int, Int32
 
-from swav_jax.data.tf import tf
+Tensor = Any  # a tf.Tensor; TensorFlow takes seconds to import
 
 
 class DataError(ValueError):
@@ -37,7 +38,7 @@ class Source:
     size: int
     class_names: tuple[str, ...]
     describe: Callable[[int], str]
-    read: Callable[[tf.Tensor], tf.Tensor]
+    read: Callable[[Tensor], Tensor]
     may_fail: bool
     find_labels: Callable[[], np.ndarray | None]
     unreadable: set[int] = dataclasses.field(default_factory=set, compare=False)
