@@ -46,7 +46,7 @@ class Run:
 
     @cached_property
     def train_images(self) -> Images:
-        """The images by whose labels others are judged: those of `eval.train`, or the source's."""
+        """The images whose labels vote: those of `eval.train`, or the training images."""
         split = config_lib.train_split(self.config)
         if split != self.config.data.train:
             return open_images(self.config, split)
@@ -59,7 +59,7 @@ class Run:
 
     @property
     def sources(self) -> list[Source]:
-        """All images that the run reads: to train on, with labels that vote, to be judged."""
+        """All images that the run reads: to train on, to vote, to be classified."""
         evaluated = [images.source for images in (self.train_images, self.test_images) if images]
         return [self.source, *evaluated]
 
@@ -71,7 +71,7 @@ def build(
 
     Args:
       config: of the run.
-      source: the training images, if not those that `config.data` names.
+      source: the training images, if not those of `config.data`.
       devices: to train on, if not all.
 
     Raises:
@@ -114,15 +114,15 @@ def build(
 def on_own_folder(config: ConfigDict) -> ConfigDict:
     """The configuration for a folder of images, if `data_dir` of a TFDS data set names one.
 
-    So `--config.data.data_dir=/my/images` alone takes any recipe to one's own images. Slices such
-    as `train[:20%]` are of the data set: of the folder, all images are used.
+    So `--config.data.data_dir=/my/images` alone applies any recipe to one's own images. Slices such
+    as `train[:20%]` are meant for the data set: of the folder, all images are used.
     """
     data = config.data
     if not data.name.startswith("tfds:") or data.download or not is_own_folder(data.data_dir):
         return config
     config = config.copy_and_resolve_references()
     processes.warn(
-        f"data.data_dir {data.data_dir} is no folder of data sets: the run is on its images"
+        f"data.data_dir {data.data_dir} holds images and no prepared data set: these are used"
     )
     config.data.name = "folder"
     for section, split in (("data", "train"), ("data", "test"), ("eval", "train")):
@@ -131,7 +131,7 @@ def on_own_folder(config: ConfigDict) -> ConfigDict:
 
 
 def _check_image_sizes(config: ConfigDict) -> None:
-    """Networks that end in linear layers over all places take images of one size.
+    """Checks the sizes of images for networks that end in linear layers over all positions.
 
     Raises:
       ConfigError: images of several sizes, or too small ones.
@@ -156,10 +156,10 @@ def _check_image_sizes(config: ConfigDict) -> None:
 
 
 def make_mesh(config: ConfigDict, devices: Sequence[Any]) -> Mesh:
-    """The devices as `config.mesh` lays them out.
+    """The mesh of devices that `config.mesh` describes.
 
     Raises:
-      ConfigError: they cannot be laid out so.
+      ConfigError: these devices cannot form it.
     """
     try:
         return sharding.make_mesh(config.mesh.model, devices)
@@ -179,7 +179,7 @@ def make_encoder(config: ConfigDict) -> Encoder:
 
 
 def make_method(config: ConfigDict) -> Method:
-    """The method of `config.method`, durations in steps, with the parts that it has fields for."""
+    """The method of `config.method`, whose durations are in steps, with the parts that it needs."""
     method, model = METHODS[config.method.name], config.model
     parts = config.method.to_dict() | {
         "encoder": make_encoder(config),

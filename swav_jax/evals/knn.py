@@ -67,7 +67,7 @@ def _readable(
     features: Float[np.ndarray, "N F"], images: Images
 ) -> tuple[Float[np.ndarray, "n F"], Int[np.ndarray, "n"]]:
     """Features and labels of the images that could be read; the features of others are zeros."""
-    assert images.source.labels is not None  # `labelled` has seen to it
+    assert images.source.labels is not None  # `labelled` has checked
     readable = features.any(axis=1)
     return features[readable], images.source.labels[readable]
 
@@ -122,7 +122,7 @@ def neighbours(
 ) -> tuple[Float32[Array, "M k"], Int32[Array, "M k"]]:
     """The k most similar training rows of each test row, nearest first: (cosine, number).
 
-    The training rows stay on the host and go over the devices in pieces: ImageNet's are 10 GB.
+    The training rows stay on the host and pass through the devices in pieces: ImageNet's are 10 GB.
     """
     rows = max(k, PIECE // train.shape[1])
     queries = unit(jnp.asarray(test, jnp.float32))
