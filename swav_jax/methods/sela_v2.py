@@ -23,22 +23,20 @@ keeps two to three arrays of that size while it runs, for one head at a time.
 """
 
 import dataclasses
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, Key
+from jaxtyping import Array, Float, Int, Key
 
-from swav_jax import sharding
 from swav_jax.methods.banked import Banked
 from swav_jax.methods.contract import Extra, Metrics, Params, TrainState, Visit
 from swav_jax.methods.prototypes import on_unit_sphere
 from swav_jax.ops import bank
 from swav_jax.ops.clusters import usage
 from swav_jax.ops.similarity import similarity, unit
-from swav_jax.ops.sinkhorn import Codes, sinkhorn
+from swav_jax.ops.sinkhorn import sinkhorn_on_mesh
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,14 +84,7 @@ def balanced_assignments(
       assignments, and the soft codes' residual sum_k |share of prototype k - 1/K|.
     """
     seen = bank.written(rows)
-
-    def balance(scores: Array, seen: Bool[Array, "n"], **axes: Sequence[str]) -> Codes:
-        return sinkhorn(scores, epsilon=epsilon, iterations=iterations, valid=seen, **axes)
-
-    codes, residual = sharding.on_blocks(
-        balance,
-        (similarity(rows, prototypes), seen),
-        in_specs=(sharding.SCORES, sharding.SAMPLES),
-        out_specs=Codes._make((sharding.SCORES, sharding.WHOLE)),
+    codes, residual = sinkhorn_on_mesh(
+        similarity(rows, prototypes), epsilon=epsilon, iterations=iterations, valid=seen
     )
     return jnp.where(seen, jnp.argmax(codes, axis=1).astype(jnp.int32), -1), residual

@@ -17,6 +17,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float
 
 from swav_jax.ops.precision import at_least_float32
+from swav_jax.sharding import SAMPLES, SCORES, WHOLE, on_blocks
 
 Axes = Sequence[str]
 
@@ -73,6 +74,26 @@ def sinkhorn(
     weight = lax.psum(jnp.sum(codes, axis=0, where=valid[:, None]), sample_axes) / samples
     residual = lax.psum(jnp.sum(jnp.abs(weight - 1 / prototypes)), prototype_axes)
     return Codes(codes, residual)
+
+
+def sinkhorn_on_mesh(
+    scores: Float[Array, "B K"],
+    *,
+    epsilon: float,
+    iterations: int,
+    valid: Bool[Array, "B"] | None = None,
+) -> Codes:
+    """`sinkhorn` of the scores of a whole batch, of which each device works on its block."""
+
+    def balance(scores: Array, valid: Array | None, **axes: Axes) -> Codes:
+        return sinkhorn(scores, epsilon=epsilon, iterations=iterations, valid=valid, **axes)
+
+    return on_blocks(
+        balance,
+        (scores, valid),
+        in_specs=(SCORES, SAMPLES),
+        out_specs=Codes._make((SCORES, WHOLE)),
+    )
 
 
 def harden(codes: Float[Array, "*B K"]) -> Float[Array, "*B K"]:
