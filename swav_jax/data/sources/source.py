@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int, Int32
 
-Tensor = Any  # a tf.Tensor; TensorFlow takes seconds to import
+Tensor = Any  # tf.Tensor; `import swav_jax` and `main.py --help` should not wait for TensorFlow
 
 
 class DataError(ValueError):
@@ -67,6 +67,8 @@ class Source:
         """Some of the images, in the order given, with labels of their own."""
         if np.array_equal(numbers, np.arange(self.size)):  # keeps in mind which are unreadable
             return dataclasses.replace(self, class_names=class_names, find_labels=lambda: labels)
+        from swav_jax.data.tf import tf
+
         there = tf.constant(numbers, tf.int64)
         return Source(
             size=len(numbers),
