@@ -159,7 +159,7 @@ def defaults(method: str = "swav") -> ConfigDict:
     train = config.train = ConfigDict()
     train.epochs = 100
     train.steps = config_dict.placeholder(int)
-    train.accumulate = 1  # parts that a batch is worked through in
+    train.accumulate = 1  # parts that a batch is processed in
     train.log_every_steps = 50
 
     evaluation = config.eval = ConfigDict()
@@ -172,7 +172,7 @@ def defaults(method: str = "swav") -> ConfigDict:
     checkpoint = config.checkpoint = ConfigDict()
     checkpoint.every_epochs = 1
     checkpoint.every_steps = 0
-    checkpoint.every_minutes = 0.0  # looked at every train.log_every_steps
+    checkpoint.every_minutes = 0.0  # checked every train.log_every_steps
     checkpoint.keep_last = 2
     checkpoint.keep_every_steps = 0  # keeps these for good; 0 for none
 
@@ -196,8 +196,8 @@ def of_method(config: ConfigDict, name: str) -> ConfigDict:
     """The configuration for another method: its defaults take the place of the section `method`.
 
     Args:
-      config: stays as it is where it is for this method already.
-      name: as `--config.method.name` gives it; one that is not known is left for `check` to refuse.
+      config: unchanged if it is for this method already.
+      name: of the method; an unknown one is left for `check` to refuse.
     """
     if name != config.method.name:
         with config.unlocked():
@@ -249,7 +249,7 @@ def in_steps(config: ConfigDict, steps_per_epoch: int) -> ConfigDict:
 
 
 def check(config: ConfigDict, devices: int) -> None:
-    """Refuses a configuration that cannot run, as far as that shows without the data.
+    """Refuses a configuration that cannot run, as far as can be told without the data.
 
     Raises:
       ConfigError: names the first problem and a remedy.
@@ -260,7 +260,7 @@ def check(config: ConfigDict, devices: int) -> None:
 
 
 def _problems(config: ConfigDict, devices: int) -> Iterator[str]:
-    """Each is only reached, and need only make sense, when there were none before it."""
+    """All problems in order; a later check relies on the earlier ones, so only the first counts."""
     method = config.get("method")
     name = str(method.get("name")) if isinstance(method, ConfigDict) else ""
     if name not in METHODS:
@@ -369,25 +369,25 @@ def _batch_problems(config: ConfigDict, devices: int) -> Iterator[str]:
     if batch // parts % config.model.bn_groups:
         yield (
             f"model.bn_groups {config.model.bn_groups} does not divide the {batch // parts} images "
-            "that are worked on at a time"
+            "that are processed at a time"
         )
     if config.model.prototypes % shards:
         yield f"mesh.model {shards} does not divide model.prototypes {config.model.prototypes}"
 
 
 def train_split(config: ConfigDict) -> str:
-    """The split by whose labelled images evaluations judge others."""
+    """The split whose labelled images vote in evaluations."""
     return config.eval.train or config.data.train
 
 
 def split_warnings(config: ConfigDict) -> list[str]:
-    """Warns of an evaluation that judges images by themselves."""
+    """Warns of an evaluation that classifies images by themselves."""
     if config.data.test != train_split(config):
         return []
     key = "eval.train" if config.eval.train else "data.train"
     return [
         f"data.test and {key} are both {config.data.test!r}: each image is its own nearest "
-        "neighbour, and k-NN says nothing. Name other images by data.test."
+        "neighbour, and k-NN measures nothing. Name other images by data.test."
     ]
 
 
