@@ -1,8 +1,8 @@
 """TensorFlow, imported so that it reads images on the host and does nothing else.
 
 It does not take the accelerators, which belong to JAX, writes nothing to the terminal, and loads
-Keras only when a user asks for it. A TensorFlow that the user has started keeps its devices, since
-tf.data computes on the CPU anyway. Other modules import `tf` from here.
+Keras only when a user asks for it. A TensorFlow that the user has started before keeps its devices:
+tf.data computes on the CPU in any case. Other modules import `tf` from here.
 """
 
 import contextlib
