@@ -40,27 +40,46 @@ class SobelNet(nn.Module):
     param_dtype: DTypeLike = jnp.float32
     bn_groups: int = 1
 
-    @nn.compact
     def __call__(self, x: Float[Array, "B S S 3"], train: bool) -> Float[Array, "B F"]:
         """Features before the last ReLU, in at least float32; all images of one size S.
 
         Raises:
           ValueError: the images are so small that a pooling has nothing to pool.
         """
-        size, number = x.shape[1], 0
+        _, features = self._layers(x, train)
+        return features.astype(at_least_float32(features.dtype))
+
+    def stages(self, x: Float[Array, "B S S 3"], train: bool) -> dict[str, Float[Array, "B h w C"]]:
+        """Feature maps after each pooling, of images of any size.
+
+        They are named by their stride as a ResNet's are: "c5" has 32; AlexNet's begin with "c3",
+        VGG16's with "c1".
+        """
+        maps, _ = self._layers(x, train, only_maps=True)
+        return maps
+
+    @nn.compact
+    def _layers(
+        self, x: Float[Array, "B S S 3"], train: bool, only_maps: bool = False
+    ) -> tuple[dict[str, Float[Array, "B h w C"]], Array]:
+        """The maps of `stages`, and what comes out of the last layer."""
+        size, number, stride = x.shape[1], 0, 1
+        maps = {}
         x = sobel(x.astype(at_least_float32(x.dtype)))
         for layer in self.layers:
             if layer is POOL:
                 x = nn.max_pool(x, (self.pool, self.pool), strides=(2, 2))
-                number += 1
+                number, stride = number + 1, stride * 2
+                maps[f"c{stride.bit_length() - 1}"] = x
             else:
                 x = self._convolution(x, layer, number, train)
-                number += 3  # the convolution, its batch norm and ReLU
+                number, stride = number + 3, stride * layer[2]  # the convolution, its norm and ReLU
             if 0 in x.shape:
                 raise ValueError(f"images of {size} pixels are too small for this network: try 224")
-        x = nn.relu(self._linear(x.reshape(len(x), -1), "classifier_1"))
-        x = self._linear(x, "classifier_4")
-        return x.astype(at_least_float32(x.dtype))
+        if not only_maps:
+            x = nn.relu(self._linear(x.reshape(len(x), -1), "classifier_1"))
+            x = self._linear(x, "classifier_4")
+        return maps, x
 
     def _convolution(self, x: Array, layer: Convolution, number: int, train: bool) -> Array:
         channels, kernel, stride, padding = layer

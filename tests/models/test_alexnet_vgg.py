@@ -56,3 +56,37 @@ def test_too_small_images_are_refused():
             lambda x: model.init(jax.random.key(0), x, train=False),
             jax.ShapeDtypeStruct((2, 32, 32, 3), jnp.float32),
         )
+
+
+@pytest.mark.parametrize(
+    ("arch", "expected"),
+    [
+        ("alexnet_sobel", {"c3": (27, 96), "c4": (13, 256), "c5": (6, 256)}),
+        (
+            "vgg16_sobel",
+            {"c1": (112, 64), "c2": (56, 128), "c3": (28, 256), "c4": (14, 512), "c5": (7, 512)},
+        ),
+    ],
+)
+def test_stages_are_the_maps_after_each_pooling(arch, expected):
+    model, images = backbone(arch), jax.ShapeDtypeStruct((2, 224, 224, 3), jnp.float32)
+    variables = jax.eval_shape(lambda x: model.init(jax.random.key(0), x, train=False), images)
+    maps = jax.eval_shape(
+        lambda v, x: model.apply(v, x, train=False, method="stages"), variables, images
+    )
+    assert {name: (found.shape[1], found.shape[3]) for name, found in maps.items()} == expected
+
+
+def test_the_last_stage_is_what_the_linear_layers_see():
+    model = SobelNet(layers=((4, 3, 2, 1), POOL, (3, 3, 1, 1), POOL), pool=2, units=6)
+    images = jax.random.normal(jax.random.key(1), (3, 16, 16, 3))
+    features, variables = model.init_with_output(jax.random.key(0), images, train=False)
+    maps = model.apply(variables, images, train=False, method="stages")
+    assert list(maps) == ["c2", "c3"]
+    layers = variables["params"]
+    x = maps["c3"].reshape(3, -1)
+    x = jax.nn.relu(x @ layers["classifier_1"]["kernel"] + layers["classifier_1"]["bias"][None])
+    x = x @ layers["classifier_4"]["kernel"] + layers["classifier_4"]["bias"][None]
+    np.testing.assert_allclose(x, features, rtol=1e-5, atol=1e-6)
+    larger = model.apply(variables, jnp.zeros((1, 32, 32, 3)), train=False, method="stages")
+    assert larger["c3"].shape == (1, 4, 4, 3)
