@@ -139,8 +139,9 @@ def _check_same_run(old: dict[str, Any], config: ConfigDict, workdir: Path) -> N
             f"{', '.join(unknown)}. Resume it with that version, or choose another --workdir."
         )
     if changed := [change for change in changes(old, config) if not _may_change(change)]:
-        network = any(change.startswith(("model.arch:", "model.stem:")) for change in changed)
-        start = "" if network else f", with --config.init_from={workdir} to start from its backbone"
+        other_network = any(change.startswith(("model.arch:", "model.stem:")) for change in changed)
+        begins = not other_network and bool(saved_steps(workdir / CHECKPOINTS))
+        start = f", with --config.init_from={workdir} to start from its backbone" if begins else ""
         raise ConfigError(
             f"{workdir} holds a run with other settings ({'; '.join(changed[:5])}"
             f"{'; ...' * (len(changed) > 5)}). Resume that run with its own settings, or choose "

@@ -23,7 +23,7 @@ def load_backbone(path: str | Path) -> tuple[Backbone, dict[str, Any]]:
     ```python
     model, variables = swav_jax.load_backbone("runs/quickstart")
     features = model.apply(variables, images, train=False)  # float [B, S, S, 3] to [B, F]
-    maps = model.apply(variables, images, train=False, method="stages")  # c2 to c5
+    maps = model.apply(variables, images, train=False, method="stages")  # {"c5": ...}
     ```
 
     Images are floats from 0 to 1, normalised with the mean and std of `config.augment`.
