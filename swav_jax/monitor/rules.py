@@ -43,6 +43,7 @@ FOUND = 3.0  # times as often as by chance; healthy runs find a tenth and more o
 RISE = 1.05  # of the earlier loss; harmful queues and rates raise it by 10 % and more
 STARVED = 1 / 3  # of the time, the median line; the healthy runs that were recorded wait for 0.1
 WILD_LR = {"larc": 20.0, "lars": 20.0, "sgd": 2.0}  # LARC at 20 turns weights by 2 % every step
+FAR = 0.035  # of the parameters' norm in a step; runs that learnt moved 0.027 or less, others 0.042
 LOOK_AT = 256  # images; the variance ratio of identical ones is then 1 +- 0.09
 SIGMAS = 4.0  # of that ratio's scatter; handwritten digits, an unusually uniform set, are at 17
 
@@ -119,8 +120,20 @@ def identical_images(history: History, facts: Facts) -> str | None:
 
 def wild_learning_rate(history: History, facts: Facts) -> str | None:
     """The learning rate lets the weights settle."""
-    symptom, cause = no_features(history, facts) or _loss_rises(history, facts), wild_rate(facts)
+    symptom = no_features(history, facts) or _loss_rises(history, facts)
+    cause = wild_rate(facts) or _far_steps(history, facts)
     return symptom + cause if symptom and cause else None
+
+
+def _far_steps(history: History, facts: Facts) -> str:
+    lines = _late(history, facts, "update_norm", "parameter_norm")
+    share = mean(lines, "update_norm") / max(mean(lines, "parameter_norm"), 1e-9)
+    if share < FAR:
+        return ""
+    return (
+        f" Each step moves the parameters by {share:.1%} of their norm; nothing settles from "
+        f"{FAR:.1%} on. optim.base_lr is {facts.config.optim.base_lr:g}."
+    )
 
 
 def wild_rate(facts: Facts) -> str:

@@ -124,6 +124,17 @@ def test_a_loss_that_bounces_at_a_wild_rate_is_that_rates_fault():
     assert found(facts(**{"optim.base_lr": 2.0}), **bounces) == []
 
 
+def test_steps_that_move_too_far_are_the_learning_rates_fault_with_any_optimiser():
+    stuck = {"loss": LN_K, "parameter_norm": 50.0}
+    run = facts(**{"optim.base_lr": 10.0})
+    assert found(run, update_norm=2.0, **stuck) == ["wild_learning_rate"]
+    assert found(run, update_norm=1.5, **stuck) == ["stuck"]
+    assert found(run, update_norm=2.0, parameter_norm=50.0) == []
+    (finding,) = examine(past(update_norm=2.0, **stuck), run)
+    assert "moves the parameters by 4.0% of their norm" in finding.evidence
+    assert finding.remedies == ("`--config.optim.base_lr=0.36` (now 10.0)",)
+
+
 def test_patience_at_the_start():
     stuck = history(loss=LN_K)
     settled = facts().settled
