@@ -12,7 +12,7 @@ from ml_collections import ConfigDict, config_flags
 
 from swav_jax.config import of_method
 from swav_jax.methods import METHODS
-from swav_jax.runtime import processes as hosts
+from swav_jax.runtime import processes
 from swav_jax.runtime.flag_errors import one_line_errors
 from swav_jax.runtime.xla import reuse_freed_memory, start
 from swav_jax.tasks import TASKS, UserError
@@ -20,7 +20,7 @@ from swav_jax.tasks import TASKS, UserError
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "A file of configs/; single settings by --config.section.key=value."
 )
-_WORKDIR = flags.DEFINE_string("workdir", None, "Where the run lives: results and checkpoints.")
+_WORKDIR = flags.DEFINE_string("workdir", None, "The folder of the run: results and checkpoints.")
 _TASK = flags.DEFINE_string("task", "pretrain", f"What to do: {', '.join(TASKS)}.")
 _COORDINATOR = flags.DEFINE_string(
     "coordinator", "", "address:port of process 0, to train with several processes."
@@ -33,7 +33,7 @@ _OF_METHOD: list[str] = []  # flags of the section `method`, put off by `parse`
 
 
 def parse(argv: list[str]) -> list[str]:
-    """The arguments that are no flags; a wrong flag ends the process with one line.
+    """The arguments that are not flags; a wrong flag ends the process with one line.
 
     With `--config.method.name` the flags of the section `method` wait until `config` has put the
     chosen method's settings there: those of the file may be another method's.
@@ -58,7 +58,7 @@ def config() -> ConfigDict:
     """The configuration: the file's, with the chosen method's settings, with the flags' values."""
     name = dict(flag.split("=", 1) for flag in _OF_METHOD).get(f"{METHOD}name")
     if isinstance(_CONFIG.value, dict):
-        sys.exit("error: get_config in the file of --config has to return a ConfigDict, not a dict")
+        sys.exit("error: get_config in the file of --config must return a ConfigDict, not a dict")
     with one_line_errors():
         chosen = of_method(_CONFIG.value, name or _CONFIG.value.method.name)
         if name not in METHODS:
@@ -79,21 +79,21 @@ def main(argv: list[str]) -> None:
     start()
     settings = config()
     try:
-        hosts.join(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
+        processes.join(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
         reuse_freed_memory()
         workdir = Path(_WORKDIR.value or "").expanduser()
         pkgutil.resolve_name(TASKS[_TASK.value])(settings, workdir)
     except UserError as error:
-        hosts.fail(f"error: {error}")
+        processes.fail(f"error: {error}")
         sys.exit(1)
     except KeyboardInterrupt:
-        hosts.fail("interrupted")
+        processes.fail("interrupted")
         sys.exit(130)
     except Exception:
-        hosts.fail(traceback.format_exc())
+        processes.fail(traceback.format_exc())
         sys.exit(1)
     finally:
-        hosts.leave()
+        processes.leave()
 
 
 if __name__ == "__main__":
