@@ -75,13 +75,13 @@ class Draw(NamedTuple):
 
 
 def augment(
-    crops: Sequence[UInt8[Array, "B n S S 3"]],
+    crops: Sequence[UInt8[Array, "B _n _S _S 3"]],
     sample: Int[Array, "B"],
     *,
     seed: int,
     epoch: int | Int[Array, ""],
     settings: Augment,
-) -> tuple[Float[Array, "B n S S 3"], ...]:
+) -> tuple[Float[Array, "B _n _S _S 3"], ...]:
     """Augments every crop independently.
 
     What happens to a crop depends on the seed, the epoch, the sample and the crop's number among

@@ -18,7 +18,7 @@ class Batch(NamedTuple):
     in this epoch, modulo 2^32.
     """
 
-    crops: tuple[UInt8[Any, "B n S S 3"], ...]  # one for each kind of crop
+    crops: tuple[UInt8[Any, "B _n _S _S 3"], ...]  # one for each kind of crop
     index: Int32[Any, "B"]  # of the image in the data set
     sample: Int32[Any, "B"]
 

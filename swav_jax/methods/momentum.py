@@ -84,7 +84,9 @@ def moving_average(slow: PyTree, fast: PyTree, momentum: float) -> PyTree:
     return jax.tree.map(lambda s, f: momentum * s + (1 - momentum) * f, slow, fast)
 
 
-def split(crops: Crops) -> tuple[list[Float[Array, "B n S S 3"]], list[Float[Array, "B 1 S S 3"]]]:
+def split(
+    crops: Crops,
+) -> tuple[list[Float[Array, "B _n _S _S 3"]], list[Float[Array, "B 1 _S _S 3"]]]:
     """The crops for queries and the one for the key."""
     queries, keys, first = [], [], 0
     for images in crops:

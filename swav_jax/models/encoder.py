@@ -15,7 +15,8 @@ from swav_jax.ops.precision import at_least_float32
 
 Params = dict[str, Any]
 BatchStats = dict[str, Any]
-Crops = Sequence[Float[Array, "B n S S 3"]]  # an entry for each kind of crop, n of each image
+# An entry for each kind of crop, n of each image. "_": the kinds differ in n and S.
+Crops = Sequence[Float[Array, "B _n _S _S 3"]]
 
 
 class Encoder(nn.Module):

@@ -70,7 +70,7 @@ class Doctor:
         self._found = {name: _finding(noted) for name, noted in self._noted.items()}
         self._seen: list[np.ndarray] = []
 
-    def look(self, crops: Sequence[UInt8[np.ndarray, "b n S S 3"]]) -> None:
+    def look(self, crops: Sequence[UInt8[np.ndarray, "b _n _S _S 3"]]) -> None:
         """Measures on the first batches whether the images differ."""
         if self._facts.variance_ratio is not None:
             return
@@ -170,7 +170,9 @@ def first_nonfinite(tree: PyTree) -> list[str]:
     return [name for name in leaves if not finite[name]]
 
 
-def crop_statistics(crops: Sequence[UInt8[np.ndarray, "b n S S 3"]]) -> Float[np.ndarray, "b V 6"]:
+def crop_statistics(
+    crops: Sequence[UInt8[np.ndarray, "b _n _S _S 3"]],
+) -> Float[np.ndarray, "b V 6"]:
     """Mean and standard deviation of each crop's colours, for at most LOOK_AT images."""
     pixels = [kind[:LOOK_AT].astype(np.float32) for kind in crops]
     moments = [np.concatenate([p.mean((2, 3)), p.std((2, 3))], axis=-1) for p in pixels]
