@@ -33,7 +33,7 @@ from swav_jax.ops.kmeans import kmeans, random_rows
 from swav_jax.ops.similarity import unit
 from swav_jax.run import make_encoder, open_images
 from swav_jax.runtime.xla import reuse_freed_memory, start
-from swav_jax.workdir import CONFIG, read_results, update_results
+from swav_jax.workdir import CONFIG, read_metrics, read_results, update_results
 
 CLUSTERS = 100
 KEYS = {  # of the methods with a key encoder: keys of a fifth of the images, and no batch norm
@@ -132,7 +132,7 @@ def measure(config: ConfigDict, workdir: Path) -> None:
     reuse_freed_memory()
     train.pretrain(config, workdir)
     images = open_images(config, config.data.train)
-    lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    lines = read_metrics(workdir)
     with jax.set_mesh(sharding.make_mesh()):
         variables, _ = load_variables(workdir)
         by_kmeans = _by_kmeans(pooled(make_encoder(config), variables, images))

@@ -3,11 +3,10 @@
 import dataclasses
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import jax
-from flax.traverse_util import flatten_dict, unflatten_dict
 from ml_collections import ConfigDict, config_dict
 
 from swav_jax.augment.photometric import Augment
@@ -25,9 +24,6 @@ DURATIONS = (
 
 TOO_LARGE = 2**31  # for the devices' integers, and so for a count of steps
 POSITIVE = (math.ulp(0.0), math.inf)
-# What runs did before a setting existed, by "section.key", where its default is something else.
-OLD_MEANING: dict[str, Any] = {}
-
 # Settings by their least and most value; those of `method` are of all methods.
 LIMITS: dict[tuple[float, float], dict[str, tuple[str, ...]]] = {
     (1, math.inf): {
@@ -472,53 +468,3 @@ def _numbers(value: Any) -> Iterator[float]:
 def to_dict(config: ConfigDict) -> dict[str, Any]:
     """The configuration as JSON has it: plain dicts and lists."""
     return json.loads(config.to_json(sort_keys=True))
-
-
-def completed(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of a run that any version made, with what they mean to this version.
-
-    A setting that did not exist then has its default, unless OLD_MEANING says what it was.
-
-    Args:
-      settings: as `to_dict` gives them, from a workdir or a checkpoint's metadata; those that this
-        version does not have stay.
-    """
-    known = _known_to(settings)
-    old = {key: value for key, value in OLD_MEANING.items() if key in known}
-    return unflatten_dict(known | old | _flat(settings), sep=".")
-
-
-def unknown_settings(settings: Mapping[str, Any]) -> list[str]:
-    """The settings of a run that this version does not have, because a newer one made the run."""
-    return sorted(_flat(settings).keys() - _known_to(settings).keys())
-
-
-def changes(settings: Mapping[str, Any], config: ConfigDict) -> list[str]:
-    """How a configuration differs from a run's settings, like "model.dim: 128 there, 64 here".
-
-    Args:
-      settings: as `completed` takes them.
-      config: with all settings.
-    """
-    there, here = _flat(completed(settings)), _flat(to_dict(config))
-    if there["method.name"] != here["method.name"]:  # the other settings of methods say no more
-        there, here = (
-            {k: v for k, v in flat.items() if k == "method.name" or not k.startswith("method.")}
-            for flat in (there, here)
-        )
-    return [
-        f"{key}: {there.get(key)!r} there, {here.get(key)!r} here"
-        for key in sorted(there.keys() | here.keys())
-        if there.get(key) != here.get(key)
-    ]
-
-
-def _known_to(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The defaults of all settings for the method of a run."""
-    config = defaults()
-    name = settings.get("method", {}).get("name", config.method.name)
-    return _flat(to_dict(of_method(config, name)))
-
-
-def _flat(settings: Mapping[str, Any]) -> dict[str, Any]:
-    return flatten_dict(settings, sep=".")

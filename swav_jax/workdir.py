@@ -14,8 +14,9 @@ from typing import Any
 from absl import logging
 from ml_collections import ConfigDict
 
-from swav_jax.config import DURATIONS, ConfigError, changes, to_dict, unknown_settings
+from swav_jax.config import DURATIONS, ConfigError, to_dict
 from swav_jax.runtime import machine
+from swav_jax.versions import changes, unknown_settings
 
 CONFIG = "config.json"
 METRICS = "metrics.jsonl"

@@ -8,7 +8,7 @@ import pytest
 
 from swav_jax.checkpoints.read import load_variables
 from swav_jax.checkpoints.store import Checkpoints
-from swav_jax.config import OLD_MEANING, ConfigError, defaults, in_steps, to_dict
+from swav_jax.config import ConfigError, defaults, in_steps, to_dict
 from swav_jax.methods import METHODS
 from swav_jax.workdir import (
     CHECKPOINTS,
@@ -119,19 +119,6 @@ def test_a_run_from_before_a_setting_existed_is_resumed_and_means_the_default(tm
     config.model.head_norm = False
     with pytest.raises(ConfigError, match=r"\(model\.head_norm: True there, False here\)"):
         claim(config, tmp_path)
-
-
-def test_what_runs_did_before_a_setting_existed_may_differ_from_its_default(tmp_path, monkeypatch):
-    monkeypatch.setitem(OLD_MEANING, "model.head_norm", False)
-    monkeypatch.setitem(OLD_MEANING, "method.granularity", (1,))  # of no setting of SwAV
-    config = defaults()
-    old = to_dict(config)
-    del old["model"]["head_norm"]
-    write_config(tmp_path, old)
-    with pytest.raises(ConfigError, match=r"\(model\.head_norm: False there, True here\)"):
-        claim(config, tmp_path)
-    config.model.head_norm = False
-    claim(config, tmp_path)
 
 
 def test_settings_of_a_newer_version_are_named(tmp_path):

@@ -7,10 +7,11 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from swav_jax.checkpoints.read import load_metadata, load_variables
-from swav_jax.config import ConfigError, changes, train_split
+from swav_jax.config import ConfigError, train_split
 from swav_jax.data.sources.source import DataError
 from swav_jax.evals.knn import knn
 from swav_jax.run import make_encoder, make_mesh, on_own_folder, open_images, open_test_images
+from swav_jax.versions import changes
 from swav_jax.weights.backbone import BACKBONE
 from swav_jax.workdir import update_results
 

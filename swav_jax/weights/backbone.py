@@ -9,10 +9,11 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from swav_jax.checkpoints.read import load_metadata, load_variables
-from swav_jax.config import ConfigError, completed
+from swav_jax.config import ConfigError
 from swav_jax.methods.contract import TrainState
 from swav_jax.models.backbones import Backbone, backbone
 from swav_jax.trees import map_named, named_leaves
+from swav_jax.versions import completed
 
 BACKBONE = ("params/backbone", "batch_stats/backbone")
 

@@ -1,0 +1,44 @@
+import pytest
+
+from swav_jax.config import defaults, to_dict
+from swav_jax.versions import OLD_MEANING, changes, completed, unknown_settings
+
+
+def without(settings, section, key):
+    return settings | {section: {k: v for k, v in settings[section].items() if k != key}}
+
+
+def test_settings_that_did_not_exist_have_the_defaults_of_the_runs_method():
+    config = defaults("pcl")
+    settings = to_dict(config)
+    assert completed({"method": {"name": "pcl"}}) == settings
+    assert completed({}) == to_dict(defaults("swav"))
+    assert not unknown_settings(settings) and not changes(settings, config)
+
+
+def test_what_runs_did_before_a_setting_existed_may_differ_from_its_default(monkeypatch):
+    monkeypatch.setitem(OLD_MEANING, "model.head_norm", False)
+    monkeypatch.setitem(OLD_MEANING, "method.granularity", (1,))  # of no setting of SwAV
+    config = defaults()
+    old = without(to_dict(config), "model", "head_norm")
+    assert completed(old)["model"]["head_norm"] is False
+    assert completed(old)["method"] == to_dict(config)["method"]
+    assert changes(old, config) == ["model.head_norm: False there, True here"]
+    assert not changes(to_dict(config), config)  # it says what it was
+
+
+def test_settings_of_newer_versions_stay_and_are_named():
+    newer = to_dict(defaults()) | {"teacher": {"rate": 0.9}}
+    newer["model"]["width"] = 2
+    assert completed(newer)["teacher"] == {"rate": 0.9}
+    assert unknown_settings(newer) == ["model.width", "teacher.rate"]
+    assert changes(newer, defaults()) == [
+        "model.width: 2 there, None here",
+        "teacher.rate: 0.9 there, None here",
+    ]
+
+
+@pytest.mark.parametrize("name", ["moco", "byol"])
+def test_of_another_method_known_or_not_only_the_name_is_told(name):
+    settings = to_dict(defaults()) | {"method": {"name": name, "temperature": 0.5}}
+    assert changes(settings, defaults()) == [f"method.name: {name!r} there, 'swav' here"]
