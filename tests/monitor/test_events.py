@@ -36,7 +36,8 @@ def test_steps_that_are_made_again_are_shown_once(tmp_path, first_step):
 
 
 def test_a_file_follows_those_of_the_same_moment(tmp_path, monkeypatch):
-    monkeypatch.setattr(time, "time_ns", iter((10**18 + 5, 10**18 + 10**9 - 1)).__next__)
-    write(tmp_path, 0, (1, 2), loss=1.0)
-    write(tmp_path, 1, (1,), loss=2.0)
+    with monkeypatch.context() as patch:
+        patch.setattr(time, "time_ns", iter((10**18 + 5, 10**18 + 10**9 - 1)).__next__)
+        write(tmp_path, 0, (1, 2), loss=1.0)
+        write(tmp_path, 1, (1,), loss=2.0)
     assert drawn(tmp_path) == [(1, 2.0)]
