@@ -64,9 +64,11 @@ def labelled(train: Images, test: Images) -> tuple[Images, Images] | None:
     Returns:
       the training and the test images; None if there are none, and the log says why.
     """
-    for images, which in ((train, "training"), (test, "test")):
+    for images, which, key in ((train, "training", "eval.train"), (test, "test", "data.test")):
         if images.source.labels is None:
-            logging.info("no evaluation by labels: the %s images have none", which)
+            logging.info(
+                "no evaluation by labels: the %s images have none; %s can name others", which, key
+            )
             return None
     known, judged = _counts(train.source), _counts(test.source)
     unknown = Counter({name: count for name, count in judged.items() if name not in known})

@@ -81,7 +81,7 @@ def _shard_places(shard: Any) -> np.ndarray:
     places = np.empty((shard.skip + shard.take, 2), np.int64)
     file = os.open(shard.filename, os.O_RDONLY)
     try:
-        offset = 0
+        offset, size = 0, os.fstat(file).st_size
         for n in range(len(places)):
             header = os.pread(file, 8, offset)
             if len(header) < 8:
@@ -89,7 +89,7 @@ def _shard_places(shard: Any) -> np.ndarray:
                     f"{shard.filename} holds {n} records where its data set says "
                     f"{shard.examples_in_shard}: prepare the data set again"
                 )
-            length = int.from_bytes(header, "little")
+            length = min(int.from_bytes(header, "little"), size)  # a damaged one may be anything
             places[n] = offset + 12, length
             offset += 12 + length + 4
     finally:

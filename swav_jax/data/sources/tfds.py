@@ -4,6 +4,7 @@ import importlib.util
 import os
 import textwrap
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -13,7 +14,7 @@ from absl import logging
 from swav_jax.data.sources.decode import decode
 from swav_jax.data.sources.records import array_records, kept, tfrecords
 from swav_jax.data.sources.source import DataError, MissingSplit, Source
-from swav_jax.data.tf import as_written, tf
+from swav_jax.data.tf import tf
 
 HUGGING_FACE = ("datasets", "huggingface_hub")  # packages by which TFDS prepares its data sets
 
@@ -83,17 +84,20 @@ def open_tfds(
         )
         return decode(example[image_key])
 
-    @as_written
-    def labels_of(numbers: tf.Tensor) -> tf.Tensor:
-        examples = tf.numpy_function(
-            lambda some: np.array([record(i) for i in some], object), [numbers], tf.string
-        )
-        feature = {label_key: tf.io.FixedLenFeature([], tf.int64)}
-        return tf.io.parse_example(tf.ensure_shape(examples, [None]), feature)[label_key]
+    def labels_of(numbers: range) -> np.ndarray:
+        feature = {label_key: tf.io.FixedLenFeature([], tf.int64, default_value=-1)}
+        try:
+            examples = np.array([record(i) for i in numbers], object)
+            return tf.io.parse_example(examples, feature)[label_key].numpy()
+        except (OSError, RuntimeError, tf.errors.OpError):  # a damaged record has no label
+            if len(numbers) == 1:
+                return np.array([-1])
+            return np.concatenate([labels_of(range(i, i + 1)) for i in numbers])
 
     def read_labels() -> np.ndarray:
-        parts = tf.data.Dataset.range(size).batch(1000).map(labels_of, num_parallel_calls=16)
-        return np.concatenate(list(parts.as_numpy_iterator())).astype(np.int32)
+        parts = [range(i, min(i + 1000, size)) for i in range(0, size, 1000)]
+        with ThreadPoolExecutor(16) as pool:
+            return np.concatenate(list(pool.map(labels_of, parts))).astype(np.int32)
 
     def find_labels() -> np.ndarray | None:
         if not label_key:

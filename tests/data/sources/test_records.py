@@ -39,5 +39,8 @@ def test_records_by_hand(tmp_path, monkeypatch):
     record, _ = records.tfrecords(shards)
     assert [record(i) for i in range(4)] == [b"", b"two", b"4", b"five"]
 
+    a.write_bytes(bytes([255]) * 40)  # lengths beyond any file
+    with pytest.raises(DataError, match="holds 1 records"):
+        records._record_places([Shard(str(a), 0, 2, 2)])
     with pytest.raises(DataError, match="holds 2 records"):
         records._record_places([Shard(str(b), 0, 3, 3)])

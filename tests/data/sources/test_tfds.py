@@ -146,6 +146,16 @@ def test_label_minus_one_is_no_label(tmp_path):
         wrong.labels  # noqa: B018
 
 
+@pytest.mark.parametrize("suffix", ["tfrecord", "array_record"])
+def test_a_damaged_record_has_no_label(tmp_path, suffix):
+    splits = {"train": [labelled(0, 1), labelled(2, 1), labelled(0)]}
+    prepare(tmp_path, "photos", {"image": IMAGE, "label": ANIMALS}, splits, suffix=suffix)
+    shard = tmp_path / "photos" / "1.0.0" / f"photos-train.{suffix}-00001-of-00003"
+    shard.write_bytes(shard.read_bytes()[:-40])  # of ArrayRecord, the index of all its records
+    found = open_source("tfds:photos", str(tmp_path), "train").labels.tolist()
+    assert found == ([0, 1, 2, -1, 0] if suffix == "tfrecord" else [0, 1, -1, -1, 0])
+
+
 def test_prepared_data_sets_of_hugging_face_need_none_of_its_packages(tmp_path, monkeypatch):
     features = {"image": IMAGE, "labels": ANIMALS}
     splits = {"train": [[{"image": tiny(1), "labels": 2}]]}
