@@ -6,6 +6,8 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
+from swav_jax.data.tf import as_written
+
 SMOOTH = np.asarray(
     Image.fromarray(np.random.RandomState(0).randint(0, 256, (5, 7, 3), np.uint8)).resize((35, 25))
 )
@@ -20,4 +22,5 @@ def encoded(image, kind, **options):
 
 def read(source, i):
     """Within a graph, as the pipeline does."""
-    return tf.data.Dataset.from_tensors(np.int64(i)).map(source.read).get_single_element().numpy()
+    number = tf.data.Dataset.from_tensors(np.int64(i))
+    return number.map(as_written(source.read)).get_single_element().numpy()

@@ -22,6 +22,8 @@ def test_first_clustering_has_no_previous_one_and_unlabelled_data_no_labels():
     assert compare(none, after, None) == {}
     assert compare(none, none, labels) == {}
     assert compare(none, after, labels) == {"nmi_labels": pytest.approx(0.5)}
+    some_labels = np.array([7, -1, 8, 8])
+    assert compare(none[:1], after[:1], some_labels) == {"nmi_labels": pytest.approx(1)}
     assert compare(after, after[::-1], None) == {"nmi_previous": pytest.approx(0, abs=1e-12)}
 
 
