@@ -5,6 +5,7 @@ import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from absl import flags
 from ml_collections import ConfigDict
@@ -15,18 +16,20 @@ SETTINGS = ("ml_collections.config_dict", "ml_collections.config_flags.config_pa
 
 @contextmanager
 def one_line_errors() -> Iterator[None]:
-    """Whatever goes wrong while flags are parsed ends the process with one line."""
+    """What users do wrong in flags or a config file ends the process with one line."""
     try:
         yield
     except Exception as error:
-        sys.exit(f"error: {_in_config_file(error) or _in_flags(error)}")
+        if told := _in_config_file(error) or _in_flags(error):
+            sys.exit(f"error: {told}")
+        raise
 
 
 def _in_config_file(error: BaseException) -> str:
     """The line of the config file where an error, or what led to it, arose; empty if none."""
     cause: BaseException | None = error
     while cause:
-        if isinstance(cause, SyntaxError):
+        if isinstance(cause, SyntaxError) and Path(cause.filename or "").is_file():
             return f"{cause.filename}, line {cause.lineno}: {cause.msg}"
         for frame, line in reversed(list(traceback.walk_tb(cause.__traceback__))):
             if frame.f_globals.get("__name__") == CONFIG_FILE:
@@ -38,10 +41,13 @@ def _in_config_file(error: BaseException) -> str:
 
 
 def _in_flags(error: Exception) -> str:
+    """What is wrong with the flags; empty for errors that they cannot cause."""
     if isinstance(error, OSError):
         return f"--config cannot be read: {_one_line(error).rpartition('[Relative path]: ')[2]}"
     if isinstance(error, flags.Error):
         return _one_line(error)
+    if not isinstance(error, AttributeError | KeyError | TypeError | ValueError):
+        return ""
     key = _unknown_setting(error)
     return f"--config has no setting {key}" if key else f"--config: {_words(error)}"
 

@@ -63,6 +63,7 @@ def test_an_error_in_a_config_file_is_told_with_its_line(tmp_path, line, complai
         ("--config.optim.bas_lr=3", "error: --config has no setting bas_lr. Did you mean base_lr?"),
         ("--config.seed.x=3", "error: --config has no setting seed.x"),
         ("--config.seed=x", "error: flag --config.seed=x: invalid literal for int()"),
+        ("--config.data.crops=((2, ", "error: flag --config.data.crops=((2, : "),
         ("--confg=x", "error: Unknown command line flag 'confg'. Did you mean: config"),
     ],
 )
@@ -77,3 +78,8 @@ def test_a_file_that_is_not_there_or_no_config_is_named(tmp_path):
     assert f"cannot be read: {path} [Errno 2] No such file" in said(f"--config={path}")
     path.write_text("x = 1")
     assert "has no attribute 'get_config'" in said(f"--config={path}")
+
+
+def test_other_errors_are_ours_and_keep_their_traceback():
+    with pytest.raises(ZeroDivisionError), one_line_errors():
+        _ = 1 / 0
