@@ -1,17 +1,17 @@
 """Records of a TFDS split by their number, and indices of them that are kept on disk."""
 
-import hashlib
+import contextlib
+import io
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from swav_jax.data.sources import cache
 from swav_jax.data.sources.source import DataError
 
-CACHE = Path.home() / ".cache" / "swav_jax"
 CACHE_RECORDS = 200_000  # a record index of at least this many records is kept on disk
 
 Shards = Sequence[Any]  # tfds's FileInstructions: filename, skip, take, examples_in_shard
@@ -62,13 +62,13 @@ def kept(what: str, shards: Shards, make: Callable[[], np.ndarray]) -> np.ndarra
         stat = os.stat(shard.filename)
         path = os.path.abspath(shard.filename)
         key.append(f"{path} {shard.skip} {shard.take} {stat.st_size} {stat.st_mtime_ns}")
-    cached = CACHE / f"{hashlib.sha256(repr(key).encode()).hexdigest()[:32]}.npy"
-    if not cached.exists():
-        CACHE.mkdir(parents=True, exist_ok=True)
-        part = cached.with_suffix(f".{os.getpid()}.npy")
-        np.save(part, make())
-        part.replace(cached)  # whole or not at all, whoever else writes it
-    return np.load(cached)
+    if data := cache.load(repr(key)):
+        with contextlib.suppress(ValueError):  # it is damaged
+            return np.load(io.BytesIO(data))
+    file, array = io.BytesIO(), make()
+    np.save(file, array)
+    cache.save(repr(key), file.getvalue())
+    return array
 
 
 def _record_places(shards: Shards) -> np.ndarray:

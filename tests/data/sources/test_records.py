@@ -30,11 +30,11 @@ def test_records_by_hand(tmp_path, monkeypatch):
 
     # A large set's index is kept on disk, found again, and made anew for changed files.
     monkeypatch.setattr(records, "CACHE_RECORDS", 1)
-    monkeypatch.setattr(records, "CACHE", tmp_path / "cache")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     for _ in range(2):
         record, _ = records.tfrecords(shards)
         assert [record(i) for i in range(4)] == want
-        assert len(list((tmp_path / "cache").iterdir())) == 1
+        assert len(list((tmp_path / "cache" / "swav_jax").iterdir())) == 1
     _write_records(b, [b"4", b"five"])
     record, _ = records.tfrecords(shards)
     assert [record(i) for i in range(4)] == [b"", b"two", b"4", b"five"]
