@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 from ml_collections import ConfigDict, config_dict
+from PIL import ImageColor
 
 from swav_jax.augment.photometric import Augment
 from swav_jax.methods import METHODS
@@ -51,7 +52,7 @@ LIMITS: dict[tuple[float, float], dict[str, tuple[str, ...]]] = {
             "saturation",
         ),
         "checkpoint": ("every_epochs", "every_minutes", "every_steps", "keep_every_steps"),
-        "data": ("eval_crop", "eval_resize"),
+        "data": ("eval_crop", "eval_resize", "white_level"),
         "eval": ("knn_every_epochs",),
         "mesh": ("spread_parameters_above",),
         "method": (
@@ -122,6 +123,9 @@ def defaults(method: str = "swav") -> ConfigDict:
     data.crops = ((2, 224, 0.14, 1.0), (6, 96, 0.05, 0.14))  # (number, pixels, scale from, to)
     data.eval_resize = 256  # shorter side before the centre crop
     data.eval_crop = 224
+    data.background = "white"  # under transparent pixels, as CSS names colours; "" drops alpha
+    data.white_level = 0.0  # of images with more than 8 bits; 0 for what the images have
+    data.exif_orientation = False  # turn images as their EXIF data say
     data.max_bad_fraction = 0.01  # unreadable images tolerated, as a share of the data set
     data.threads = 0  # of the input pipeline; 0 for as many as there are cores
 
@@ -333,6 +337,11 @@ def _data_problems(data: ConfigDict) -> Iterator[str]:
         yield f"unknown data.name {data.name!r}; use digits, folder or tfds:<name>"
     if data.name == "folder" and not data.data_dir:
         yield "data.name is folder, so data.data_dir must name the folder of images"
+    if data.background:
+        try:
+            ImageColor.getrgb(data.background)
+        except ValueError:
+            yield f"data.background {data.background!r} is no colour; use one like white or #808080"
     if not data.crops:
         yield "data.crops is empty; it lists (number, pixels, smallest scale, largest scale)"
     for crop in data.crops:

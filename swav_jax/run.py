@@ -19,6 +19,7 @@ from swav_jax import optim, sharding
 from swav_jax.augment.photometric import Augment, augment
 from swav_jax.data.batch import Batch
 from swav_jax.data.sources import is_own_folder, open_source
+from swav_jax.data.sources.pixels import Pixels
 from swav_jax.data.sources.source import MissingSplit, Source
 from swav_jax.evals.labelled import Images
 from swav_jax.methods import METHODS
@@ -49,13 +50,13 @@ class Run:
         """The images whose labels vote: those of `eval.train`, or the training images."""
         split = config_lib.train_split(self.config)
         if split != self.config.data.train:
-            return open_images(self.config, split)
+            return open_images(self.config, split, self.source.pixels)
         return as_evaluated(self.config, self.source)
 
     @cached_property
     def test_images(self) -> Images | None:
         """The test images, or None if there are none."""
-        return open_test_images(self.config)
+        return open_test_images(self.config, self.source.pixels)
 
     @property
     def sources(self) -> list[Source]:
@@ -210,35 +211,44 @@ def make_augment(config: ConfigDict) -> Callable[..., Crops]:
     return augment_batch
 
 
-def open_split(config: ConfigDict, split: str) -> Source:
-    """A split of the data set of `config.data`.
+def open_split(config: ConfigDict, split: str, pixels: Pixels | None = None) -> Source:
+    """A split of the data set of `config.data`; warns of what of it is not used.
+
+    Args:
+      config: of the run.
+      split: of the data set.
+      pixels: those of the training images, if they are open, so that all are shown alike.
 
     Raises:
       MissingSplit: the data set has no such split.
       DataError: there is no such data set, or it is not known what in it to read.
     """
     data = config.data
-    return open_source(
+    source = open_source(
         data.name,
         data.data_dir,
         split,
         download=data.download,
         image_key=data.image_key,
         label_key=data.label_key,
+        pixels=pixels or Pixels(data.background, data.white_level, data.exif_orientation),
     )
+    for note in source.notes:
+        processes.warn(note)
+    return source
 
 
-def open_images(config: ConfigDict, split: str) -> Images:
-    """The images of a split, as evaluations read them; errors as of `open_split`."""
-    return as_evaluated(config, open_split(config, split))
+def open_images(config: ConfigDict, split: str, pixels: Pixels | None = None) -> Images:
+    """The images of a split, as evaluations read them; arguments and errors as of `open_split`."""
+    return as_evaluated(config, open_split(config, split, pixels))
 
 
-def open_test_images(config: ConfigDict) -> Images | None:
-    """The images of `config.data.test`, or None if there are none."""
+def open_test_images(config: ConfigDict, pixels: Pixels | None = None) -> Images | None:
+    """The images of `config.data.test` as of `open_images`, or None if there are none."""
     if not config.data.test:
         return None
     try:
-        return open_images(config, config.data.test)
+        return open_images(config, config.data.test, pixels)
     except MissingSplit as missing:
         logging.info("no evaluation on test images: %s", missing)
         return None

@@ -240,6 +240,8 @@ def test_published_settings_are_those_published(name):
         ("optim.drop_epochs", (1.5, 2), "optim.drop_epochs is"),
         ("data.name", "cifar10", "use digits, folder or tfds:<name>"),
         ("data.name", "folder", "data.data_dir must name"),
+        ("data.background", "whyte", "data.background 'whyte' is no colour; use one like white"),
+        ("data.white_level", -1.0, "data.white_level is -1.0; it must be at least 0"),
         ("data.crops", (), "data.crops is empty"),
         ("data.crops", ((2, 32, 0.5, 0.1),), "data.crops has"),
         ("data.batch_size", 102, "not a multiple of 4 .*; try 104"),

@@ -1,7 +1,10 @@
 from contextlib import nullcontext
 
+import numpy as np
 import pytest
+from absl import logging
 from images import smooth
+from PIL import Image
 from tiny import tiny_config, tiny_swav
 
 from swav_jax.config import ConfigError
@@ -52,3 +55,23 @@ def test_a_recipe_for_a_data_set_takes_a_folder_of_images_by_its_name_alone(tmp_
     (tmp_path / "photos" / "1.0.0").mkdir(parents=True)
     (tmp_path / "photos" / "1.0.0" / "dataset_info.json").touch()
     assert on_own_folder(config) is config  # images lie beside data sets that TFDS has prepared
+
+
+def test_all_splits_are_shown_alike_and_what_is_not_used_is_said(tmp_path, monkeypatch):
+    said = []
+    monkeypatch.setattr(logging, "warning", lambda message, *args: said.append(message % args))
+    config = tiny_config()
+    config.data.name, config.data.data_dir, config.data.batch_size = "folder", str(tmp_path), 8
+    config.data.test, config.eval.train, config.data.background = "test", "voters", "black"
+    config.method.freeze_prototypes_steps = 0
+    for split, largest in (("train", 4000), ("test", 200), ("voters", 100)):
+        (tmp_path / split).mkdir()
+        for n in range(8):
+            values = np.linspace(0, largest, 400, dtype=np.uint16).reshape(20, 20)
+            Image.fromarray(values).save(tmp_path / split / f"{n}.png")
+    (tmp_path / "train" / "notes.txt").write_text("text")
+    run = build(config)
+    for source in (run.source, run.train_images.source, run.test_images.source):
+        assert source.pixels.white_level == 4095 and source.pixels.background == "black"
+    assert len([line for line in said if "white is 4095" in line]) == 1
+    assert len([line for line in said if "no image (1 .txt)" in line]) == 1

@@ -83,12 +83,14 @@ class Batches(Generic[B]):
             if bad not in unreadable:
                 unreadable.add(bad)
                 logging.warning(
-                    "%s is no readable image; %s",
+                    "%s cannot be read (%s); %s",
                     self._source.describe(bad),
+                    self._source.explain(bad),
                     "another takes its place" if self._replaced else "it is left out",
                 )
         if len(unreadable) > self._max_bad or (self._replaced and tried == min(REPLACEMENTS, size)):
-            some = [self._source.describe(bad) for bad in sorted(unreadable)[:5]]
+            source = self._source
+            some = [f"{source.describe(i)} ({source.explain(i)})" for i in sorted(unreadable)[:5]]
             raise DataError(
                 f"{len(unreadable)} of {size} images cannot be read and "
                 f"data.max_bad_fraction allows {self._max_bad:g}: {', '.join(some)}"

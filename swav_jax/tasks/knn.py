@@ -31,7 +31,8 @@ def knn_task(config: ConfigDict, workdir: Path) -> None:
             "the config that it was trained with"
         )
     config = on_own_folder(config)
-    train, test = open_images(config, train_split(config)), open_test_images(config)
+    train = open_images(config, train_split(config))
+    test = open_test_images(config, train.source.pixels)
     with jax.set_mesh(make_mesh(config, jax.devices())):
         variables, _ = load_variables(workdir, BACKBONE)
         settings = config.eval

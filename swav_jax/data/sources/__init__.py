@@ -7,6 +7,7 @@ A `Source` reads any image by its number, in any order: the training order is ar
 import os
 from pathlib import Path
 
+from swav_jax.data.sources.pixels import AS_USUAL, Pixels
 from swav_jax.data.sources.source import DataError, Source
 
 
@@ -27,6 +28,7 @@ def open_source(
     download: bool = False,
     image_key: str = "",
     label_key: str = "",
+    pixels: Pixels = AS_USUAL,
 ) -> Source:
     """Opens one split of a data set.
 
@@ -34,10 +36,12 @@ def open_source(
         name: `digits` (scikit-learn's, bundled), `folder`, or `tfds:<name>` such as `tfds:cifar10`.
         data_dir: the folder of images, or TFDS's data folder ("" for TFDS's own default).
         split: `train` or `test` for the digits; a subfolder of a folder (without a `train`
-            subfolder, the whole folder is `train`); any TFDS split, also `train[:10%]`.
+            subfolder, the whole folder is `train`; `.` is all of it in any case); any TFDS split,
+            also `train[:10%]`.
         download: let TFDS download and prepare a data set that is not there.
         image_key: TFDS's feature that is the image; "" for the rules of `open_tfds`.
         label_key: TFDS's feature that is the label; "" for the rules of `open_tfds`.
+        pixels: how stored pixels become 8-bit RGB.
 
     Raises:
         MissingSplit: the data set is there, this split of it is not.
@@ -56,10 +60,10 @@ def open_source(
     if name == "folder":
         from swav_jax.data.sources.folder import open_folder
 
-        return open_folder(data_dir, split)
+        return open_folder(data_dir, split, pixels)
     if name.startswith("tfds:"):
         from swav_jax.data.sources.tfds import open_tfds
 
         name = name.removeprefix("tfds:")
-        return open_tfds(name, data_dir, split, download, image_key, label_key)
+        return open_tfds(name, data_dir, split, download, image_key, label_key, pixels)
     raise DataError(f"data.name is {name!r}; it can be digits, folder or tfds:<name>")

@@ -1,46 +1,70 @@
-"""Bytes of an image file to pixels: TensorFlow's decoders for JPEG and PNG, Pillow for the rest."""
-
-import io
+"""Bytes of an image file to pixels: TensorFlow's decoders for plain JPEG and PNG, else Pillow."""
 
 import numpy as np
-from PIL import Image
 
+from swav_jax.data.sources.pixels import Pixels, open_image, rgb, stored_turn
 from swav_jax.data.tf import tf
 
+HEAD = 8192  # bytes in which the pixels of nearly every PNG begin
+EXIF_HEAD = 1 << 17  # bytes in which a JPEG's EXIF data lie; a part of it has at most 64 KiB
+# Of a PNG's head: up to 8 bits (1, 2, 4 or 8) of grey, RGB or palette, and where the pixels begin.
+PLAIN = r"\CPNG\C{20}[\x01\x02\x04\x08][\x00\x02\x03]\C*IDAT\C*"
+TRANSPARENT = r"\C*tRNS\C*"  # one colour, or some of a palette
+TURNED = r"\C*(eXIf|profile type exif|tiff:Orientation)\C*"  # maybe; it may come after the pixels
 
-def decode(data: tf.Tensor) -> tf.Tensor:
-    """Decodes the bytes of a JPEG, PNG, WebP, GIF (first frame) or BMP file, whatever its name.
 
-    Grey, palette, CMYK and 16-bit images become 8-bit RGB, and alpha is dropped, as by Pillow's
-    `convert("RGB")` (16 bits by their high byte). EXIF orientation is ignored, as by torchvision.
+def decode(data: tf.Tensor, pixels: Pixels) -> tf.Tensor:
+    """Decodes the bytes of an image file of any format that Pillow reads, whatever its name.
+
+    Grey, palette and CMYK become RGB as by Pillow's `convert("RGB")`; for transparency and more
+    than 8 bits see `Pixels`.
 
     Args:
-        data: string [].
+      data: string [].
+      pixels: how they become 8-bit RGB.
 
     Returns:
-        uint8 [H, W, 3]; [0, 0, 3] if Pillow cannot read it.
+      uint8 [H, W, 3]; [0, 0, 3] if Pillow cannot read it.
 
     Raises:
-        tf.errors.InvalidArgumentError: a damaged JPEG or PNG.
+      tf.errors.InvalidArgumentError: a damaged JPEG or PNG.
     """
+
+    def by_pillow(data: bytes | np.ndarray) -> np.ndarray:
+        try:
+            return rgb(data if isinstance(data, bytes) else data.item(), pixels)  # or: in graphs
+        except Exception:  # Pillow's decoders raise nearly anything on damaged files
+            return np.empty((0, 0, 3), np.uint8)
 
     def jpeg() -> tf.Tensor:
         return tf.io.decode_jpeg(data, channels=3, dct_method="INTEGER_ACCURATE")
 
-    def other() -> tf.Tensor:
-        return tf.numpy_function(_decode_by_pillow, [data], tf.uint8, stateful=False)
+    def png() -> tf.Tensor:
+        return tf.io.decode_png(data, channels=3)
+
+    def any_other() -> tf.Tensor:
+        return tf.numpy_function(by_pillow, [data], tf.uint8, stateful=False)
+
+    def no_jpeg() -> tf.Tensor:
+        head = tf.strings.substr(data, 0, HEAD)
+        plain = tf.strings.regex_full_match(head, PLAIN)
+        plain &= ~tf.strings.regex_full_match(head, TRANSPARENT)
+        if pixels.exif_orientation:
+            plain &= ~tf.strings.regex_full_match(data, TURNED)
+        return tf.cond(plain, png, any_other)
 
     is_jpeg = tf.strings.substr(data, 0, 2) == b"\xff\xd8"
-    is_png = tf.strings.substr(data, 0, 4) == b"\x89PNG"
-    image = tf.cond(
-        is_jpeg, jpeg, lambda: tf.cond(is_png, lambda: tf.io.decode_png(data, channels=3), other)
-    )
-    return tf.ensure_shape(image, [None, None, 3])
+    if pixels.exif_orientation:
+        head = tf.strings.substr(data, 0, EXIF_HEAD)
+        turned = tf.numpy_function(_is_turned, [head], tf.bool, stateful=False)
+        is_jpeg &= ~tf.ensure_shape(turned, [])
+    return tf.ensure_shape(tf.cond(is_jpeg, jpeg, no_jpeg), [None, None, 3])
 
 
-def _decode_by_pillow(data: bytes) -> np.ndarray:
+def _is_turned(head: bytes | np.ndarray) -> np.bool_:
+    """Whether the EXIF data at the head of a file say that its pixels are stored turned."""
     try:
-        with Image.open(io.BytesIO(data)) as image:
-            return np.asarray(image.convert("RGB"))
-    except Exception:  # Pillow's decoders raise nearly anything on damaged files
-        return np.empty((0, 0, 3), np.uint8)
+        with open_image(head if isinstance(head, bytes) else head.item()) as image:
+            return np.bool_(stored_turn(image) is not None)
+    except Exception:  # Pillow decides when it decodes the whole
+        return np.bool_(True)

@@ -1,78 +1,144 @@
 """A folder of images, with or without a subfolder for each class."""
 
 import os
-from pathlib import Path
-
-import numpy as np
-from absl import logging
+from collections.abc import Iterator
 
 from swav_jax.data.sources.decode import decode
+from swav_jax.data.sources.formats import suffix_of, trusted_formats, trusted_suffixes
+from swav_jax.data.sources.labels import labels_by_folder
+from swav_jax.data.sources.listing import list_images, printable, say_left_out
+from swav_jax.data.sources.pixels import Pixels, evenly, first_look, why_unreadable
 from swav_jax.data.sources.source import DataError, MissingSplit, Source
+from swav_jax.data.sources.splits import is_held_out, is_train
 from swav_jax.data.tf import tf
 
-IMAGE_SUFFIXES = frozenset((".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp"))
-SPLITS = frozenset(("train", "training", "test", "val", "valid", "validation"))
 
+def open_folder(data_dir: str, split: str, pixels: Pixels) -> Source:
+    """The images below a split's folder; without a folder `train`, all images are `train`.
 
-def open_folder(data_dir: str, split: str) -> Source:
-    """The images below a split's folder; without a folder `train`, all images are `train`."""
-    top = Path(data_dir)
-    if not data_dir or not top.is_dir():
+    Raises:
+      MissingSplit: there is no folder for this split.
+      DataError: no images; a folder that cannot be listed; images of another split among them.
+    """
+    top, inner = os.fsencode(data_dir), os.path.normpath(split)
+    if not os.path.isdir(top):
         raise DataError(
             f"there is no folder {data_dir!r}: set data.data_dir to a folder of images "
             "(with or without class subfolders)"
         )
-    root = top / split
-    if not root.is_dir():
-        if split != "train":
-            raise MissingSplit(f"there is no folder {root}: nothing to read as {split!r}")
-        splits = sorted(d.name for d in top.iterdir() if d.is_dir() and d.name.lower() in SPLITS)
-        if splits:
-            raise DataError(
-                f"{top} has {', '.join(splits)} but no {split!r}: name the folder of the training "
-                "images by data.train, and that of the test images by data.test"
-            )
+    root = top if inner == "." else os.path.join(top, os.fsencode(inner))
+    if not os.path.isdir(root):
+        _refuse_to_guess(top, split)
         root = top
-    names = sorted(_image_names(root))
+    names, left_out = list_images(root)
+    shown = printable(root)
     if not names:
+        found = f"; left out: {say_left_out(left_out)}" if left_out else ""
         raise DataError(
-            f"no image in {root}: set data.data_dir to a folder with "
-            f"{', '.join(sorted(IMAGE_SUFFIXES))} files, in it or in its subfolders"
+            f"no image in {shown}{found}. Set data.data_dir to a folder with images in it or in "
+            f"its subfolders ({', '.join(trusted_formats())} or a rarer format)"
         )
-    paths = tf.constant([os.path.join(root, name) for name in names])
-    labels, classes = _labels_by_subfolder(names)
+    if os.path.basename(split) != "." and not is_held_out(inner):
+        _refuse_held_out(names, root, whole=root == top or not is_train(inner))
+
+    labels = labels_by_folder(names)
+    notes = [f"left out of {shown}: {say_left_out(left_out)}"] if left_out else []
+    notes += [f"{shown}: {labels.note}"] if labels.note else []
+    if root != top and not is_held_out(inner):
+        notes += _beside(top, inner)
+
+    sample, paths, size = _some_of_each_suffix(names), tf.constant(names), len(names)
+    del names  # of millions of images one copy is enough
+
+    def path(i: int) -> bytes:
+        return os.path.join(root, paths[i].numpy())
+
+    def data(i: int) -> bytes:
+        with open(path(i), "rb") as file:
+            return file.read()
+
+    def explain(i: int) -> str:
+        try:
+            return why_unreadable(data(i), pixels)
+        except OSError as error:
+            return str(error.strerror)
+
+    pixels, found_out = first_look(data, sample, pixels)
+    start = os.path.join(os.path.realpath(root), b"")
     return Source(
-        size=len(names),
-        class_names=classes,
-        describe=lambda i: os.path.join(root, names[i]),
-        read=lambda i: decode(tf.io.read_file(tf.gather(paths, i))),
+        size=size,
+        class_names=labels.class_names,
+        describe=lambda i: printable(path(i)),
+        read=lambda i: decode(tf.io.read_file(start + tf.gather(paths, i)), pixels),
         may_fail=True,
-        find_labels=lambda: labels,
+        find_labels=lambda: labels.numbers,
+        explain=explain,
+        notes=(*notes, *(f"{shown}: {note}" for note in found_out)),
+        pixels=pixels,
     )
 
 
-def _image_names(root: Path) -> list[str]:
-    """Image files below a folder, relative to it; hidden files and folders are left out."""
-    names = []
-    for folder, subfolders, files in os.walk(root, followlinks=True):
-        relative = os.path.relpath(folder, root)
-        for name in subfolders:
-            if Path(name).suffix.lower() in IMAGE_SUFFIXES:
-                logging.warning("%s is a folder, not an image", os.path.join(folder, name))
-        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
-        names += [
-            os.path.normpath(os.path.join(relative, name))
-            for name in files
-            if Path(name).suffix.lower() in IMAGE_SUFFIXES and not name.startswith(".")
-        ]
-    return names
+def _refuse_to_guess(top: bytes, split: str) -> None:
+    """Of a folder without the wanted split, says which others it has; all may only be `train`."""
+    folders = sorted(printable(name) for name in _subfolders(top))
+    train = [name for name in folders if is_train(name)]
+    held_out = [name for name in folders if is_held_out(name)]
+    if split != "train":
+        near = held_out if is_held_out(split) else train or held_out
+        flag = "data.test" if is_held_out(split) else "data.train"
+        hint = f" (it has {', '.join(near)}: --config.{flag}={near[0]})" if near else ""
+        raise MissingSplit(f"there is no folder {split!r} in {printable(top)}{hint}")
+    if train or held_out:
+        flags = [f"--config.data.train={train[0]}"] if train else []
+        flags += [f"--config.data.test={held_out[0]}"] if held_out else []
+        raise DataError(
+            f"{printable(top)} has {', '.join(sorted({*train, *held_out}))} but no 'train': name "
+            f"the folders of the training and of the test images, like {' '.join(flags)}. If these "
+            "are classes, --config.data.train=. reads them all"
+        )
 
 
-def _labels_by_subfolder(names: list[str]) -> tuple[np.ndarray | None, tuple[str, ...]]:
-    """Labels by first-level subfolder, if every image is in one and there are several."""
-    folders = [name.split(os.sep)[0] if os.sep in name else "" for name in names]
-    classes = sorted(set(folders))
-    if "" in classes or len(classes) < 2:
-        return None, ()
-    number = {folder: i for i, folder in enumerate(classes)}
-    return np.array([number[folder] for folder in folders], np.int32), tuple(classes)
+def _refuse_held_out(names: list[bytes], root: bytes, whole: bool) -> None:
+    """Refuses folders of validation or test images among those to train on.
+
+    Args:
+      names: of the images, relative to the root.
+      root: of the folder that is read.
+      whole: whether the root is no folder of training images by its name. In one that is, classes
+        may be called anything, but not just `test`.
+    """
+    folders = {name.rpartition(b"/")[0] for name in names}
+    for part in sorted({part for folder in folders for part in folder.split(b"/")}):
+        if is_held_out(text := printable(part), wholly=not whole):
+            where = min(folder for folder in folders if part in folder.split(b"/"))
+            raise DataError(
+                f"{printable(os.path.join(root, where))}: images of {text!r} would be trained on. "
+                "Name the folder of the training images by --config.data.train, as a path within "
+                f"--config.data.data_dir; or, to train on {text!r} too, end that path with /. "
+                "(--config.data.train=. for all of data.data_dir)"
+            )
+
+
+def _beside(top: bytes, split: str) -> Iterator[str]:
+    """A note of what lies beside the splits and is not read."""
+    used = os.fsencode(split.split("/")[0])
+    folders = sorted(printable(name) for name in _subfolders(top) if name != used)
+    others = [name for name in folders if not is_train(name) and not is_held_out(name)]
+    images = sum(suffix_of(name) in trusted_suffixes() for name in os.listdir(top))
+    unused = others[:5] + ["..."] * (len(others) > 5)
+    unused += [f"{images} images beside them"] if images else []
+    if unused:
+        yield f"of {printable(top)} only {split} is trained on, not {', '.join(unused)}"
+
+
+def _subfolders(top: bytes) -> list[bytes]:
+    with os.scandir(top) as entries:
+        return [e.name for e in entries if e.is_dir() and not e.name.startswith(b".")]
+
+
+def _some_of_each_suffix(names: list[bytes]) -> list[int]:
+    """Numbers of images to look at, evenly spread over those of each suffix."""
+    by_suffix: dict[bytes, list[int]] = {}
+    for number, name in enumerate(names):
+        by_suffix.setdefault(suffix_of(name), []).append(number)
+    return [numbers[i] for numbers in by_suffix.values() for i in evenly(len(numbers))]

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int, Int32
 
+from swav_jax.data.sources.pixels import AS_USUAL, Pixels
+
 Tensor = Any  # tf.Tensor; `import swav_jax` and `main.py --help` should not wait for TensorFlow
 
 
@@ -24,15 +26,18 @@ class Source:
     """N images that can be read in any order.
 
     Attributes:
-        size: N.
-        class_names: names of the labels, empty without labels.
-        describe: image number -> its file or record, for messages.
-        read: int64 [] image number -> uint8 [H, W, 3]; TensorFlow ops, for use inside tf.data.
-        may_fail: whether `read` can fail on a damaged image, by an error or by giving an empty one;
-            False if all is decoded in memory.
-        find_labels: gives numbers of `class_names`, negative ones for images without a label, or
-            None; called once, when somebody asks for `labels`.
-        unreadable: numbers of the images that this host has found unreadable so far.
+      size: N.
+      class_names: names of the labels, empty without labels.
+      describe: image number -> its file or record, for messages.
+      read: int64 [] image number -> uint8 [H, W, 3]; TensorFlow ops, for use inside tf.data.
+      may_fail: whether `read` can fail on a damaged image, by an error or by giving an empty one;
+        False if all is decoded in memory.
+      find_labels: gives numbers of `class_names`, negative ones for images without a label, or
+        None; called once, when somebody asks for `labels`.
+      explain: number of an image that cannot be read -> why, for messages.
+      notes: what a user should know: what of the data is not used, what was found out from them.
+      pixels: how stored pixels become those that are read.
+      unreadable: numbers of the images that this process has found unreadable so far.
     """
 
     size: int
@@ -41,6 +46,9 @@ class Source:
     read: Callable[[Tensor], Tensor]
     may_fail: bool
     find_labels: Callable[[], np.ndarray | None]
+    explain: Callable[[int], str] = lambda _: "damaged"
+    notes: tuple[str, ...] = ()
+    pixels: Pixels = AS_USUAL
     unreadable: set[int] = dataclasses.field(default_factory=set, compare=False)
 
     def __str__(self) -> str:
@@ -70,11 +78,13 @@ class Source:
         from swav_jax.data.tf import tf
 
         there = tf.constant(numbers, tf.int64)
-        return Source(
+        return dataclasses.replace(
+            self,
             size=len(numbers),
             class_names=class_names,
             describe=lambda i: self.describe(int(numbers[i])),
             read=lambda i: self.read(tf.gather(there, i)),
-            may_fail=self.may_fail,
             find_labels=lambda: labels,
+            explain=lambda i: self.explain(int(numbers[i])),
+            unreadable=set(),
         )

@@ -12,6 +12,7 @@ import numpy as np
 from absl import logging
 
 from swav_jax.data.sources.decode import decode
+from swav_jax.data.sources.pixels import AS_USUAL, Pixels, evenly, first_look, why_unreadable
 from swav_jax.data.sources.records import array_records, kept, tfrecords
 from swav_jax.data.sources.source import DataError, MissingSplit, Source
 from swav_jax.data.tf import tf
@@ -20,7 +21,13 @@ HUGGING_FACE = ("datasets", "huggingface_hub")  # packages by which TFDS prepare
 
 
 def open_tfds(
-    name: str, data_dir: str, split: str, download: bool, image_key: str = "", label_key: str = ""
+    name: str,
+    data_dir: str,
+    split: str,
+    download: bool,
+    image_key: str = "",
+    label_key: str = "",
+    pixels: Pixels = AS_USUAL,
 ) -> Source:
     """A split of a data set that is prepared, or that may be downloaded.
 
@@ -34,6 +41,7 @@ def open_tfds(
         download: let TFDS download and prepare what is not there.
         image_key: the feature that is the image; "" for the rule above.
         label_key: the feature that is the label; "" for the rule above.
+        pixels: how stored pixels become 8-bit RGB.
 
     Raises:
         MissingSplit: the data set has no such split.
@@ -82,7 +90,13 @@ def open_tfds(
             tf.ensure_shape(tf.numpy_function(record, [i], tf.string, stateful=False), []),
             {image_key: tf.io.FixedLenFeature([], tf.string)},
         )
-        return decode(example[image_key])
+        return decode(example[image_key], pixels)
+
+    def image_data(i: int) -> bytes:
+        example = tf.train.Example.FromString(record(i))
+        return example.features.feature[image_key].bytes_list.value[0]
+
+    pixels, notes = first_look(image_data, evenly(size), pixels)
 
     def labels_of(numbers: range) -> np.ndarray:
         feature = {label_key: tf.io.FixedLenFeature([], tf.int64, default_value=-1)}
@@ -118,6 +132,9 @@ def open_tfds(
         read=read,
         may_fail=True,
         find_labels=find_labels,
+        explain=lambda i: why_unreadable(image_data(i), pixels),
+        notes=tuple(f"{name}: {note}" for note in notes),
+        pixels=pixels,
     )
 
 
