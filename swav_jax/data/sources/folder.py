@@ -57,12 +57,6 @@ def open_folder(data_dir: str, split: str, pixels: Pixels) -> Source:
         with open(path(i), "rb") as file:
             return file.read()
 
-    def explain(i: int) -> str:
-        try:
-            return why_unreadable(data(i), pixels)
-        except OSError as error:
-            return str(error.strerror)
-
     pixels, found_out = first_look(data, sample, pixels)
     start = os.path.join(os.path.realpath(root), b"")
     return Source(
@@ -72,7 +66,7 @@ def open_folder(data_dir: str, split: str, pixels: Pixels) -> Source:
         read=lambda i: decode(tf.io.read_file(start + tf.gather(paths, i)), pixels),
         may_fail=True,
         find_labels=lambda: labels.numbers,
-        explain=explain,
+        explain=lambda i: why_unreadable(lambda: data(i), pixels),
         notes=(*notes, *(f"{shown}: {note}" for note in found_out)),
         pixels=pixels,
     )

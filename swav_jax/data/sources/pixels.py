@@ -86,23 +86,33 @@ def stored_turn(image: Image.Image) -> Image.Transpose | None:
     return None if image.format == "TIFF" else TURNS.get(image.getexif().get(ORIENTATION, 1))
 
 
-def why_unreadable(data: bytes, pixels: Pixels) -> str:
-    """Why an image cannot be decoded, in a few words."""
-    if not data:
-        return "the file is empty"
+def why_unreadable(read: Callable[[], bytes], pixels: Pixels) -> str:
+    """Why an image cannot be read or decoded, in a few words.
+
+    Args:
+      read: gives the bytes of its file.
+      pixels: as of `rgb`.
+    """
+    data = b""
     try:
+        data = read()
         rgb(data, pixels)
     except UnreadableError as reason:
         return str(reason)
     except Image.DecompressionBombError as error:
-        return f"too large: {str(error).partition('(')[2].partition(')')[0]}"
+        size = str(error).partition("(")[2].partition(")")[0]
+        return f"too large: {size}"
     except Image.UnidentifiedImageError:
+        if not data:
+            return "the file is empty"
         return unread_format(data) or (
             "damaged, or of a kind that Pillow does not read"
             if _begins_like_an_image(data)
             else f"no image: it begins with {data[:12]!r}"
         )
     except Exception as error:  # Pillow's decoders raise nearly anything on damaged files
+        if isinstance(error, OSError) and error.strerror:
+            return error.strerror
         return f"damaged: {' '.join(str(error).split()) or type(error).__name__}"
     return "damaged: TensorFlow's decoder does not read it"
 

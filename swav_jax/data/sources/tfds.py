@@ -132,7 +132,7 @@ def open_tfds(
         read=read,
         may_fail=True,
         find_labels=find_labels,
-        explain=lambda i: why_unreadable(image_data(i), pixels),
+        explain=lambda i: why_unreadable(lambda: image_data(i), pixels),
         notes=tuple(f"{name}: {note}" for note in notes),
         pixels=pixels,
     )

@@ -159,7 +159,7 @@ def test_floating_point_images_need_a_setting():
     data = encoded(Image.fromarray(values), "TIFF")
     with pytest.raises(UnreadableError, match=r"floating-point.*data\.white_level"):
         rgb(data, look(data)[0])
-    assert "data.white_level" in why_unreadable(data, AS_USUAL)
+    assert "data.white_level" in why_unreadable(lambda: data, AS_USUAL)
     shown = rgb(data, Pixels(white_level=1.0))
     np.testing.assert_array_equal(shown[..., 0], np.minimum(np.floor(values * 256), 255))
     values[0, 0] = np.nan
@@ -208,10 +208,25 @@ def test_images_to_look_at_are_spread():
     ],
 )
 def test_why_an_image_cannot_be_read(data, reason):
-    assert re.search(reason, why_unreadable(data, AS_USUAL))
+    assert re.search(reason, why_unreadable(lambda: data, AS_USUAL))
 
 
 def test_an_image_that_is_too_large_says_how_large(monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 400)
     for kind in ("GIF", "TIFF"):
-        assert why_unreadable(encoded(RGB, kind), AS_USUAL) == "too large: 875 pixels"
+        assert (
+            why_unreadable(lambda kind=kind: encoded(RGB, kind), AS_USUAL)
+            == "too large: 875 pixels"
+        )
+
+
+def test_a_file_that_is_gone_or_a_record_that_is_damaged_has_a_reason():
+    def raises(error):
+        def read():
+            raise error
+
+        return read
+
+    gone, damaged = FileNotFoundError(2, "No such file"), RuntimeError("record 3:\n checksum")
+    assert why_unreadable(raises(gone), AS_USUAL) == "No such file"
+    assert why_unreadable(raises(damaged), AS_USUAL) == "damaged: record 3: checksum"
