@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from methods.short_runs import assert_resumes_exactly
@@ -75,4 +76,5 @@ def test_embeddings_are_the_outputs_unless_a_method_says_otherwise(config):
     np.testing.assert_array_equal(outputs, expected)
     jax.tree.map(np.testing.assert_array_equal, new, updates["batch_stats"])
     assert extra == {} and method.assignments(extra) is None
-    assert method.assignments({"assignments": 3}) == 3
+    clusters = jnp.zeros((1, 4), jnp.int32)
+    assert method.assignments({"assignments": clusters}) is clusters
