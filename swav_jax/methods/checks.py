@@ -46,25 +46,28 @@ def queue_length(length: int, sizes: Sizes, *, least: int = 0) -> None:
         )
 
 
-def first_phase(setting: str, steps: int, sizes: Sizes, consequence: str) -> list[str]:
-    """Refuses a first phase of `steps` that lasts the whole training; warns where a trial is short.
+def first_phase(
+    setting: str, steps: int, sizes: Sizes, consequence: str, *, after: int = 0
+) -> list[str]:
+    """Refuses a first phase that outlasts the training; warns where nothing comes after it.
 
     Args:
       setting: the phase's name and value.
       steps: its length.
       sizes: of the run.
       consequence: what follows if the training is not longer.
+      after: steps that have to come after it.
     """
     longest = max(sizes.total_steps, sizes.epochs_steps)
-    if steps >= longest:
+    if steps + after > longest:
         raise ValueError(
             f"{setting} lasts {steps} steps, the training {longest}: {consequence}. A tenth of the "
             "training is usual."
         )
     if steps >= sizes.total_steps:
         return [
-            f"{setting} lasts {steps} steps, but train.steps ends this trial after "
-            f"{sizes.total_steps}: {consequence}. 0 leaves that phase out."
+            f"{setting} lasts {steps} steps, and the training ends after {sizes.total_steps}: "
+            f"{consequence}. 0 leaves that phase out."
         ]
     return []
 

@@ -190,6 +190,7 @@ class PCL(Momentum):
                 self.warmup_epochs * sizes.steps_per_epoch,
                 sizes,
                 "there would never be a cluster",
+                after=1,
             ),
             *checks.clusters(self.prototypes, sizes.size, multiple=max(self.granularity)),
         ]

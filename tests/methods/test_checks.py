@@ -33,5 +33,9 @@ def test_a_first_phase_ends_before_the_training():
     assert checks.first_phase("method.x 9", 9, trial, "nothing moves") == []
     (warning,) = checks.first_phase("method.x 10", 10, trial, "nothing moves")
     assert "method.x 10 lasts 10 steps" in warning and "nothing moves" in warning
+    (warning,) = checks.first_phase("method.x 100", 100, RUN, "nothing moves")
+    assert "ends after 100: nothing moves" in warning
     with pytest.raises(ValueError, match="lasts 100 steps, the training 100: nothing moves"):
-        checks.first_phase("method.x 100", 100, RUN, "nothing moves")
+        checks.first_phase("method.x 100", 100, RUN, "nothing moves", after=1)
+    with pytest.raises(ValueError, match="lasts 101 steps, the training 100: nothing moves"):
+        checks.first_phase("method.x 101", 101, RUN, "nothing moves")
