@@ -1,4 +1,4 @@
-"""How arrays are laid out over devices and hosts, with the mesh that says so.
+"""How arrays are laid out over devices: the mesh, and rules by the names of leaves.
 
 Two axes: `data` spreads images, `model` spreads prototypes and, if asked, other large parameters.
 """

@@ -11,8 +11,8 @@ loss is the cross-entropy of softmax_k(z . c_k / tau) with the image's cluster a
 including those that were clustered, averaged over heads. `banked` says how the bank is filled.
 
 The bank holds A N D numbers: 1.3 GB for ImageNet's 1.28 million images with the defaults, 1 TB for
-a billion, in float32 and spread over all devices or, by `mesh.bank_memory`, the memory of their
-hosts; k-means takes one crop's rows at a time and adds the scores of a chunk of them.
+a billion, in float32 and spread over all devices or, by `mesh.bank_memory`, their machines'
+memory; k-means takes one crop's rows at a time and adds the scores of a chunk of them.
 """
 
 import dataclasses

@@ -3,7 +3,7 @@
 Row n belongs to image n, so a batch's rows are scattered by `index`, in whatever order images are
 drawn. A row that was never written is zero. Under `jax.set_mesh` the images are spread over devices
 and each device scatters and looks up in its own block; only batches travel. A bank may be in the
-memory of the devices' hosts, which then do the scattering.
+memory of the devices' machines, whose CPUs then do the scattering.
 """
 
 from collections.abc import Sequence

@@ -80,7 +80,7 @@ def to_torch(variables: Mapping) -> dict[str, np.ndarray]:
         torch_name(path): value.transpose(np.argsort(_to_ours(path, value.ndim)))
         for path, value in flat.items()
     }
-    if ("params", "prototypes", "prototypes1") not in flat:  # One set of prototypes is no list.
+    if ("params", "prototypes", "prototypes1") not in flat:  # One set of prototypes has no number.
         first = tensors.pop("prototypes.prototypes0.weight", None)
         tensors |= {} if first is None else {"prototypes.weight": first}
     return tensors
