@@ -65,8 +65,8 @@ def visit_all(run: Run, epoch: int, fold: Fold, carry: PyTree, view: str) -> PyT
     """
     data = run.config.data
     shared = {
-        "host": jax.process_index(),
-        "hosts": jax.process_count(),
+        "process": jax.process_index(),
+        "processes": jax.process_count(),
         "max_bad_fraction": data.max_bad_fraction,
         "threads": data.threads,
     }

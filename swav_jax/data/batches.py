@@ -1,7 +1,7 @@
 """Batches of crops on the host: each image is decoded once and cut, exactly repeatable.
 
 Every random number is a function of (seed, epoch, image, crop) and every batch one of its global
-step, so the same seed gives the same bytes with any number of threads or hosts, and after a
+step, so the same seed gives the same bytes with any number of threads or processes, and after a
 restart at any step. Crops, and JPEG and PNG decoding, are TensorFlow ops outside Python's lock;
 Python runs only where a source needs it (other formats, and the records of TFDS).
 """
@@ -33,9 +33,9 @@ class Batches(Generic[B]):
     """An iterator of numpy batches that watches its source.
 
     Attributes:
-        wait_seconds: how long the consumer waited for the last batch.
-        stage_seconds: mean thread seconds an image of the last batch spent in `read` (reading and
-            decoding) and `crop`. When `wait_seconds` is high, the larger one is the slow stage.
+      wait_seconds: how long the consumer waited for the last batch.
+      stage_seconds: mean thread seconds an image of the last batch spent in `read` (reading and
+        decoding) and `crop`. When `wait_seconds` is high, the larger one is the slow stage.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class Batches(Generic[B]):
         _open.add(self)
 
     def close(self) -> None:
-        """Stops reading ahead; an iterator still open when Python ends is closed by itself."""
+        """Stops reading ahead; an iterator that is still open when Python ends is closed then."""
         self._batches = iter(())
 
     def __iter__(self) -> Iterator[B]:
@@ -104,7 +104,7 @@ _open: weakref.WeakSet[Batches] = weakref.WeakSet()
 
 @atexit.register
 def _close_all() -> None:
-    """TensorFlow's threads that call Python would wait for an interpreter that is gone."""
+    """Otherwise TensorFlow's threads that call Python wait for an interpreter that is gone."""
     for batches in list(_open):
         batches.close()
 
@@ -117,46 +117,46 @@ def train_batches(
     seed: int,
     first_step: int = 0,
     last_step: int | None = None,
-    host: int = 0,
-    hosts: int = 1,
+    process: int = 0,
+    processes: int = 1,
     order: index.OrderFn | None = None,
     max_bad_fraction: float = 0.01,
     threads: int = 0,
 ) -> Batches[Batch]:
-    """Endless multi-crop batches from any global step on.
+    """Endless multi-crop batches, starting at any global step.
 
     An unreadable image is replaced by another, always the same one, named in the log and counted.
 
     Args:
-        source: N images.
-        crops: `(count, size, min_scale, max_scale)` for each resolution; scales are shares of the
-            image's area.
-        batch_size: B, rows of a global batch over all hosts.
-        seed: of the order and of the crops.
-        first_step: global step of the first batch; the epoch is `first_step // (N // B)`.
-        last_step: global step before which to stop; None goes on for ever. An `order` that is only
-            known up to an epoch's end needs it, because batches are made ahead.
-        host: this host's number.
-        hosts: how many hosts share a batch.
-        order: `epoch -> int [at least (N // B) * B]` image numbers, instead of a permutation drawn
-            from `seed`. An image may occur several times, and gets other crops each time.
-        max_bad_fraction: of N; more unreadable images on one host than this stop the iterator.
-        threads: that decode and crop; 0 takes one for each core.
+      source: N images.
+      crops: `(count, size, min_scale, max_scale)` for each resolution; scales are shares of the
+        image's area.
+      batch_size: B, rows of a global batch over all processes.
+      seed: of the order and of the crops.
+      first_step: global step of the first batch; the epoch is `first_step // (N // B)`.
+      last_step: global step before which to stop; None for never. Needed with an `order` that is
+        only known up to an epoch's end, because batches are made ahead.
+      process: this process's number.
+      processes: how many processes share a batch.
+      order: `epoch -> int [at least (N // B) * B]` image numbers, instead of a permutation drawn
+        from `seed`. An image may occur several times, and gets different crops each time.
+      max_bad_fraction: of N; more unreadable images on one process than this stop the iterator.
+      threads: that decode and crop; 0 takes one for each core.
 
     Returns:
-        An iterator of numpy `Batch`es of B / hosts rows. `index` is that of the image shown, a
-        replacement's too.
+      An iterator of numpy `Batch`es of B / processes rows. `index` is that of the image shown, a
+      replacement's too.
 
     Raises:
-        ValueError: the sizes do not fit (see `index.py`).
-        DataError: from the iterator, when too many images are unreadable.
+      ValueError: the sizes do not fit (see `index.py`).
+      DataError: from the iterator, when too many images are unreadable.
     """
 
     def permutation(epoch: int) -> np.ndarray:
         return index.epoch_order(seed, epoch, source.size)
 
     indices = index.batch_indices(
-        order or permutation, source.size, batch_size, host, hosts, repeats=order is not None
+        order or permutation, source.size, batch_size, process, processes, repeats=order is not None
     )
 
     def seeds_and_indices(step: np.int64) -> np.ndarray:
@@ -184,7 +184,7 @@ def train_batches(
     )
     samples = steps.flat_map(rows)
     return Batches(
-        _in_parallel(samples, sample, batch_size // hosts, threads),
+        _in_parallel(samples, sample, batch_size // processes, threads),
         source,
         max_bad_fraction,
         replaced=True,
@@ -197,35 +197,35 @@ def eval_batches(
     *,
     resize: int,
     crop: int,
-    host: int = 0,
-    hosts: int = 1,
+    process: int = 0,
+    processes: int = 1,
     max_bad_fraction: float = 0.01,
     threads: int = 0,
 ) -> Batches[EvalBatch]:
     """One pass over the images in order, each resized and cut from its centre, as torchvision does.
 
     Args:
-        source: N images.
-        batch_size: B, rows of a global batch over all hosts.
-        resize: pixels of the shorter side; 0 leaves the images as they are.
-        crop: S, pixels of the central square; 0 is `resize`, or the whole image without `resize`
-            (then all images must have one size).
-        host: this host's number.
-        hosts: how many hosts share a batch; each gets the same number of batches.
-        max_bad_fraction: of N; more unreadable images on one host than this stop the iterator.
-        threads: that decode and crop; 0 takes one for each core.
+      source: N images.
+      batch_size: B, rows of a global batch over all processes.
+      resize: pixels of the shorter side; 0 leaves the images as they are.
+      crop: S, pixels of the central square; 0 is `resize`, or the whole image without `resize`
+        (then all images must have one size).
+      process: this process's number.
+      processes: how many processes share a batch; each gets the same number of batches.
+      max_bad_fraction: of N; more unreadable images on one process than this stop the iterator.
+      threads: that decode and crop; 0 takes one for each core.
 
     Returns:
-        An iterator of numpy `EvalBatch`es of B / hosts rows. The rows that fill up the last batch
-        are copies of the last image, those of an unreadable image are black; neither is `valid`.
+      An iterator of numpy `EvalBatch`es of B / processes rows. The rows that fill up the last batch
+      are copies of the last image, those of an unreadable image are black; neither is `valid`.
 
     Raises:
-        ValueError: the batch does not divide among the hosts, or resize < crop.
-        DataError: from the iterator: too many unreadable images, or differing sizes.
+      ValueError: the batch does not divide among the processes, or resize < crop.
+      DataError: from the iterator: too many unreadable images, or differing sizes.
     """
     if 0 < resize < crop:
         raise ValueError(f"a crop of {crop} pixels does not fit images resized to {resize}")
-    rows = index.host_rows(batch_size, host, hosts)
+    rows = index.process_rows(batch_size, process, processes)
 
     @as_written
     def sample(position: tf.Tensor) -> tuple[EvalBatch, dict[str, tf.Tensor]]:
@@ -245,7 +245,7 @@ def eval_batches(
 
     batches = tf.data.Dataset.range(-(-source.size // batch_size))
     return Batches(
-        _in_parallel(batches.flat_map(positions), sample, batch_size // hosts, threads),
+        _in_parallel(batches.flat_map(positions), sample, batch_size // processes, threads),
         source,
         max_bad_fraction,
         replaced=False,
@@ -286,13 +286,13 @@ def _read_and_cut(
 def _read_or_replace(
     source: Source, wanted: tf.Tensor, candidates: int
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Reads an image or, if that fails, the next of its fixed line of replacements.
+    """Reads an image or, if that fails, the next of its fixed sequence of replacements.
 
-    TensorFlow has no `try`; a data set of candidates that leaves out those with errors is one.
+    TensorFlow has no `try`; a data set of candidates that skips those with errors does the same.
 
     Returns:
-        uint8 [H, W, 3] image, its int64 [] number (-1 and a black pixel if all failed), and how
-        many candidates failed, int64 [].
+      uint8 [H, W, 3] image, its int64 [] number (-1 and a black pixel if all failed), and how
+      many candidates failed, int64 [].
     """
     if not source.may_fail:
         return source.read(wanted), wanted, tf.constant(0, tf.int64)
@@ -311,9 +311,9 @@ def _read_or_replace(
 
 
 def _replacement_step(size: int) -> int:
-    """A stride that visits every image once: near the golden section of N, and coprime to it.
+    """A stride that visits every image once: near the golden section of N, and coprime to N.
 
-    Damaged files often lie side by side; the stride leaves such a neighbourhood at once.
+    Damaged files are often neighbours; the stride leaves them at once.
     """
     step = max(1, round(size * 0.618))
     while math.gcd(step, size) != 1:

@@ -39,30 +39,30 @@ def steps_per_epoch(size: int, batch_size: int) -> int:
     return size // batch_size
 
 
-def host_rows(batch_size: int, host: int, hosts: int) -> slice:
-    """The rows of every global batch that one host reads.
+def process_rows(batch_size: int, process: int, processes: int) -> slice:
+    """The rows of every global batch that one process reads.
 
     Raises:
-      ValueError: the batch does not divide evenly among the hosts.
+      ValueError: the batch does not divide evenly among the processes.
     """
-    if batch_size % hosts:
+    if batch_size % processes:
         raise ValueError(
-            f"a global batch of {batch_size} does not divide among {hosts} hosts: make "
-            f"data.batch_size a multiple of {hosts}"
+            f"a global batch of {batch_size} does not divide among {processes} processes: make "
+            f"data.batch_size a multiple of {processes}"
         )
-    rows = batch_size // hosts
-    return slice(host * rows, (host + 1) * rows)
+    rows = batch_size // processes
+    return slice(process * rows, (process + 1) * rows)
 
 
 def batch_indices(
     order: OrderFn,
     size: int,
     batch_size: int,
-    host: int = 0,
-    hosts: int = 1,
+    process: int = 0,
+    processes: int = 1,
     repeats: bool = False,
 ) -> Callable[[int], tuple[int, Int64[np.ndarray, " b"], Int64[np.ndarray, " b"]]]:
-    """The function from a global step to this host's `(epoch, images, draws)` of a batch.
+    """The function from a global step to this process's `(epoch, images, draws)` of a batch.
 
     Images are numbers int64 [b]; draws count how often each came before in its epoch.
 
@@ -71,12 +71,12 @@ def batch_indices(
         training order. Called once an epoch and kept; not thread-safe.
       size: N, images in the data set.
       batch_size: B, rows of a global batch.
-      host: this host's number.
-      hosts: how many hosts share a batch.
+      process: this process's number.
+      processes: how many processes share a batch.
       repeats: whether an order may name an image more than once.
     """
     per_epoch = steps_per_epoch(size, batch_size)
-    rows = host_rows(batch_size, host, hosts)
+    rows = process_rows(batch_size, process, processes)
     kept: tuple[int, np.ndarray, np.ndarray | None] = (-1, np.empty(0, np.int64), None)
 
     def indices(step: int) -> tuple[int, Int64[np.ndarray, " b"], Int64[np.ndarray, " b"]]:

@@ -108,7 +108,7 @@ def embed(
       std: of each channel.
 
     Yields:
-      the indices of the valid rows, of all hosts, and their features.
+      the indices of the valid rows, of all processes, and their features.
     """
     waiting: PyTree = None
     for batch in batches:

@@ -47,8 +47,8 @@ class Images:
             -(-self.batch_size // multiple) * multiple,
             resize=self.resize,
             crop=self.crop,
-            host=jax.process_index(),
-            hosts=jax.process_count(),
+            process=jax.process_index(),
+            processes=jax.process_count(),
             max_bad_fraction=self.max_bad_fraction,
             threads=self.threads,
         )

@@ -85,9 +85,11 @@ def test_same_batches_after_a_restart_at_any_step(photos, step):
     _assert_same(whole[step:], _take(train_batches(photos, CROPS, 6, seed=1, first_step=step), 2))
 
 
-def test_two_hosts_read_one_hosts_batches(photos):
+def test_two_processes_read_the_batches_of_one(photos):
     whole = _take(train_batches(photos, CROPS, 6, seed=1), 4)
-    parts = [_take(train_batches(photos, CROPS, 6, seed=1, host=h, hosts=2), 4) for h in (0, 1)]
+    parts = [
+        _take(train_batches(photos, CROPS, 6, seed=1, process=p, processes=2), 4) for p in (0, 1)
+    ]
     joined = [
         jax.tree.map(lambda *rows: np.concatenate(rows), a, b) for a, b in zip(*parts, strict=True)
     ]
@@ -132,10 +134,11 @@ def test_crops_are_those_of_pillow(photos):
             assert apart.mean() < 0.5 and apart.max() <= 2
 
 
-@pytest.mark.parametrize("hosts", [1, 2])
-def test_evaluation_shows_every_image_once_in_order(photos, hosts):
+@pytest.mark.parametrize("processes", [1, 2])
+def test_evaluation_shows_every_image_once_in_order(photos, processes):
     parts = [
-        list(eval_batches(photos, 6, resize=28, crop=24, host=h, hosts=hosts)) for h in range(hosts)
+        list(eval_batches(photos, 6, resize=28, crop=24, process=p, processes=processes))
+        for p in range(processes)
     ]
     assert {len(part) for part in parts} == {4}
     whole = next(eval_batches(photos, 23, resize=28, crop=24))

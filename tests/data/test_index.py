@@ -20,7 +20,7 @@ def _order(epoch):
 
 def test_hosts_share_every_global_batch_in_order():
     whole = index.batch_indices(_order, 23, 6)
-    parts = [index.batch_indices(_order, 23, 6, host, 3) for host in range(3)]
+    parts = [index.batch_indices(_order, 23, 6, process, 3) for process in range(3)]
     for step in (0, 1, 2, 3, 4, 11, 2):
         epoch, images, draws = whole(step)
         assert epoch == step // 3  # 23 // 6 = 3 steps an epoch
@@ -37,7 +37,7 @@ def test_an_order_may_be_given():
 def test_repeated_draws_are_counted():
     assert index.earlier(np.array([5, 2, 5, 5, 0, 2])).tolist() == [0, 0, 1, 2, 0, 1]
     order = np.array([4, 1, 4, 4, 1, 0])
-    indices = index.batch_indices(lambda _: order, 7, 2, host=1, hosts=2, repeats=True)
+    indices = index.batch_indices(lambda _: order, 7, 2, process=1, processes=2, repeats=True)
     assert [int(indices(step)[2][0]) for step in (0, 1, 2)] == [0, 2, 0]
 
 
@@ -52,5 +52,5 @@ def test_a_wrong_order_is_refused(order, message):
 def test_batches_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match="do not fill one batch of 8"):
         index.steps_per_epoch(7, 8)
-    with pytest.raises(ValueError, match="does not divide among 3 hosts"):
-        index.host_rows(8, 0, 3)
+    with pytest.raises(ValueError, match="does not divide among 3 processes"):
+        index.process_rows(8, 0, 3)

@@ -6,7 +6,7 @@ import jax
 import pytest
 from jax.experimental import multihost_utils
 
-from swav_jax.runtime import processes as hosts
+from swav_jax.runtime import processes
 from swav_jax.runtime.processes import LaunchError, check_same, join
 
 SRUN = {
@@ -38,8 +38,8 @@ def test_processes_must_be_told_all_of_who_they_are(told):
     ],
 )
 def test_clusters_are_known_by_their_environment(environment, several, monkeypatch):
-    monkeypatch.setattr(hosts.cloud_tpu_init, "running_in_cloud_tpu_vm", False)
-    assert hosts._in_a_cluster(environment) == several
+    monkeypatch.setattr(processes.cloud_tpu_init, "running_in_cloud_tpu_vm", False)
+    assert processes._in_a_cluster(environment) == several
 
 
 def free_port():
@@ -75,21 +75,21 @@ def test_a_failure_is_noticed_after_months(monkeypatch, capsys):
 
     class Connection:
         def blocking_key_value_get(self, key, timeout_ms):
-            assert key == hosts.FAILURE
+            assert key == processes.FAILURE
             answer = answers.pop(0)
             if isinstance(answer, Exception):
                 raise answer
             return answer
 
     ended = []
-    monkeypatch.setattr(hosts.distributed.global_state, "client", Connection())
-    monkeypatch.setattr(hosts, "_end", lambda: ended.append(True))
-    hosts._die_with_the_others()
+    monkeypatch.setattr(processes.distributed.global_state, "client", Connection())
+    monkeypatch.setattr(processes, "_end", lambda: ended.append(True))
+    processes._die_with_the_others()
     assert ended and capsys.readouterr().err == "process 1: the disk is full\n"
 
     answers.append(jax.errors.JaxRuntimeError("UNAVAILABLE: the service is gone"))
     with pytest.raises(jax.errors.JaxRuntimeError, match="UNAVAILABLE"):
-        hosts._die_with_the_others()
+        processes._die_with_the_others()
 
 
 @pytest.mark.parametrize("lost", [False, True], ids=["all answer", "one is lost"])
@@ -101,21 +101,21 @@ def test_process_0_keeps_the_connection_until_the_others_have_ended(lost, monkey
             done.append(key)
 
         def blocking_key_value_get(self, key, timeout_ms):
-            assert 0 < timeout_ms <= 1000 * hosts.PATIENCE_SECONDS
+            assert 0 < timeout_ms <= 1000 * processes.PATIENCE_SECONDS
             done.append(f"wait for {key}")
             if lost:
                 raise jax.errors.JaxRuntimeError("DEADLINE_EXCEEDED")
 
-    monkeypatch.setattr(hosts.distributed.global_state, "client", Connection())
+    monkeypatch.setattr(processes.distributed.global_state, "client", Connection())
     monkeypatch.setattr(jax, "process_count", lambda: 3)
     monkeypatch.setattr(jax, "process_index", lambda: 0)
-    monkeypatch.setattr(hosts.time, "sleep", lambda seconds: done.append("grace"))
-    monkeypatch.setattr(hosts.os, "_exit", lambda code: done.append(f"exit {code}"))
-    hosts.fail("the disk is full")
+    monkeypatch.setattr(processes.time, "sleep", lambda seconds: done.append("grace"))
+    monkeypatch.setattr(processes.os, "_exit", lambda code: done.append(f"exit {code}"))
+    processes.fail("the disk is full")
     waited = ["wait for swav_jax/ending/1", "wait for swav_jax/ending/2", "grace"]
     assert done == ["swav_jax/failure", *(waited[:1] if lost else waited), "exit 1"]
 
     done.clear()
     monkeypatch.setattr(jax, "process_index", lambda: 2)
-    hosts.fail("the disk is full")
+    processes.fail("the disk is full")
     assert done == ["swav_jax/failure", "swav_jax/ending/2", "exit 1"]
