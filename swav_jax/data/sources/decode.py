@@ -1,15 +1,18 @@
 """Bytes of an image file to pixels: TensorFlow's decoders for plain JPEG and PNG, else Pillow."""
 
+from functools import partial
+
 import numpy as np
 
-from swav_jax.data.sources.pixels import Pixels, open_image, rgb, stored_turn
+from swav_jax.data.sources.pixels import Pixels, on_background, open_image, rgb, stored_turn
 from swav_jax.data.tf import tf
 
 HEAD = 8192  # bytes in which the pixels of nearly every PNG begin
 EXIF_HEAD = 1 << 17  # bytes in which a JPEG's EXIF data lie; a part of it has at most 64 KiB
-# Of a PNG's head: up to 8 bits (1, 2, 4 or 8) of grey, RGB or palette, and where the pixels begin.
-PLAIN = r"\CPNG\C{20}[\x01\x02\x04\x08][\x00\x02\x03]\C*IDAT\C*"
-TRANSPARENT = r"\C*tRNS\C*"  # one colour, or some of a palette
+# Of a PNG's head: 1, 2, 4 or 8 bits a channel, and where the pixels begin; alpha in each pixel, or
+# for one colour or those of a palette.
+PNG_OF_8_BITS = r"\CPNG\C{20}[\x01\x02\x04\x08]\C*IDAT\C*"
+TRANSPARENT = r"\C{25}[\x04\x06]\C*|\C*tRNS\C*"
 TURNED = r"\C*(eXIf|profile type exif|tiff:Orientation)\C*"  # maybe; it may come after the pixels
 
 
@@ -30,28 +33,29 @@ def decode(data: tf.Tensor, pixels: Pixels) -> tf.Tensor:
       tf.errors.InvalidArgumentError: a damaged JPEG or PNG.
     """
 
-    def by_pillow(data: bytes | np.ndarray) -> np.ndarray:
-        try:
-            return rgb(data if isinstance(data, bytes) else data.item(), pixels)  # or: in graphs
-        except Exception:  # Pillow's decoders raise nearly anything on damaged files
-            return np.empty((0, 0, 3), np.uint8)
-
     def jpeg() -> tf.Tensor:
         return tf.io.decode_jpeg(data, channels=3, dct_method="INTEGER_ACCURATE")
 
     def png() -> tf.Tensor:
         return tf.io.decode_png(data, channels=3)
 
-    def any_other() -> tf.Tensor:
+    def transparent_png() -> tf.Tensor:
+        image = tf.io.decode_png(data, channels=4)
+        laid = partial(on_background, background=pixels.background)
+        return tf.numpy_function(laid, [image], tf.uint8, stateful=False)
+
+    def other() -> tf.Tensor:
+        by_pillow = partial(_by_pillow, pixels=pixels)
         return tf.numpy_function(by_pillow, [data], tf.uint8, stateful=False)
 
     def no_jpeg() -> tf.Tensor:
         head = tf.strings.substr(data, 0, HEAD)
-        plain = tf.strings.regex_full_match(head, PLAIN)
-        plain &= ~tf.strings.regex_full_match(head, TRANSPARENT)
+        is_png = tf.strings.regex_full_match(head, PNG_OF_8_BITS)
         if pixels.exif_orientation:
-            plain &= ~tf.strings.regex_full_match(data, TURNED)
-        return tf.cond(plain, png, any_other)
+            is_png &= ~tf.strings.regex_full_match(data, TURNED)
+        transparent = tf.strings.regex_full_match(head, TRANSPARENT)
+        pngs = partial(tf.cond, transparent, transparent_png, png)
+        return tf.cond(is_png, pngs, other)
 
     is_jpeg = tf.strings.substr(data, 0, 2) == b"\xff\xd8"
     if pixels.exif_orientation:
@@ -61,10 +65,22 @@ def decode(data: tf.Tensor, pixels: Pixels) -> tf.Tensor:
     return tf.ensure_shape(tf.cond(is_jpeg, jpeg, no_jpeg), [None, None, 3])
 
 
+def _by_pillow(data: bytes | np.ndarray, pixels: Pixels) -> np.ndarray:
+    try:
+        return rgb(_bytes(data), pixels)
+    except Exception:  # Pillow's decoders raise nearly anything on damaged files
+        return np.empty((0, 0, 3), np.uint8)
+
+
 def _is_turned(head: bytes | np.ndarray) -> np.bool_:
     """Whether the EXIF data at the head of a file say that its pixels are stored turned."""
     try:
-        with open_image(head if isinstance(head, bytes) else head.item()) as image:
+        with open_image(_bytes(head)) as image:
             return np.bool_(stored_turn(image) is not None)
     except Exception:  # Pillow decides when it decodes the whole
         return np.bool_(True)
+
+
+def _bytes(data: bytes | np.ndarray) -> bytes:
+    """What `tf.numpy_function` hands over: bytes within a graph, an array outside of one."""
+    return data if isinstance(data, bytes) else data.item()

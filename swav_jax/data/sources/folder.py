@@ -131,8 +131,9 @@ def _subfolders(top: bytes) -> list[bytes]:
 
 
 def _some_of_each_suffix(names: list[bytes]) -> list[int]:
-    """Numbers of images to look at, evenly spread over those of each suffix."""
+    """Numbers of images to look at, evenly spread over each usual suffix and over the others."""
     by_suffix: dict[bytes, list[int]] = {}
     for number, name in enumerate(names):
-        by_suffix.setdefault(suffix_of(name), []).append(number)
+        suffix = suffix_of(name)
+        by_suffix.setdefault(suffix if suffix in trusted_suffixes() else b"", []).append(number)
     return [numbers[i] for numbers in by_suffix.values() for i in evenly(len(numbers))]

@@ -20,6 +20,7 @@ SURE = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a")  # enough t
 # Of TIFF's signature, but what Pillow would read is the thumbnail.
 CAMERA_RAW = frozenset(b".3fr .arw .cr2 .dng .erf .iiq .kdc .mef .mos .nef .nrw .pef .srw".split())
 HEIC = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+AVIF = (b"avif", b"avis")
 JPEG_XL = (b"\xff\x0a", b"\x00\x00\x00\x0cJXL ")
 
 
@@ -73,7 +74,7 @@ def why_no_image(path: bytes) -> str:
         with Image.open(path, formats=formats):
             return ""
     except Image.DecompressionBombError:
-        return ""  # an image, of which the decoder says that it is too large
+        return "too large"
     except Exception:  # Pillow's readers raise nearly anything on what they cannot read
         return unread_format(start) or "no image"
 
@@ -82,6 +83,8 @@ def unread_format(start: bytes) -> str:
     """The format of an image that Pillow cannot read, by how its file starts, and what would."""
     if start[4:8] == b"ftyp" and start[8:12] in HEIC:
         return "HEIC, which `pip install pillow-heif` makes readable"
+    if start[4:8] == b"ftyp" and start[8:12] in AVIF:
+        return "AVIF, which Pillow 11.3 or newer reads"
     if start.startswith(JPEG_XL):
         return "JPEG XL, which Pillow does not read"
     return ""

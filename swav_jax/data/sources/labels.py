@@ -40,5 +40,5 @@ def labels_by_folder(names: list[bytes]) -> Labels:
     class_names = tuple(sorted(set(class_of.values())))
     if len(class_names) < 2:
         return Labels(None, (), "")
-    number = {folder: class_names.index(name) for folder, name in class_of.items()}
-    return Labels(np.array([number[f] for f in folders], np.int32), class_names, "")
+    number = {name: i for i, name in enumerate(class_names)}
+    return Labels(np.array([number[class_of[f]] for f in folders], np.int32), class_names, "")

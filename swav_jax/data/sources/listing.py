@@ -21,9 +21,12 @@ from swav_jax.data.sources.source import DataError
 
 CACHE_NAMES = 100_000  # a list of at least this many files is kept for the next time
 SETTLED_SECONDS = 2.0  # a folder that changed later than this may change again in the same tick
+MADE_BY_SYSTEMS = frozenset(
+    (b"__MACOSX", b"@eaDir", b"lost+found", b"$RECYCLE.BIN", b"System Volume Information")
+)
 ALREADY_READ = "link to a folder that is read already"
-DANGLING = "link to nothing"
-MAY_BECOME_IMAGES = frozenset(("empty", DANGLING))  # without a change of their folder
+DANGLING, EMPTY, NOT_OPENED = "link to nothing", "empty", "cannot be opened"
+PASSING = (DANGLING, EMPTY, NOT_OPENED)  # reasons that may go without a change of the folder
 
 LeftOut = Counter[tuple[str, str]]  # (suffix of files or name of a folder, reason) to how many
 
@@ -44,14 +47,14 @@ class Folder(NamedTuple):
     """One folder's entries.
 
     Attributes:
-      changed: when, in ns; -1 if it must be read again next time.
+      changed: when; "" if it must be read again next time.
       images: names, joined by null characters.
       folders: names of subfolders.
       links: names of links to folders.
       left_out: as in `Listing`.
     """
 
-    changed: int
+    changed: str
     images: bytes
     folders: list[bytes]
     links: list[bytes]
@@ -110,8 +113,9 @@ def _walk(
                 continue
             seen.add(_identity(path, status))
             folder = known.get(name)
-            if folder is None or folder.changed != status.st_mtime_ns:
-                folder = _read(path, status.st_mtime_ns)
+            changed = _changed(status)
+            if folder is None or not changed or folder.changed != changed:
+                folder = _read(path, changed)
         except OSError as error:
             if is_link and error.errno in (errno.ENOENT, errno.ENOTDIR):
                 yield name, DANGLING  # it led somewhere when the kept list was made
@@ -132,10 +136,19 @@ def _identity(path: bytes, status: os.stat_result) -> tuple[int, int | bytes]:
     return status.st_dev, status.st_ino or os.path.realpath(path)
 
 
-def _read(path: bytes, changed: int) -> Folder:
-    """Reads one folder; `changed` is when it changed, in ns."""
-    if changed > (time.time() - SETTLED_SECONDS) * 1e9:
-        changed = -1
+def _changed(status: os.stat_result) -> str:
+    """When a folder changed, or "" if that would not show another change soon.
+
+    Copying programs set a folder's mtime back, but not its ctime. Some mounted buckets date no
+    folders.
+    """
+    times = status.st_mtime_ns, status.st_ctime_ns
+    settled = max(times) < (time.time() - SETTLED_SECONDS) * 1e9
+    return f"{times[0]} {times[1]}" if settled and min(times) > 0 else ""
+
+
+def _read(path: bytes, changed: str) -> Folder:
+    """Reads one folder."""
     images, unknown, folders, links = [], [], [], []
     left_out: LeftOut = Counter()
     trusted = trusted_suffixes()
@@ -145,6 +158,8 @@ def _read(path: bytes, changed: int) -> Folder:
             if name.startswith(b"."):
                 is_folder = entry.is_dir(follow_symlinks=False)
                 left_out[_folder(name) if is_folder else _suffix(name), "hidden"] += 1
+            elif name in MADE_BY_SYSTEMS:
+                left_out[_folder(name), "made by the system"] += 1
             elif entry.is_dir(follow_symlinks=False):
                 folders.append(name)
                 if suffix_of(name) in trusted:
@@ -164,8 +179,8 @@ def _read(path: bytes, changed: int) -> Folder:
             left_out[_suffix(name), reason] += 1
         else:
             images.append(name)
-    if any(reason in MAY_BECOME_IMAGES for _, reason in left_out):
-        changed = -1
+    if any(reason.startswith(PASSING) for _, reason in left_out):
+        changed = ""
     return Folder(changed, b"\0".join(images), sorted(folders), sorted(links), left_out)
 
 
@@ -176,7 +191,7 @@ def _why_no_file(entry: os.DirEntry[bytes]) -> str:
             return ""
         mode = entry.stat().st_mode
     except OSError as error:
-        return DANGLING if entry.is_symlink() else str(error.strerror)
+        return DANGLING if entry.is_symlink() else f"{NOT_OPENED}: {error.strerror}"
     return "pipe" if stat.S_ISFIFO(mode) else "socket" if stat.S_ISSOCK(mode) else "device"
 
 
@@ -184,7 +199,7 @@ def _look_into(path: bytes) -> str:
     try:
         return why_no_image(path)
     except OSError as error:
-        return str(error.strerror)
+        return f"{NOT_OPENED}: {error.strerror}"
 
 
 def _suffix(name: bytes) -> str:

@@ -9,6 +9,7 @@ from images import smooth
 from PIL import Image, features
 from pixels import RGB, SMOOTH, encoded, read
 
+from swav_jax.data.sources import folder as folders_lib
 from swav_jax.data.sources import open_source
 from swav_jax.data.sources.pixels import Pixels
 from swav_jax.data.sources.source import DataError, MissingSplit
@@ -211,6 +212,7 @@ def test_a_shell_without_utf8_reads_the_same(tmp_path):
     save(tmp_path / "train" / "tea" / "0.png")
     program = """
 import sys
+from swav_jax.data.sources import folder as folders_lib
 from swav_jax.data.sources import open_source
 source = open_source("folder", sys.argv[1], "train")
 print(sys.getfilesystemencoding(), source.read(1).shape, ascii(source.class_names))
@@ -223,6 +225,16 @@ print(sys.getfilesystemencoding(), source.read(1).shape, ascii(source.class_name
         text=True,
     )
     assert ended.stdout == f"ascii (25, 35, 3) {('tea', '日本語 🙂')!a}\n", ended.stderr
+
+
+def test_a_data_set_whose_own_path_is_no_utf8(tmp_path):
+    top = os.path.join(bytes(tmp_path), b"caf\xe9")
+    os.mkdir(top)
+    with open(os.path.join(top, b"\xe8.png"), "wb") as file:
+        file.write(encoded(RGB, "PNG"))
+    source = opened(os.fsdecode(top))
+    assert read(source, 0).shape == SMOOTH.shape
+    assert source.describe(0).endswith("/caf\\xe9/\\xe8.png")
 
 
 def test_paths_go_where_the_system_goes_not_where_their_text_does(tmp_path):
@@ -259,6 +271,17 @@ def test_a_rare_suffix_is_looked_at_too(tmp_path):
         (tmp_path / f"{n:03}.jpg").write_bytes(encoded(RGB, "JPEG"))
     save(tmp_path / "050.tif", Image.fromarray(np.full((20, 20), 900, np.uint16)))
     assert opened(tmp_path).pixels.white_level == 1023
+
+
+def test_of_files_that_are_numbered_by_suffix_a_few_are_looked_at(tmp_path, monkeypatch):
+    looked_at = []
+    monkeypatch.setattr(
+        folders_lib, "first_look", lambda _, some, p: (p, looked_at.extend(some) or [])
+    )
+    for n in range(100):
+        (tmp_path / f"scan.{n:03}").write_bytes(encoded(RGB, "PNG"))
+    opened(tmp_path)
+    assert len(looked_at) == 32
 
 
 def test_the_reason_of_an_unreadable_image(tmp_path):

@@ -47,10 +47,10 @@ def test_a_format_without_signature_is_known_by_suffix_and_content(tmp_path):
     assert reasons == ["", "no image", "no image"]
 
 
-def test_an_image_that_is_too_large_is_an_image(tmp_path, monkeypatch):
-    (tmp_path / "large").write_bytes(encoded(RGB, "BMP"))
+def test_an_image_that_is_too_large_is_not_opened_again(tmp_path, monkeypatch):
+    (tmp_path / "slide.svs").write_bytes(encoded(RGB, "TIFF"))
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
-    assert why_no_image(bytes(tmp_path / "large")) == ""
+    assert why_no_image(bytes(tmp_path / "slide.svs")) == "too large"
 
 
 @pytest.mark.parametrize(

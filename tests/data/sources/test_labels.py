@@ -35,3 +35,8 @@ def test_names_have_one_unicode_form():
 def test_names_that_are_no_utf8_stay_apart():
     labels = labels_by_folder([b"caf\xe9/a", b"caf\xe8/a", b"caf\\xe9/a"])
     assert len(set(labels.numbers.tolist())) == len(labels.class_names) == 3
+
+
+def test_as_many_classes_as_images():
+    labels = labels_by_folder([b"%06d/0" % n for n in range(50_000)])
+    np.testing.assert_array_equal(labels.numbers, np.arange(50_000))

@@ -54,6 +54,13 @@ def test_images_are_listed_by_suffix_or_content_and_all_else_is_counted(tmp_path
     }
 
 
+def test_folders_that_systems_make_hold_no_images_of_the_users(tmp_path):
+    put(tmp_path, "a.jpg", "@eaDir/a.jpg/thumb.jpg", "__MACOSX/b.jpg", "lost+found/c.jpg")
+    names, left_out = listed(tmp_path)
+    assert names == ["a.jpg"]
+    assert {reason for _, reason in left_out} == {"made by the system"} and len(left_out) == 3
+
+
 def test_a_short_line_says_what_is_left_out():
     kinds = {(f".{n}", "no image"): n for n in range(1, 9)} | {("folder .git", "hidden"): 1}
     assert say_left_out(listing.Counter(kinds)) == (
@@ -120,7 +127,8 @@ def test_file_systems_without_inode_numbers(tmp_path, monkeypatch):
 
     def stat(path):
         real = os.stat(path)
-        return types.SimpleNamespace(st_dev=real.st_dev, st_ino=0, st_mtime_ns=real.st_mtime_ns)
+        times = {"st_mtime_ns": real.st_mtime_ns, "st_ctime_ns": real.st_ctime_ns}
+        return types.SimpleNamespace(st_dev=real.st_dev, st_ino=0, **times)
 
     replace_in_os(monkeypatch, stat=stat)
     assert listed(tmp_path)[0] == ["cat/0.png", "dog/0.png"]
@@ -146,7 +154,8 @@ def test_a_file_that_cannot_be_opened_is_counted(tmp_path, monkeypatch):
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(listing, "why_no_image", denied)
-    assert listed(tmp_path) == (["0.png"], {("without suffix", "Permission denied"): 1})
+    reason = "cannot be opened: Permission denied"
+    assert listed(tmp_path) == (["0.png"], {("without suffix", reason): 1})
 
 
 def test_names_are_bytes(tmp_path):
@@ -226,6 +235,19 @@ def test_a_folder_that_may_still_change_is_read_again(tmp_path, scans, monkeypat
     scans.clear()
     list_images(bytes(tmp_path))
     assert len(scans) == 3
+
+
+def test_folders_without_a_date_are_read_each_time(tmp_path, scans, monkeypatch):
+    def stat(path):
+        real = os.stat(path)
+        times = {"st_mtime_ns": 0, "st_ctime_ns": 0}
+        return types.SimpleNamespace(st_dev=real.st_dev, st_ino=real.st_ino, **times)
+
+    put(tmp_path, "cat/0.png")
+    monkeypatch.setattr(listing.os, "stat", stat)
+    for _ in range(2):
+        list_images(bytes(tmp_path))
+    assert len(scans) == 4
 
 
 def test_a_list_that_was_interrupted_goes_on(tmp_path, scans, monkeypatch):
