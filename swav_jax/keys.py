@@ -2,6 +2,7 @@
 
 A key of a stream is folded further by what it is for: a step, an epoch, a sample. Streams are told
 apart by a word each, because small numbers would collide: `split(key)[i] == fold_in(key, i)`.
+Parameters are drawn from the seed's own key, as in all versions: a seed's random network stays.
 """
 
 import zlib
@@ -10,7 +11,7 @@ from typing import Literal
 import jax
 from jaxtyping import Array, Int, Key
 
-Purpose = Literal["parameters", "augmentation", "step", "clustering"]
+Purpose = Literal["images", "step", "clustering"]  # images: how they are augmented
 
 
 def stream(seed: int, purpose: Purpose) -> Key[Array, ""]:

@@ -55,7 +55,7 @@ def init_state(
       size: N, images of the training set.
       seed: of the run.
     """
-    params, batch_stats, extra = method.init(keys.stream(seed, "parameters"), crops, size)
+    params, batch_stats, extra = method.init(jax.random.key(seed), crops, size)
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,

@@ -97,7 +97,7 @@ def augment(
     Returns:
       The crops, normalised float32.
     """
-    epoch_key = keys.at(seed, "augmentation", epoch)
+    epoch_key = keys.at(seed, "images", epoch)
     image_keys = jax.vmap(random.fold_in, (None, 0))(epoch_key, sample)
     number = jnp.arange(sum(images.shape[1] for images in crops))
     crop_keys = jax.vmap(jax.vmap(random.fold_in, (None, 0)), (0, None))(image_keys, number)
