@@ -5,7 +5,7 @@ collapses, and the keys must follow sooner than published: momentum 0.99, a shor
 
   python main.py --config=configs/quickstart_moco.py --workdir=runs/quickstart_moco
 
-Expected: k-NN 96.3 % (random network 87.2 %; on one core 94.9 %, with seed 1 from 89.9 to 93.6 %),
+Expected: k-NN 96.3 % (random network 87.2 %; on one core 94.3 %, with seed 1 from 89.9 to 93.6 %),
 loss from 4.9 to 2.1. 1:31 minutes on 2 cores, compilation included. Without stride, at base_lr 0.1
 and momentum 0.9, k-NN stayed near the random network's or fell below it.
 """
