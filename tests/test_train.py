@@ -81,8 +81,10 @@ def test_a_run_that_resumes_draws_no_state(tmp_path, monkeypatch):
     config = tiny_swav()
     config.train.steps = 2
     train.pretrain(config, tmp_path)
-    monkeypatch.setattr(train, "draw_state", None)
+    before = saved(tmp_path)
+    monkeypatch.setattr(train, "draw_state", None)  # calling it would be an error
     train.pretrain(config, tmp_path)
+    assert_same_state(saved(tmp_path), before)
 
 
 def test_another_configuration_is_refused_before_anything_happens(tmp_path):

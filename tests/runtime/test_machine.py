@@ -94,8 +94,12 @@ def test_a_file_system_without_locks_is_warned_of_and_trained_on(
 
 
 def test_memory_is_given_back_where_there_is_no_c_library_to_ask(monkeypatch):
-    def fail(_):
+    asked = []
+
+    def fail(name):
+        asked.append(name)
         raise TypeError("LoadLibrary() argument 1 must be str, not None")
 
     monkeypatch.setattr("ctypes.CDLL", fail)
     xla.reuse_freed_memory()
+    assert asked == [None]
