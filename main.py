@@ -1,4 +1,4 @@
-"""The command line: python main.py --config=configs/X.py --workdir=DIR [--task=pretrain]."""
+"""The command line: python main.py [--task=T] [--config=configs/X.py] --workdir=DIR."""
 
 import os
 import pkgutil
@@ -29,21 +29,24 @@ _PROCESSES = flags.DEFINE_integer("processes", 0, "With --coordinator: how many 
 _PROCESS = flags.DEFINE_integer("process", -1, "With --coordinator: the number of this one.")
 
 METHOD = "--config.method."
-_OF_METHOD: list[str] = []  # flags of the section `method`, put off by `parse`
+_LATE: list[str] = []  # flags of settings that are not known before `config`, put off by `parse`
 
 
 def parse(argv: list[str]) -> list[str]:
     """The arguments that are not flags; a wrong flag ends the process with one line.
 
     With `--config.method.name` the flags of the section `method` wait until `config` has put the
-    chosen method's settings there: those of the file may be another method's.
+    chosen method's settings there: those of the file may be another method's. Without `--config`
+    all flags of settings wait for those of the run in the workdir.
     """
-    if any(flag.startswith(f"{METHOD}name") for flag in argv):
-        for flag in [flag for flag in argv if flag.startswith(METHOD)]:
+    late = "--config." if not any(re.match("--?config(=|$)", flag) for flag in argv) else METHOD
+    if late != METHOD or any(flag.startswith(f"{METHOD}name") for flag in argv):
+        for flag in [flag for flag in argv if flag.startswith(late)]:
             if "=" not in flag:
-                sys.exit(f"error: with {METHOD}name write {flag}=VALUE")
+                why = f"with {METHOD}name" if late == METHOD else "without --config"
+                sys.exit(f"error: {why} write {flag}=VALUE")
             argv.remove(flag)
-            _OF_METHOD.append(flag)
+            _LATE.append(flag)
     # Shells leave the tilde of --config=~/mine.py as it is.
     argv = [re.sub(r"^(--?config=)(~.*)", _expanded, flag) for flag in argv]
     with one_line_errors():
@@ -54,19 +57,33 @@ def _expanded(flag: re.Match[str]) -> str:
     return flag[1] + os.path.expanduser(flag[2])
 
 
-def config() -> ConfigDict:
-    """The configuration: the file's, with the chosen method's settings, with the flags' values."""
-    name = dict(flag.split("=", 1) for flag in _OF_METHOD).get(f"{METHOD}name")
+def config(task: str, workdir: Path) -> ConfigDict:
+    """The settings: the config file's, or those of the run in the workdir, with the flags' values.
+
+    Raises:
+      UserError: there is no such run.
+    """
+    name = dict(flag.split("=", 1) for flag in _LATE).get(f"{METHOD}name")
     if isinstance(_CONFIG.value, dict):
         sys.exit("error: get_config in the file of --config must return a ConfigDict, not a dict")
+    if not _CONFIG.value and task == "pretrain":
+        sys.exit("error: --task=pretrain needs --config, such as --config=configs/quickstart.py")
+    chosen = _CONFIG.value or _settings_of(workdir)
     with one_line_errors():
-        chosen = of_method(_CONFIG.value, name or _CONFIG.value.method.name)
-        if name not in METHODS:
-            return chosen
-        late, argv = flags.FlagValues(), ["main.py", *_OF_METHOD]
+        if _CONFIG.value:
+            chosen = of_method(chosen, name or chosen.method.name)
+            if name not in METHODS:
+                return chosen
+        late, argv = flags.FlagValues(), ["main.py", *_LATE]
         config_flags.DEFINE_config_dict("config", chosen, flag_values=late, sys_argv=argv)
         late(argv)
     return late.config
+
+
+def _settings_of(workdir: Path) -> ConfigDict:
+    from swav_jax.trained import settings_of  # what it imports takes seconds
+
+    return settings_of(workdir)
 
 
 def main(argv: list[str]) -> None:
@@ -77,11 +94,14 @@ def main(argv: list[str]) -> None:
         raise app.UsageError(f"unknown --task={_TASK.value}; known are {', '.join(TASKS)}")
     logging.set_verbosity(logging.INFO)
     start()
-    settings = config()
+    workdir = Path(_WORKDIR.value or "").expanduser()
+    try:
+        settings = config(_TASK.value, workdir)
+    except UserError as error:
+        sys.exit(f"error: {error}")
     try:
         processes.join(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
         reuse_freed_memory()
-        workdir = Path(_WORKDIR.value or "").expanduser()
         pkgutil.resolve_name(TASKS[_TASK.value])(settings, workdir)
     except UserError as error:
         processes.fail(f"error: {error}")
@@ -97,5 +117,5 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    flags.mark_flags_as_required(["config", "workdir"])
+    flags.mark_flag_as_required("workdir")
     app.run(main, flags_parser=parse)

@@ -162,8 +162,12 @@ def defaults(method: str = "swav") -> ConfigDict:
     train.accumulate = 1  # parts that a batch is processed in
     train.log_every_steps = 50
 
-    evaluation = config.eval = ConfigDict()
-    evaluation.train = ""  # split whose labelled images vote; "" for data.train
+    evaluation = config.eval = ConfigDict()  # on images of its own; "" for those of `data`
+    evaluation.data_name = ""  # as data.name
+    evaluation.data_dir = ""  # as data.data_dir
+    evaluation.train = ""  # split whose labelled images vote, or train a classifier
+    evaluation.test = ""  # split whose labelled images are classified
+    evaluation.images = ""  # split to embed, to cluster and to look at; "" for eval.train
     evaluation.knn_every_epochs = 0  # besides before and after training; 0 for only those
     evaluation.knn_k = (20, 200)
     evaluation.knn_temperature = 0.07
@@ -268,7 +272,7 @@ def _problems(config: ConfigDict, devices: int) -> Iterator[str]:
     yield from _differences(defaults(name), config)
     yield from _unknown_choices(config)
     yield from _out_of_range(config)
-    yield from _data_problems(config.data)
+    yield from _data_problems(config.data, config.eval)
     yield from _batch_problems(config, devices)
     if not config.eval.knn_k:
         yield f"eval.knn_k {config.eval.knn_k} must name numbers of neighbours, like (20, 200)"
@@ -332,11 +336,15 @@ def _out_of_range(config: ConfigDict) -> Iterator[str]:
                     yield f"{section}.{key} is {value}; {what} must be {least}{most}"
 
 
-def _data_problems(data: ConfigDict) -> Iterator[str]:
-    if data.name not in ("digits", "folder") and not data.name.startswith("tfds:"):
-        yield f"unknown data.name {data.name!r}; use digits, folder or tfds:<name>"
+def _data_problems(data: ConfigDict, evaluation: ConfigDict) -> Iterator[str]:
+    names = {"data.name": data.name, "eval.data_name": evaluation.data_name or data.name}
+    for key, name in names.items():
+        if name not in ("digits", "folder") and not name.startswith("tfds:"):
+            yield f"unknown {key} {name!r}; use digits, folder or tfds:<name>"
     if data.name == "folder" and not data.data_dir:
         yield "data.name is folder, so data.data_dir must name the folder of images"
+    if evaluation.data_name == "folder" and not (evaluation.data_dir or data.data_dir):
+        yield "eval.data_name is folder, so eval.data_dir must name the folder of images"
     if data.background:
         try:
             ImageColor.getrgb(data.background)
@@ -385,14 +393,20 @@ def train_split(config: ConfigDict) -> str:
     return config.eval.train or config.data.train
 
 
+def test_split(config: ConfigDict) -> str:
+    """The split whose labelled images are classified in evaluations; "" for none."""
+    return config.eval.test or config.data.test
+
+
 def split_warnings(config: ConfigDict) -> list[str]:
     """Warns of an evaluation that classifies images by themselves."""
-    if config.data.test != train_split(config):
+    if test_split(config) != train_split(config):
         return []
-    key = "eval.train" if config.eval.train else "data.train"
+    test = "eval.test" if config.eval.test else "data.test"
+    train = "eval.train" if config.eval.train else "data.train"
     return [
-        f"data.test and {key} are both {config.data.test!r}: each image is its own nearest "
-        "neighbour, and k-NN measures nothing. Name other images by data.test."
+        f"{test} and {train} are both {test_split(config)!r}: each image is its own nearest "
+        f"neighbour, and k-NN measures nothing. Name other images by {test}."
     ]
 
 

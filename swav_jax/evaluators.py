@@ -1,11 +1,13 @@
 """The evaluations of a run while it trains: functions by name, each with its own interval."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 import jax
 from jaxtyping import PyTree
 
+from swav_jax.evals.features import pooled
 from swav_jax.evals.knn import knn
 from swav_jax.methods.contract import TrainState
 from swav_jax.run import Run
@@ -17,8 +19,7 @@ Scores = dict[str, float]
 def _knn(run: Run, variables: PyTree) -> Scores | None:
     settings = run.config.eval
     return knn(
-        run.method.encoder,
-        variables,
+        partial(pooled, run.method.encoder, variables),
         run.train_images,
         run.test_images,
         ks=settings.knn_k,

@@ -47,16 +47,22 @@ class Run:
 
     @cached_property
     def train_images(self) -> Images:
-        """The images whose labels vote: those of `eval.train`, or the training images."""
-        split = config_lib.train_split(self.config)
-        if split != self.config.data.train:
-            return open_images(self.config, split, self.source.pixels)
-        return as_evaluated(self.config, self.source)
+        """The images whose labels vote: those that `eval` names, or the training images."""
+        config = on_evaluated_images(self.config)
+        if config.data == self.config.data:
+            return as_evaluated(config, self.source)
+        return open_images(config, config.data.train, self._pixels(config))
 
     @cached_property
     def test_images(self) -> Images | None:
-        """The test images, or None if there are none."""
-        return open_test_images(self.config, self.source.pixels)
+        """The images to classify, or None if there are none."""
+        config = on_evaluated_images(self.config)
+        return open_test_images(config, self._pixels(config))
+
+    def _pixels(self, config: ConfigDict) -> Pixels | None:
+        """Those of the training images, for images of the same data set."""
+        same = all(config.data[key] == self.config.data[key] for key in ("name", "data_dir"))
+        return self.source.pixels if same else None
 
     @property
     def sources(self) -> list[Source]:
@@ -128,6 +134,30 @@ def on_own_folder(config: ConfigDict) -> ConfigDict:
     config.data.name = "folder"
     for section, split in (("data", "train"), ("data", "test"), ("eval", "train")):
         config[section][split] = config[section][split].partition("[")[0]
+    return config
+
+
+def on_evaluated_images(config: ConfigDict) -> ConfigDict:
+    """The configuration with the data set and the splits of `eval` in the section `data`.
+
+    Slices of the training run's splits, such as `train[:20%]`, are meant for its own data set, and
+    so are images as they are: others are cut to the size of the largest training crop.
+    """
+    config, wanted = config.copy_and_resolve_references(), config.eval
+    data = config.data
+    data.train, data.test = config_lib.train_split(config), config_lib.test_split(config)
+    if not (wanted.data_name or wanted.data_dir):
+        return config
+    data.train = wanted.train or data.train.partition("[")[0]
+    data.test = wanted.test or data.test.partition("[")[0]
+    data.image_key = data.label_key = ""
+    if not wanted.data_name and (data.name == "digits" or is_own_folder(wanted.data_dir)):
+        data.name = "folder"
+    data.name = wanted.data_name or data.name
+    data.data_dir = wanted.data_dir or data.data_dir
+    if not (data.eval_resize or data.eval_crop):  # the run's images have one size, others may not
+        data.eval_crop = max(crop[1] for crop in data.crops)
+        data.eval_resize = round(data.eval_crop * 256 / 224)
     return config
 
 

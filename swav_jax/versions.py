@@ -6,7 +6,7 @@ from typing import Any
 from flax.traverse_util import flatten_dict, unflatten_dict
 from ml_collections import ConfigDict
 
-from swav_jax.config import defaults, of_method, to_dict
+from swav_jax.config import ConfigError, defaults, of_method, to_dict
 
 # What runs did before a setting existed, by "section.key", where its default is something else.
 OLD_MEANING: dict[str, Any] = {}
@@ -24,6 +24,29 @@ def completed(settings: Mapping[str, Any]) -> dict[str, Any]:
     known = _known_to(settings)
     old = {key: value for key, value in OLD_MEANING.items() if key in known}
     return unflatten_dict(known | old | _flat(settings), sep=".")
+
+
+def as_config(settings: Mapping[str, Any]) -> ConfigDict:
+    """The configuration of a run that any version made.
+
+    Raises:
+      ConfigError: a newer version made the run, or its method is not known here.
+    """
+    if unknown := unknown_settings(settings):
+        raise ConfigError(
+            f"a newer version of swav_jax made the run: this one has no settings "
+            f"{', '.join(unknown)}"
+        )
+    config = defaults(completed(settings)["method"]["name"])
+    config.update(
+        unflatten_dict({k: _tuples(v) for k, v in _flat(completed(settings)).items()}, sep=".")
+    )
+    return config
+
+
+def _tuples(value: Any) -> Any:
+    """A setting as it was before JSON, which has lists for tuples."""
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
 def unknown_settings(settings: Mapping[str, Any]) -> list[str]:

@@ -27,6 +27,7 @@ CURVES = "curves.png"
 CROPS = "crops.png"
 PROFILE = "profile"  # traces
 TENSORBOARD = "tensorboard"  # events
+FEATURES = "features"  # of data sets, a folder each
 LOCK = ".lock"
 PATTERN = "*?[\\"  # characters that Orbax does not take as they are
 
@@ -182,6 +183,23 @@ def update_results(workdir: Path, task: str, results: Mapping[str, Any]) -> dict
     return everything[task]
 
 
+def replace_results(workdir: Path, task: str, results: Mapping[str, Any]) -> None:
+    """Puts a task's results into `results.json`; those of other images are kept in `earlier`.
+
+    Args:
+      workdir: of the run.
+      task: whose results they are.
+      results: `images` says what they were measured on; results without it are of any images.
+    """
+    everything = read_results(workdir)
+    old = everything.pop(task, {})
+    if old.get("images", results["images"]) != results["images"]:
+        everything.setdefault("earlier", []).append({"task": task} | old)
+        old = {}
+    everything[task] = old | dict(results)
+    write_whole(workdir / RESULTS, _json(everything, indent=2))
+
+
 def read_metrics(workdir: Path) -> list[dict[str, Any]]:
     """The lines of `metrics.jsonl`, except one that a kill cut short; empty if there is none.
 
@@ -271,8 +289,8 @@ def _is_nan(value: Any) -> bool:
     return isinstance(value, float) and not math.isfinite(value)
 
 
-def write_whole(path: Path, text: str) -> None:
+def write_whole(path: Path, contents: str | bytes) -> None:
     """Writes a file atomically: after a crash or on a full disk the old one is intact."""
     partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text)
+    partial.write_bytes(contents.encode() if isinstance(contents, str) else contents)
     partial.replace(path)

@@ -1,5 +1,9 @@
 import pytest
 from processes import launch, succeed
+from tiny import tiny_swav
+
+from swav_jax import train
+from swav_jax.workdir import read_results
 
 CHOSEN = ("--config=configs/quickstart.py", "--config.method.name=pcl")
 
@@ -26,3 +30,26 @@ def test_wrong_flags_are_one_line(tmp_path, flags, complaint):
     said = (tmp_path / "run.log").read_text()
     assert complaint in said and "Traceback" not in said
     assert not (workdir / "config.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "complaint"),
+    [
+        (("--task=pretrain",), "error: --task=pretrain needs --config"),
+        (("--task=knn",), "error: there is no checkpoint in"),
+    ],
+)
+def test_without_config_there_must_be_a_run(tmp_path, flags, complaint):
+    workdir = tmp_path / "run"
+    succeed(workdir, launch(workdir, *flags), code=1)
+    said = (tmp_path / "run.log").read_text()
+    assert complaint in said and "Traceback" not in said
+
+
+def test_a_task_needs_a_workdir_and_nothing_else(tmp_path):
+    config = tiny_swav()
+    config.data.test, config.train.steps = "test", 2
+    train.pretrain(config, tmp_path / "run")
+    flags = ("--task=knn", "--config.eval.knn_k=(3,)")
+    succeed(tmp_path / "run", launch(tmp_path / "run", *flags))
+    assert read_results(tmp_path / "run")["knn"]["k"] == 3

@@ -1,7 +1,10 @@
+import json
+
 import pytest
 
-from swav_jax.config import defaults, to_dict
-from swav_jax.versions import OLD_MEANING, changes, completed, unknown_settings
+from swav_jax.config import ConfigError, defaults, to_dict
+from swav_jax.methods import METHODS
+from swav_jax.versions import OLD_MEANING, as_config, changes, completed, unknown_settings
 
 
 def without(settings, section, key):
@@ -42,3 +45,12 @@ def test_settings_of_newer_versions_stay_and_are_named():
 def test_of_another_method_known_or_not_only_the_name_is_told(name):
     settings = to_dict(defaults()) | {"method": {"name": name, "temperature": 0.5}}
     assert changes(settings, defaults()) == [f"method.name: {name!r} there, 'swav' here"]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_runs_settings_are_a_configuration_again(method):
+    config = defaults(method)
+    config.data.crops, config.optim.drop_epochs = ((1, 8, 0.1, 1.0), (2, 4, 0.1, 0.5)), (3, 4)
+    assert as_config(json.loads(json.dumps(to_dict(config)))) == config
+    with pytest.raises(ConfigError, match=r"newer version .* no settings teacher\.rate"):
+        as_config(to_dict(config) | {"teacher": {"rate": 0.9}})

@@ -197,6 +197,7 @@ def eval_batches(
     *,
     resize: int,
     crop: int,
+    first: int = 0,
     process: int = 0,
     processes: int = 1,
     max_bad_fraction: float = 0.01,
@@ -210,6 +211,7 @@ def eval_batches(
       resize: pixels of the shorter side; 0 leaves the images as they are.
       crop: S, pixels of the central square; 0 is `resize`, or the whole image without `resize`
         (then all images must have one size).
+      first: number of the image to begin with.
       process: this process's number.
       processes: how many processes share a batch; each gets the same number of batches.
       max_bad_fraction: of N; more unreadable images on one process than this stop the iterator.
@@ -240,10 +242,10 @@ def eval_batches(
 
     @as_written
     def positions(batch: tf.Tensor) -> tf.data.Dataset:
-        first = batch * batch_size
-        return tf.data.Dataset.range(first + rows.start, first + rows.stop)
+        begin = first + batch * batch_size
+        return tf.data.Dataset.range(begin + rows.start, begin + rows.stop)
 
-    batches = tf.data.Dataset.range(-(-source.size // batch_size))
+    batches = tf.data.Dataset.range(-(-(source.size - first) // batch_size))
     return Batches(
         _in_parallel(batches.flat_map(positions), sample, batch_size // processes, threads),
         source,

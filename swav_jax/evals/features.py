@@ -17,10 +17,13 @@ from swav_jax.models.encoder import Encoder
 
 Apply = Callable[[PyTree, Float[Array, "B S S 3"]], Float[Array, "B F"]]
 
+# The encoder's methods from images [B, S, S, 3] to what they are called elsewhere.
+LAYERS = {"pooled": "features", "embedding": "embedding"}
+
 
 def pooled(encoder: Encoder, variables: PyTree, images: Images) -> Float32[np.ndarray, "N F"]:
     """The backbone's pooled features of every image, as `of_images` gives them."""
-    return of_images(_features(encoder), variables, images)
+    return of_images(layer_of(encoder, "pooled"), variables, images)
 
 
 def of_images(apply: Apply, variables: PyTree, images: Images) -> Float32[np.ndarray, "N F"]:
@@ -31,12 +34,18 @@ def of_images(apply: Apply, variables: PyTree, images: Images) -> Float32[np.nda
       variables: the network's.
       images: N of them.
     """
+    return collect(embed_images(apply, variables, images), images.source.size)
+
+
+def embed_images(
+    apply: Apply, variables: PyTree, images: Images, first: int = 0
+) -> Iterator[tuple[Int[np.ndarray, "b"], Float32[np.ndarray, "b F"]]]:
+    """`embed` of images on the current mesh, beginning with image number `first`."""
     mesh = jax.sharding.get_mesh()
-    return extract(
+    return embed(
         apply,
         variables,
-        images.batches(multiple=mesh.shape["data"]),
-        images.source.size,
+        images.batches(multiple=mesh.shape["data"], first=first),
         place=partial(sharding.put_batch, mesh),
         mean=images.mean,
         std=images.std,
@@ -44,42 +53,29 @@ def of_images(apply: Apply, variables: PyTree, images: Images) -> Float32[np.nda
 
 
 @cache
-def _features(encoder: Encoder) -> Apply:
-    """One function for each encoder, so that it is compiled once."""
+def layer_of(encoder: Encoder, layer: str) -> Apply:
+    """One function for each encoder and name of LAYERS, so that it is compiled once."""
 
     def apply(variables: PyTree, images: Float[Array, "B S S 3"]) -> Any:
-        return encoder.apply(variables, images, method="features")
+        return encoder.apply(variables, images, method=LAYERS[layer])
 
     return apply
 
 
-def extract(
-    apply: Apply,
-    variables: PyTree,
-    batches: Iterable[EvalBatch],
-    size: int,
-    *,
-    place: Callable[[PyTree], PyTree] = jax.device_put,
-    mean: Sequence[float] = MEAN,
-    std: Sequence[float] = STD,
+def collect(
+    rows_by_index: Iterable[tuple[Int[np.ndarray, "b"], Float32[np.ndarray, "b F"]]], size: int
 ) -> Float32[np.ndarray, "N F"]:
-    """The features of every image, at the image's index; zeros for an image in none of the batches.
+    """All features, each at its image's index; zeros for an image in none of the batches.
 
     Args:
-      apply: from (variables, normalised images) to features; compiled once for each function, so
-        pass the same one each time.
-      variables: the network's.
-      batches: as `embed` takes them.
+      rows_by_index: as `embed` gives them.
       size: N, images in the data set.
-      place: lays a batch over the devices.
-      mean: of each channel.
-      std: of each channel.
 
     Raises:
       ValueError: if there is no batch.
     """
     features = None
-    for index, rows in embed(apply, variables, batches, place=place, mean=mean, std=std):
+    for index, rows in rows_by_index:
         if features is None:
             features = np.zeros((size, rows.shape[1]), np.float32)
         features[index] = rows
@@ -100,7 +96,8 @@ def embed(
     """Features batch by batch; the next batch is under way while one is being used.
 
     Args:
-      apply: from (variables, normalised images) to features.
+      apply: from (variables, normalised images) to features; compiled once for each function, so
+        pass the same one each time.
       variables: the network's.
       batches: this process's rows, of one size.
       place: lays a batch over the devices.

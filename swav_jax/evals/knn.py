@@ -4,18 +4,16 @@ The k training images most similar to a test image vote for their classes, each 
 exp(cosine similarity / temperature) (Wu et al., 2018; the protocol of Caron et al., 2021).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Float, Float32, Int, Int32, PyTree
+from jaxtyping import Array, Float, Float32, Int, Int32
 
-from swav_jax.evals.features import pooled
-from swav_jax.evals.labelled import Images, labelled
-from swav_jax.models.encoder import Encoder
+from swav_jax.evals.labelled import Images, labelled, readable
 from swav_jax.ops.similarity import similarity, unit
 
 PIECE = 2**26  # numbers of a piece of the training features: 256 MB in float32
@@ -24,19 +22,17 @@ NEVER = np.iinfo(np.int32).max
 
 
 def knn(
-    encoder: Encoder,
-    variables: PyTree,
+    features: Callable[[Images], Float32[np.ndarray, "N F"]],
     train: Images,
     test: Images | None,
     *,
     ks: Sequence[int] = (20, 200),
     temperature: float = 0.07,
 ) -> dict[str, float] | None:
-    """Weighted k-NN of the backbone's pooled features.
+    """Weighted k-NN of a network's features.
 
     Args:
-      encoder: the networks.
-      variables: params and batch_stats with at least the backbone.
+      features: of all of some images; zeros for one that cannot be read.
       train: the images of which those with a label vote.
       test: the images of which those with a label are classified, if there are any.
       ks: numbers of neighbours.
@@ -49,27 +45,14 @@ def knn(
     pair = labelled(train, test) if test else None
     if pair is None:
         return None
-    (features, labels), (test_features, test_labels) = (
-        _readable(pooled(encoder, variables, images), images) for images in pair
-    )
-    accuracies = knn_accuracy(
-        features, labels, test_features, test_labels, ks=ks, temperature=temperature
-    )
+    (known, labels), (judged, truth) = (readable(features(images), images) for images in pair)
+    accuracies = knn_accuracy(known, labels, judged, truth, ks=ks, temperature=temperature)
     first, *_ = accuracies.values()
     return (
         first
         | {f"k{k}_top1": scores["top1"] for k, scores in [*accuracies.items()][1:]}
-        | {"train_images": len(labels), "test_images": len(test_labels)}
+        | {"train_images": len(labels), "test_images": len(truth)}
     )
-
-
-def _readable(
-    features: Float[np.ndarray, "N F"], images: Images
-) -> tuple[Float[np.ndarray, "n F"], Int[np.ndarray, "n"]]:
-    """Features and labels of the images that could be read; the features of others are zeros."""
-    assert images.source.labels is not None  # `labelled` has checked
-    readable = features.any(axis=1)
-    return features[readable], images.source.labels[readable]
 
 
 def knn_accuracy(

@@ -9,6 +9,7 @@ from functools import cache
 import jax
 import numpy as np
 from absl import logging
+from jaxtyping import Float32, Int32
 
 from swav_jax.data.batch import EvalBatch
 from swav_jax.data.batches import Batches, eval_batches
@@ -40,13 +41,14 @@ class Images:
     max_bad_fraction: float = 0.01
     threads: int = 0
 
-    def batches(self, multiple: int = 1) -> Batches[EvalBatch]:
-        """One pass over the images; a batch is a multiple of the given number of rows."""
+    def batches(self, multiple: int = 1, first: int = 0) -> Batches[EvalBatch]:
+        """One pass over the images from a number on; a batch is a multiple of `multiple` rows."""
         return eval_batches(
             self.source,
             -(-self.batch_size // multiple) * multiple,
             resize=self.resize,
             crop=self.crop,
+            first=first,
             process=jax.process_index(),
             processes=jax.process_count(),
             max_bad_fraction=self.max_bad_fraction,
@@ -83,6 +85,20 @@ def labelled(train: Images, test: Images) -> tuple[Images, Images] | None:
         logging.info("no evaluation by labels: no test image is left")
         return None
     return _of_classes(train, tuple(known), "training"), _of_classes(test, tuple(known), "test")
+
+
+def readable(
+    features: Float32[np.ndarray, "N F"], images: Images
+) -> tuple[Float32[np.ndarray, "n F"], Int32[np.ndarray, "n"]]:
+    """Features and labels of those of `labelled` images that could be read.
+
+    Args:
+      features: of all the images; zeros for one that no process could read.
+      images: N of them.
+    """
+    assert images.source.labels is not None  # `labelled` has checked
+    kept = features.any(axis=1)
+    return features[kept], images.source.labels[kept]
 
 
 def _of_classes(images: Images, names: tuple[str, ...], which: str) -> Images:

@@ -51,6 +51,10 @@ class Encoder(nn.Module):
         """Pooled backbone features, what evaluations read."""
         return self.backbone(x, train)
 
+    def embedding(self, x: Float[Array, "B S S 3"]) -> Float[Array, "B D"]:
+        """Embeddings of unit length, one of each image, what is compared with prototypes."""
+        return self((x[:, None],), train=False)[:, 0]
+
 
 def embed(
     encoder: Encoder, params: Params, batch_stats: BatchStats, crops: Crops

@@ -1,7 +1,5 @@
 """Where a run's metrics go: `metrics.jsonl`, TensorBoard, the terminal; how fast the run is."""
 
-import os
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -12,6 +10,7 @@ from absl import logging
 from tqdm import tqdm
 
 from swav_jax.monitor.events import Events
+from swav_jax.runtime.progress import shows_bars
 from swav_jax.workdir import TENSORBOARD, append_metrics, rewind_metrics
 
 
@@ -43,7 +42,7 @@ class Logbook:
             initial=first_step,
             unit="step",
             dynamic_ncols=True,
-            disable=not _shows_bars(),
+            disable=not shows_bars(),
         )
 
     def waited(self, seconds: float, stages: Mapping[str, float]) -> None:
@@ -109,8 +108,3 @@ class Logbook:
         if self._active:
             self._bar.close()
             self._events.close()
-
-
-def _shows_bars() -> bool:
-    """Whether standard error is a terminal of known size; tqdm draws nothing without one."""
-    return sys.stderr.isatty() and 0 not in os.get_terminal_size(sys.stderr.fileno())

@@ -26,6 +26,10 @@ def linear(variables, images):
     return images.reshape(len(images), -1) @ variables
 
 
+def extract(apply, variables, batches, **settings):
+    return features.collect(features.embed(apply, variables, batches, **settings), len(IMAGES))
+
+
 def expected(variables):
     normalised = (IMAGES / 255 - np.array(MEAN)) / np.array(STD)
     return normalised.reshape(len(IMAGES), -1) @ variables
@@ -39,7 +43,7 @@ def variables():
 def test_rows_are_in_the_order_of_the_data_set(variables):
     order = np.random.default_rng(2).permutation(len(IMAGES))
     for given in (None, order):
-        rows = features.extract(linear, variables, batches(order=given), len(IMAGES))
+        rows = extract(linear, variables, batches(order=given))
         assert rows.dtype == np.float32
         np.testing.assert_allclose(rows, expected(variables), rtol=1e-4, atol=1e-4)
 
@@ -48,7 +52,7 @@ def test_half_precision_features_and_another_normalisation(variables):
     def half(variables, images):
         return linear(variables, images).astype(jnp.bfloat16)
 
-    rows = features.extract(half, variables, batches(), 11, mean=(0.0,) * 3, std=(1.0,) * 3)
+    rows = extract(half, variables, batches(), mean=(0.0,) * 3, std=(1.0,) * 3)
     assert rows.dtype == np.float32
     plain = (IMAGES / 255).reshape(11, -1) @ variables
     np.testing.assert_allclose(rows, plain, rtol=0.01, atol=0.02)
@@ -64,7 +68,7 @@ def test_batches_spread_over_devices(variables):
 
     place = partial(jax.device_put, device=NamedSharding(mesh, PartitionSpec("data")))
     with jax.set_mesh(mesh):
-        rows = features.extract(linear_on_mesh, variables, batches(), 11, place=place)
+        rows = extract(linear_on_mesh, variables, batches(), place=place)
     assert len(seen[0].device_set) == 8 and not seen[0].is_fully_replicated
     np.testing.assert_allclose(rows, expected(variables), rtol=1e-4, atol=1e-4)
 
@@ -76,16 +80,16 @@ def test_one_compilation_serves_every_pass(variables):
         calls.append(None)
         return linear(variables, images)
 
-    features.extract(counted, variables, batches(), 11)
-    again = features.extract(counted, 2 * variables, batches(), 11)
+    extract(counted, variables, batches())
+    again = extract(counted, 2 * variables, batches())
     assert len(calls) == 1
     np.testing.assert_allclose(again, 2 * expected(variables), rtol=1e-4, atol=1e-4)
 
 
 def test_images_in_no_batch_are_zeros(variables):
-    rows = features.extract(linear, variables, batches(order=np.array([4, 2])), 11)
+    rows = extract(linear, variables, batches(order=np.array([4, 2])))
     wanted = np.zeros_like(rows)
     wanted[[4, 2]] = expected(variables)[[4, 2]]
     np.testing.assert_allclose(rows, wanted, rtol=1e-4, atol=1e-4)
     with pytest.raises(ValueError, match="no batches"):
-        features.extract(linear, variables, [], 11)
+        extract(linear, variables, [])

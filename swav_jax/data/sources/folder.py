@@ -67,6 +67,7 @@ def open_folder(data_dir: str, split: str, pixels: Pixels) -> Source:
         may_fail=True,
         find_labels=lambda: labels.numbers,
         explain=lambda i: why_unreadable(lambda: data(i), pixels),
+        changed=lambda i: os.stat(path(i)).st_mtime_ns,
         notes=(*notes, *(f"{shown}: {note}" for note in found_out)),
         pixels=pixels,
     )

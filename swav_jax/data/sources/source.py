@@ -35,6 +35,7 @@ class Source:
       find_labels: gives numbers of `class_names`, negative ones for images without a label, or
         None; called once, when somebody asks for `labels`.
       explain: number of an image that cannot be read -> why, for messages.
+      changed: image number -> when its file was changed, in nanoseconds; 0 if it never is.
       notes: what a user should know: what of the data is not used, what was found out from them.
       pixels: how stored pixels become those that are read.
       unreadable: numbers of the images that this process has found unreadable so far.
@@ -47,6 +48,7 @@ class Source:
     may_fail: bool
     find_labels: Callable[[], np.ndarray | None]
     explain: Callable[[int], str] = lambda _: "damaged"
+    changed: Callable[[int], int] = lambda _: 0
     notes: tuple[str, ...] = ()
     pixels: Pixels = AS_USUAL
     unreadable: set[int] = dataclasses.field(default_factory=set, compare=False)
@@ -86,5 +88,6 @@ class Source:
             read=lambda i: self.read(tf.gather(there, i)),
             find_labels=lambda: labels,
             explain=lambda i: self.explain(int(numbers[i])),
+            changed=lambda i: self.changed(int(numbers[i])),
             unreadable=set(),
         )

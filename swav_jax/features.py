@@ -1,0 +1,123 @@
+"""Features of a data set, kept in the workdir: computed once, and going on after a kill.
+
+They lie in `features/<key>/`, in pieces named by their first row. The key is made of all that
+decides about them: the network, the layer, how images are cut and normalised, and the images.
+"""
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterator
+from io import BytesIO
+from pathlib import Path
+
+import jax
+import numpy as np
+from jaxtyping import Float32
+
+from swav_jax.data.sources.source import Source
+from swav_jax.evals.features import embed_images, layer_of
+from swav_jax.evals.labelled import Images
+from swav_jax.runtime.processes import from_process_0
+from swav_jax.runtime.progress import progress
+from swav_jax.trained import Trained
+from swav_jax.workdir import FEATURES, write_whole
+
+PIECE = 2**25  # numbers of a piece at most: 128 MB
+SECONDS = 30.0  # of work that a kill may cost, about
+
+
+def features(trained: Trained, images: Images, layer: str = "pooled") -> Float32[np.ndarray, "N F"]:
+    """What a layer gives for every image; zeros for those in `images.source.unreadable`.
+
+    Args:
+      trained: the network, in whose workdir the features are kept.
+      images: N of them.
+      layer: of `evals.features.LAYERS`.
+
+    Raises:
+      DataError: too many images cannot be read.
+    """
+    source = images.source
+    about = {
+        "network": trained.identity,
+        "layer": layer,
+        "dtype": trained.config.model.dtype,
+        "resize": images.resize,
+        "crop": images.crop,
+        "mean": list(images.mean),
+        "std": list(images.std),
+        "images": _fingerprint(source),
+    }
+    text = json.dumps(about, indent=2)
+    folder = trained.workdir / FEATURES / hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+    if jax.process_index() == 0:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_whole(folder / "about.json", text)
+    done = from_process_0(sum(rows for _, rows in _pieces(folder)))
+    if done < source.size:
+        what = f"features of {source.size} images"
+        with jax.set_mesh(trained.mesh), progress(what, source.size, done) as now:
+            apply = layer_of(trained.encoder, layer)
+            batches = embed_images(apply, trained.variables, images, first=done)
+            for first, rows in _in_pieces(batches, done, source.size, now):
+                if jax.process_index() == 0:
+                    written = BytesIO()
+                    np.save(written, rows)
+                    write_whole(folder / f"{first:09}-{len(rows)}.npy", written.getvalue())
+        from_process_0(0)  # the others read when the last piece is there
+    whole = np.concatenate([np.load(BytesIO(path.read_bytes())) for path, _ in _pieces(folder)])
+    unreadable = np.isnan(whole[:, 0])
+    source.unreadable.update(np.flatnonzero(unreadable).tolist())
+    whole[unreadable] = 0
+    return whole
+
+
+def _in_pieces(
+    batches: Iterator[tuple[np.ndarray, np.ndarray]],
+    first: int,
+    size: int,
+    now: Callable[[int], None],
+) -> Iterator[tuple[int, Float32[np.ndarray, "n F"]]]:
+    """Consecutive rows, from `first` to the last; those of images that cannot be read are NaN."""
+    begin, since, width = first, time.monotonic(), 1
+    waiting: list[tuple[np.ndarray, np.ndarray]] = []
+
+    def piece(end: int) -> tuple[int, np.ndarray]:
+        rows = np.full((end - begin, width), np.nan, np.float32)
+        for index, values in waiting:
+            rows[index - begin] = values
+        return begin, rows
+
+    for index, values in batches:
+        width = values.shape[1]
+        if not len(index):
+            continue
+        waiting.append((index, values))
+        end = int(index[-1]) + 1
+        now(end)
+        late = time.monotonic() - since > SECONDS
+        if late or (end - begin) * width >= PIECE:
+            yield piece(end)
+            waiting, begin, since = [], end, time.monotonic()
+    if begin < size:
+        yield piece(size)
+
+
+def _pieces(folder: Path) -> list[tuple[Path, int]]:
+    """The pieces in order, as far as none is missing, and how many rows each has."""
+    pieces, done = [], 0
+    for path in sorted(folder.glob("*-*.npy")):
+        first, rows = map(int, path.stem.split("-"))
+        if first == done:
+            pieces.append((path, rows))
+            done += rows
+    return pieces
+
+
+def _fingerprint(source: Source) -> str:
+    """Differs if another image, or another version of a file, is in another place."""
+    digest = hashlib.blake2b(str(source.pixels).encode())
+    for number in range(source.size):
+        digest.update(f"{source.describe(number)}\0{source.changed(number)}\n".encode())
+    return digest.hexdigest()

@@ -1,0 +1,61 @@
+"""What a task found out: written to `results.json`, and printed as a table."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+
+from swav_jax.evals.labelled import Images
+from swav_jax.trained import Trained
+from swav_jax.workdir import AT_RANDOM, replace_results
+
+Figures = Mapping[str, Any]
+
+
+def record(
+    trained: Trained,
+    task: str,
+    figures: Figures,
+    *,
+    at_random: Figures | None = None,
+    protocol: str,
+    **images: Images | None,
+) -> None:
+    """Puts a task's figures into `results.json` and prints them, in process 0.
+
+    Earlier figures of the task stay if they are of the same images; else they move to `earlier`.
+
+    Args:
+      trained: the network that was judged.
+      task: name of the figures.
+      figures: of the trained network, the most important one first; counts are whole numbers.
+      at_random: the same of the network before training, as far as it is known.
+      protocol: how they were measured, in a line.
+      images: that they were measured on, by their part: `train`, `test`.
+    """
+    if jax.process_index() != 0:
+        return
+    at_random = {k: v for k, v in (at_random or {}).items() if isinstance(v, float)}
+    before = {f"{AT_RANDOM}{name}": value for name, value in at_random.items()}
+    of = {part: str(some.source) for part, some in images.items() if some}
+    replace_results(
+        trained.workdir, task, {**figures, **before, "protocol": protocol, "images": of}
+    )
+    print(table(task, figures, at_random))
+
+
+def table(task: str, figures: Figures, at_random: Figures) -> str:
+    """The figures as lines of text, with those of the random network beside them."""
+    rows = [(task, "trained", "before training" if at_random else "")]
+    rows += [
+        (name, _shown(value), _shown(at_random.get(name, ""))) for name, value in figures.items()
+    ]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        f"{name:<{widths[0]}}  {value:>{widths[1]}}  {before:>{widths[2]}}".rstrip()
+        for name, value, before in rows
+    )
+
+
+def _shown(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,137 @@
+"""A trained network with the settings that it was trained with, and images to use it on."""
+
+import dataclasses
+import hashlib
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+from jaxtyping import PyTree
+from ml_collections import ConfigDict
+
+from swav_jax.checkpoints.read import find, load_metadata, load_variables
+from swav_jax.checkpoints.seal import read_seal
+from swav_jax.config import ConfigError, check, in_steps
+from swav_jax.data.batch import batch_shapes
+from swav_jax.evals.labelled import Images
+from swav_jax.models.encoder import Encoder
+from swav_jax.run import (
+    make_encoder,
+    make_mesh,
+    make_method,
+    on_evaluated_images,
+    on_own_folder,
+    open_images,
+    open_test_images,
+)
+from swav_jax.runtime.xla import RUNS_ONCE
+from swav_jax.versions import as_config, changes
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Trained:
+    """The networks of a run's checkpoint.
+
+    Attributes:
+      config: the run's settings; those of `eval` may be others.
+      workdir: of the run.
+      encoder: backbone and head.
+      variables: `{"params": ..., "batch_stats": ...}` of all that the method trains: `backbone`,
+        `head`, `prototypes`.
+      mesh: the devices that they are on.
+      identity: differs between any two networks.
+    """
+
+    config: ConfigDict
+    workdir: Path
+    encoder: Encoder
+    variables: dict[str, Any]
+    mesh: Mesh
+    identity: str
+
+    def train_images(self) -> Images:
+        """The images whose labels vote, or train a classifier."""
+        config = on_evaluated_images(self.config)
+        return open_images(config, config.data.train)
+
+    def test_images(self) -> Images | None:
+        """The images to classify, or None if there are none."""
+        config = on_evaluated_images(self.config)
+        train = self.train_images() if config.data.test else None
+        return open_test_images(config, train.source.pixels if train else None)
+
+    def images(self) -> Images:
+        """The images to embed, to cluster and to look at."""
+        config = on_evaluated_images(self.config)
+        return open_images(config, config.eval.images or config.data.train)
+
+
+def settings_of(workdir: Path) -> ConfigDict:
+    """The settings of a run, from its newest checkpoint.
+
+    Raises:
+      FileNotFoundError: there is no checkpoint.
+      ConfigError: a newer version made it.
+    """
+    return as_config(load_metadata(workdir)["config"])
+
+
+def open_trained(config: ConfigDict, workdir: Path) -> Trained:
+    """The networks of the newest checkpoint in a workdir.
+
+    Args:
+      config: the run's settings, see `settings_of`; those of `eval` may be others.
+      workdir: of the run.
+
+    Raises:
+      ConfigError: the checkpoint is of another network, or a setting cannot work.
+      CheckpointError: it is damaged.
+      FileNotFoundError: there is none.
+    """
+    checkpoint = find(workdir)
+    theirs = load_metadata(checkpoint)["config"]
+    if network := [change for change in changes(theirs, config) if change.startswith("model.")]:
+        raise ConfigError(
+            f"the run in {workdir} has another network than --config ({'; '.join(network)}): leave "
+            "--config out, or use the one that it was trained with"
+        )
+    config = on_own_folder(config.copy_and_resolve_references())
+    config.mesh.model = 1  # the devices may be others than those of training
+    check(config, devices=1)
+    mesh = make_mesh(config, jax.devices())
+    with jax.set_mesh(mesh):
+        variables, _ = load_variables(checkpoint)
+    leaves = read_seal(checkpoint)["leaves"]
+    digests = {
+        name: leaf["digest"]
+        for name, leaf in leaves.items()
+        if name.startswith(("params/", "batch_stats/"))
+    }
+    return Trained(
+        config=config,
+        workdir=workdir,
+        encoder=make_encoder(config),
+        variables=variables,
+        mesh=mesh,
+        identity=hashlib.blake2b(str(sorted(digests.items())).encode()).hexdigest(),
+    )
+
+
+def at_random(trained: Trained) -> Trained:
+    """The same networks before training, as the run's seed drew them."""
+    config = trained.config
+    method = make_method(in_steps(config, steps_per_epoch=1))  # durations do not matter here
+    examples = batch_shapes(config.data.crops, config.model.bn_groups).crops
+
+    @partial(jax.jit, compiler_options=RUNS_ONCE)
+    def draw() -> dict[str, PyTree]:
+        dtype = trained.encoder.head.param_dtype
+        crops = [jnp.zeros(example.shape, dtype) for example in examples]
+        params, batch_stats, _ = method.init(jax.random.key(config.seed), crops, size=1)
+        return {"params": params, "batch_stats": batch_stats}
+
+    with jax.set_mesh(trained.mesh):
+        return dataclasses.replace(trained, variables=draw(), identity=f"seed {config.seed}")

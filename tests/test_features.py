@@ -1,0 +1,68 @@
+import numpy as np
+import pytest
+from images import smooth
+from tiny import tiny_swav
+
+from swav_jax import features as features_lib
+from swav_jax import train
+from swav_jax.evals.features import embed_images
+from swav_jax.features import features
+from swav_jax.trained import at_random, open_trained, settings_of
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("photos")
+    for number in range(23):
+        smooth(number, 20, 30).save(folder / f"{number:02}.png")
+    (folder / "05.png").write_bytes((folder / "05.png").read_bytes()[:200])
+    (folder / "22.png").write_bytes(b"")
+    config = tiny_swav()
+    config.data.update(name="folder", data_dir=str(folder), max_bad_fraction=0.2)
+    config.method.freeze_prototypes_steps, config.train.steps = 1, 1
+    config.eval.batch_size = 8
+    workdir = folder.parent / "run"
+    train.pretrain(config, workdir)
+    return open_trained(settings_of(workdir), workdir)
+
+
+def test_features_are_computed_once(trained, monkeypatch):
+    images = trained.images()
+    first = features(trained, images)
+    assert first.shape == (23, 16) and first.dtype == np.float32
+    assert images.source.unreadable == {5, 22}
+    np.testing.assert_array_equal(np.flatnonzero(~first.any(axis=1)), [5, 22])
+    embedding = features(trained, images, "embedding")
+    np.testing.assert_allclose(np.linalg.norm(np.delete(embedding, [5, 22], 0), axis=1), 1, 1e-5)
+
+    monkeypatch.setattr(features_lib, "embed_images", None)
+    again = trained.images()
+    np.testing.assert_array_equal(features(trained, again), first)
+    assert again.source.unreadable == {5, 22}
+    with pytest.raises(TypeError):
+        features(at_random(trained), images)  # another network
+    path = images.source.describe(3)
+    smooth(99, 20, 30).save(path)
+    with pytest.raises(TypeError):
+        features(trained, trained.images())  # another image
+
+
+def test_a_kill_costs_what_was_not_written(trained, monkeypatch):
+    images, begun = trained.images(), []
+    whole = features(at_random(trained), images, "embedding")
+
+    def recorded(apply, variables, images, first):
+        begun.append(first)
+        for number, batch in enumerate(embed_images(apply, variables, images, first)):
+            if number == 2 and not first:
+                raise KeyboardInterrupt
+            yield batch
+
+    monkeypatch.setattr(features_lib, "embed_images", recorded)
+    monkeypatch.setattr(features_lib, "PIECE", 8)
+    monkeypatch.setattr(features_lib, "FEATURES", "others")
+    network = at_random(trained)
+    with pytest.raises(KeyboardInterrupt):
+        features(network, images, "embedding")
+    np.testing.assert_array_equal(features(network, images, "embedding"), whole)
+    assert begun == [0, 16]
