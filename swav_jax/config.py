@@ -53,10 +53,11 @@ LIMITS: dict[tuple[float, float], dict[str, tuple[str, ...]]] = {
         ),
         "checkpoint": ("every_epochs", "every_minutes", "every_steps", "keep_every_steps"),
         "data": ("eval_crop", "eval_resize", "white_level"),
-        "eval": ("knn_every_epochs",),
+        "eval": ("classify_every_epochs", "knn_every_epochs"),
         "mesh": ("spread_parameters_above",),
         "method": (
             "assignment_crops",
+            "backbone_lr_factor",
             "freeze_prototypes_epochs",
             "freeze_prototypes_steps",
             "queue_length",
@@ -86,7 +87,7 @@ LIMITS: dict[tuple[float, float], dict[str, tuple[str, ...]]] = {
         "augment": ("blur", "flip", "grey", "jitter"),
         "data": ("max_bad_fraction",),
         "method": ("momentum",),
-        "optim": ("momentum",),
+        "optim": ("drop_factor", "momentum"),
     },
     (0, 0.5): {
         "augment": ("hue",),
@@ -153,6 +154,7 @@ def defaults(method: str = "swav") -> ConfigDict:
     optim.warmup_epochs = 10.0
     optim.schedule = "cosine"
     optim.drop_epochs = ()  # of the schedule "drops"
+    optim.drop_factor = 0.1  # of each of these drops
     optim.weight_decay = 1e-6
     optim.momentum = 0.9
 
@@ -169,6 +171,7 @@ def defaults(method: str = "swav") -> ConfigDict:
     evaluation.test = ""  # split whose labelled images are classified
     evaluation.images = ""  # split to embed, to cluster and to look at; "" for eval.train
     evaluation.knn_every_epochs = 0  # besides before and after training; 0 for only those
+    evaluation.classify_every_epochs = 1  # of method supervised
     evaluation.knn_k = (20, 200)
     evaluation.knn_temperature = 0.07
     evaluation.batch_size = 256

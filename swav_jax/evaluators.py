@@ -7,10 +7,12 @@ from pathlib import Path
 import jax
 from jaxtyping import PyTree
 
+from swav_jax.evals.classify import classify
 from swav_jax.evals.features import pooled
 from swav_jax.evals.knn import knn
 from swav_jax.methods.contract import TrainState
-from swav_jax.run import Run
+from swav_jax.methods.supervised import Supervised
+from swav_jax.run import Run, as_evaluated
 from swav_jax.workdir import AT_RANDOM, update_results
 
 Scores = dict[str, float]
@@ -27,18 +29,28 @@ def _knn(run: Run, variables: PyTree) -> Scores | None:
     )
 
 
+def _classify(run: Run, variables: PyTree) -> Scores | None:
+    assert isinstance(run.method, Supervised)  # it alone names this evaluation
+    train = as_evaluated(run.config, run.source)
+    return classify(run.method.classify, variables, train, run.test_images)
+
+
 # From (run, variables) to scores, the most important one first; None where there is nothing to
 # evaluate on. `eval.<name>_every_epochs` is its interval, 0 for only before and after training.
-EVALUATORS: Mapping[str, Callable[[Run, PyTree], Scores | None]] = {"knn": _knn}
+# A method's `evaluators` are those that are meant for it.
+EVALUATORS: Mapping[str, Callable[[Run, PyTree], Scores | None]] = {
+    "classify": _classify,
+    "knn": _knn,
+}
 
 
 def due(run: Run, done: int) -> list[str]:
-    """The evaluators that are due after `done` steps: all of them at the end."""
+    """The evaluators of the method that are due after `done` steps: all of them at the end."""
+    names = run.method.evaluators
     if done == run.sizes.total_steps:
-        return list(EVALUATORS)
+        return list(names)
     steps = {
-        name: run.config.eval[f"{name}_every_epochs"] * run.sizes.steps_per_epoch
-        for name in EVALUATORS
+        name: run.config.eval[f"{name}_every_epochs"] * run.sizes.steps_per_epoch for name in names
     }
     return [name for name, every in steps.items() if every and done and done % every == 0]
 

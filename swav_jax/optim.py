@@ -112,6 +112,25 @@ def optimizer(
     return optax.chain(OPTIMIZERS[name](weight_decay), trace)
 
 
+def move(
+    params: PyTree, direction: PyTree, lr: Float[Array, ""], factors: Mapping[str, float]
+) -> PyTree:
+    """The parameters after a step, p - lr d.
+
+    Args:
+      params: before the step; a dictionary.
+      direction: from the optimiser.
+      lr: the learning rate.
+      factors: of the learning rate, below top-level names of the parameters; 1 for all others.
+    """
+
+    def below(name: str, old: PyTree) -> PyTree:
+        own = lr * factors[name] if name in factors else lr
+        return jax.tree.map(lambda p, d: p - own.astype(p.dtype) * d, old, direction[name])
+
+    return {name: below(name, old) for name, old in params.items()}
+
+
 def freeze(frozen: Mapping[str, Bool[Array, ""] | bool], new: PyTree, old: PyTree) -> PyTree:
     """Keeps `old` below the frozen top-level names of the parameters, `new` elsewhere.
 
@@ -188,7 +207,7 @@ def _cosine_by_epoch(optim: Any, steps_per_epoch: int, total_steps: int) -> Sche
 
 def _drops(optim: Any, steps_per_epoch: int, total_steps: int) -> Schedule:
     at_steps = [round(epoch * steps_per_epoch) for epoch in optim.drop_epochs]
-    return drops(base=optim.base_lr, at_steps=at_steps)
+    return drops(base=optim.base_lr, at_steps=at_steps, factor=optim.drop_factor)
 
 
 # A constant learning rate is "drops" without any.

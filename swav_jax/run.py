@@ -94,7 +94,7 @@ def build(
     sizes = sizes._replace(data_devices=len(devices) // config.mesh.model)
     given, config = config, config_lib.in_steps(config, sizes.steps_per_epoch)
     _check_image_sizes(config)
-    method, mesh = make_method(config), make_mesh(config, devices)
+    method, mesh = make_method(config, source), make_mesh(config, devices)
     try:
         warnings = method.check(sizes)
     except ValueError as problem:
@@ -209,15 +209,23 @@ def make_encoder(config: ConfigDict) -> Encoder:
     return Encoder(backbone(model.arch, stem=model.stem, **shared), head)
 
 
-def make_method(config: ConfigDict) -> Method:
-    """The method of `config.method`, whose durations are in steps, with the parts that it needs."""
+def make_method(config: ConfigDict, source: Source | None = None) -> Method:
+    """The method of `config.method`, whose durations are in steps, with the parts that it needs.
+
+    Args:
+      config: of the run.
+      source: the training images, for a method that learns from labels.
+    """
     method, model = METHODS[config.method.name], config.model
+    names = [field.name for field in dataclasses.fields(method)]
     parts = config.method.to_dict() | {
         "encoder": make_encoder(config),
         "prototypes": model.prototypes,
         "heads": model.prototype_heads,
     }
-    return method(**{field.name: parts[field.name] for field in dataclasses.fields(method)})
+    if "labels" in names:  # reading them can take a pass over the data set
+        parts["labels"] = source.labels if source else None
+    return method(**{name: parts[name] for name in names})
 
 
 def make_optimizer(config: ConfigDict, method: Method) -> optax.GradientTransformation:

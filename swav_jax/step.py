@@ -146,7 +146,7 @@ def train_step(
 
     direction, opt_state = optimizer.update(grads, state.opt_state, params)
     lr = schedule(state.step)
-    moved = jax.tree.map(lambda p, d: p - lr.astype(p.dtype) * d, params, direction)
+    moved = optim.move(params, direction, lr, method.lr_factors())
     frozen = method.frozen(clock)
     moved = optim.freeze(frozen, moved, params)
     metrics |= {"loss": loss, "lr": lr} | norms(params, grads, moved)

@@ -103,7 +103,7 @@ def start(run: Run, shapes: TrainState, workdir: Path) -> TrainState:
     if origin:
         check_origin(run.config, origin)
     state, results = draw_state(run, shapes), read_results(workdir)
-    for name in evaluators.EVALUATORS:
+    for name in run.method.evaluators:
         noted = any(score.startswith(AT_RANDOM) for score in results.get(name, {}))
         if not from_process_0(noted):
             evaluators.evaluate(run, state, [name], workdir, at_random=True)

@@ -3,6 +3,7 @@ import json
 from tiny import tiny_swav
 
 from swav_jax import evaluators, train
+from swav_jax.methods.swav import SwAV
 from swav_jax.run import build
 
 
@@ -28,6 +29,7 @@ def test_another_evaluator_is_one_entry(tmp_path, monkeypatch):
         return {"leaves": float(len(variables["params"])), "rest": 1.0}
 
     monkeypatch.setattr(evaluators, "EVALUATORS", {"count": count, "none": lambda *_: None})
+    monkeypatch.setattr(SwAV, "evaluators", ("count", "none"))
     config = tiny_swav()
     config.train.steps = 2
     with config.eval.unlocked():

@@ -106,7 +106,7 @@ def _of_classes(images: Images, names: tuple[str, ...], which: str) -> Images:
     source = images.source
     assert source.labels is not None  # the caller has checked
     number = {name: i for i, name in enumerate(names)}
-    in_common = [number.get(_composed(name), -1) for name in source.class_names]
+    in_common = [number.get(composed(name), -1) for name in source.class_names]
     labels = np.array([*in_common, -1], np.int32)[source.labels]  # label -1 takes the last
     if without := np.count_nonzero(source.labels < 0):
         logging.info(
@@ -123,9 +123,10 @@ def _counts(source: Source) -> Counter[str]:
     counts: Counter[str] = Counter()
     for label, count in enumerate(np.bincount(source.labels[source.labels >= 0])):
         if count:
-            counts[_composed(source.class_names[label])] += int(count)
+            counts[composed(source.class_names[label])] += int(count)
     return counts
 
 
-def _composed(name: str) -> str:
+def composed(name: str) -> str:
+    """A class's name in the form in which names are compared."""
     return unicodedata.normalize("NFC", name)

@@ -7,6 +7,7 @@ from swav_jax.methods.moco import MoCo
 from swav_jax.methods.pcl import PCL
 from swav_jax.methods.sela_v2 import SeLaV2
 from swav_jax.methods.simclr import SimCLR
+from swav_jax.methods.supervised import Supervised
 from swav_jax.methods.swav import SwAV
 
 METHODS: dict[str, type[Method]] = {
@@ -17,4 +18,5 @@ METHODS: dict[str, type[Method]] = {
     "pcl": PCL,
     "moco": MoCo,
     "simclr": SimCLR,
+    "supervised": Supervised,
 }

@@ -76,10 +76,10 @@ class Method:
     """What a method may define. Only `loss` has no default.
 
     A method is a frozen dataclass. The fields `encoder`, `prototypes` (K) and `heads` (sets of K
-    prototypes) come from `config.model`, the last two only where a method has them; every other
-    field is a hyper-parameter with a default, which `config.method` sets. Everything a method
-    remembers between steps is in `extra`. The functions are pure and run inside `jax.jit`, except
-    where noted.
+    prototypes) come from `config.model`, and `labels`, int32 [N] or None, from the training images;
+    all but the first only where a method has them. Every other field is a hyper-parameter with a
+    default, which `config.method` sets. Everything a method remembers between steps is in `extra`.
+    The functions are pure and run inside `jax.jit`, except where noted.
     """
 
     encoder: Encoder
@@ -88,6 +88,8 @@ class Method:
     cluster_every_epochs: ClassVar[int] = 0
     # Top-level parameters that the optimiser moves without momentum.
     without_momentum: ClassVar[tuple[str, ...]] = ()
+    # Evaluations while it trains, by their names in `evaluators.EVALUATORS`.
+    evaluators: ClassVar[tuple[str, ...]] = ("knn",)
 
     def init(
         self, key: Key[Array, ""], crops: Crops, size: int
@@ -98,6 +100,10 @@ class Method:
 
     def frozen(self, clock: Clock) -> dict[str, Bool[Array, ""] | bool]:
         """Which top-level parameters get no update at all in this step."""
+        return {}
+
+    def lr_factors(self) -> dict[str, float]:
+        """Factors of the learning rate by top-level names of the parameters; 1 for all others."""
         return {}
 
     def before_step(self, params: Params, extra: Extra) -> tuple[Params, Extra]:
@@ -131,7 +137,7 @@ class Method:
         """The cluster of each image in each of H clusterings, -1 for none; None without clusters.
 
         Columns beyond the data set are ignored. The loop compares each clustering with the one
-        before, and with the data set's labels if it has any; methods never see labels.
+        before, and with the data set's labels if it has any; such methods never see labels.
         """
         return extra.get("assignments")
 
