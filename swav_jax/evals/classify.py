@@ -4,7 +4,7 @@ import numpy as np
 from jaxtyping import Float, Int, PyTree
 
 from swav_jax.evals.features import Apply, of_images
-from swav_jax.evals.labelled import Images, composed, labelled
+from swav_jax.evals.labelled import Images, composed, labelled, readable
 
 
 def classify(
@@ -28,12 +28,8 @@ def classify(
     judged = pair[1]
     column = {composed(name): i for i, name in enumerate(train.source.class_names)}
     columns = np.array([column[name] for name in judged.source.class_names])
-    assert judged.source.labels is not None  # `labelled` has checked
-    scores = of_images(apply, variables, judged)
-    readable = scores.any(axis=1)  # the rows of other images are zeros
-    return accuracies(scores[readable], columns[judged.source.labels[readable]]) | {
-        "test_images": int(readable.sum())
-    }
+    scores, labels = readable(of_images(apply, variables, judged), judged)
+    return accuracies(scores, columns[labels]) | {"test_images": len(labels)}
 
 
 def accuracies(scores: Float[np.ndarray, "M K"], labels: Int[np.ndarray, "M"]) -> dict[str, float]:
