@@ -37,7 +37,7 @@ def parse(argv: list[str]) -> list[str]:
 
     With `--config.method.name` the flags of the section `method` wait until `config` has put the
     chosen method's settings there: those of the file may be another method's. Without `--config`
-    all flags of settings wait for those of the run in the workdir.
+    all flags of settings wait for those of the run in the workdir, or of the file to import.
     """
     late = "--config." if not any(re.match("--?config(=|$)", flag) for flag in argv) else METHOD
     if late != METHOD or any(flag.startswith(f"{METHOD}name") for flag in argv):
@@ -58,17 +58,24 @@ def _expanded(flag: re.Match[str]) -> str:
 
 
 def config(task: str, workdir: Path) -> ConfigDict:
-    """The settings: the config file's, or those of the run in the workdir, with the flags' values.
+    """The settings: the config file's, or the run's or the imported file's, with the flags' values.
 
     Raises:
       UserError: there is no such run.
     """
-    name = dict(flag.split("=", 1) for flag in _LATE).get(f"{METHOD}name")
+    values = dict(flag.split("=", 1) for flag in _LATE)
+    name = values.get(f"{METHOD}name")
     if isinstance(_CONFIG.value, dict):
         sys.exit("error: get_config in the file of --config must return a ConfigDict, not a dict")
     if not _CONFIG.value and task == "pretrain":
         sys.exit("error: --task=pretrain needs --config, such as --config=configs/quickstart.py")
-    chosen = _CONFIG.value or _settings_of(workdir)
+    if _CONFIG.value:
+        chosen = _CONFIG.value
+    elif task == "import":
+        file, parts = (values.get(f"--config.{key}") for key in ("init_from", "init_parts"))
+        chosen = _settings_of_file(file or "", parts or "auto")
+    else:
+        chosen = _settings_of(workdir)
     with one_line_errors():
         if _CONFIG.value:
             chosen = of_method(chosen, name or chosen.method.name)
@@ -84,6 +91,12 @@ def _settings_of(workdir: Path) -> ConfigDict:
     from swav_jax.trained import settings_of  # what it imports takes seconds
 
     return settings_of(workdir)
+
+
+def _settings_of_file(path: str, parts: str) -> ConfigDict:
+    from swav_jax.tasks.import_weights import settings_of_file
+
+    return settings_of_file(path, parts)
 
 
 def main(argv: list[str]) -> None:

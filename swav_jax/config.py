@@ -23,6 +23,8 @@ DURATIONS = (
     ("train", "log_every_epochs", "log_every_steps"),
 )
 
+INIT_PARTS = ("backbone", "head", "prototypes", "key_encoder")  # that `init_parts` names
+
 TOO_LARGE = 2**31  # for the devices' integers, and so for a count of steps
 POSITIVE = (math.ulp(0.0), math.inf)
 # Settings by their least and most value; those of `method` are of all methods.
@@ -64,7 +66,7 @@ LIMITS: dict[tuple[float, float], dict[str, tuple[str, ...]]] = {
             "queue_start_epoch",
             "warmup_epochs",
         ),
-        "model": ("head_hidden",),
+        "model": ("head_hidden", "width"),
         "optim": (
             "base_lr",
             "drop_epochs",
@@ -110,7 +112,8 @@ def defaults(method: str = "swav") -> ConfigDict:
         raise ConfigError(_unknown_method(method))
     config = ConfigDict()
     config.seed = 0
-    config.init_from = ""  # a workdir or checkpoint whose backbone training starts from
+    config.init_from = ""  # a workdir, checkpoint or file of weights that training starts from
+    config.init_parts = "auto"  # what of it: names of INIT_PARTS; auto: see docs/transfer.md
 
     data = config.data = ConfigDict()
     data.name = "tfds:imagenet2012"  # digits, folder, tfds:<name>
@@ -135,6 +138,7 @@ def defaults(method: str = "swav") -> ConfigDict:
     model = config.model = ConfigDict()
     model.arch = "resnet50"
     model.stem = "imagenet"  # or cifar, strided: see models/resnet.py
+    model.width = 0  # channels of a ResNet's stem; 0 for those of arch
     model.dtype = "bfloat16"  # of activations; parameters are float32
     model.bn_groups = 1  # batch-norm statistics over 1/bn_groups of the batch
     model.head_hidden = 2048  # 0 for a linear head
@@ -279,6 +283,14 @@ def _problems(config: ConfigDict, devices: int) -> Iterator[str]:
     yield from _batch_problems(config, devices)
     if not config.eval.knn_k:
         yield f"eval.knn_k {config.eval.knn_k} must name numbers of neighbours, like (20, 200)"
+    if config.model.width and "width" not in ARCHS[config.model.arch]:
+        yield f"model.width {config.model.width} is for ResNets; {config.model.arch} takes 0"
+    parts = config.init_parts.split(",")
+    if config.init_parts != "auto" and ("backbone" not in parts or set(parts) - {*INIT_PARTS}):
+        yield (
+            f"init_parts {config.init_parts!r} is neither auto nor backbone, alone or with others "
+            f"of {', '.join(INIT_PARTS)}, separated by commas"
+        )
     if not 0 <= config.seed < 2**31:
         yield f"seed {config.seed} must lie between 0 and {2**31 - 1}"
     try:

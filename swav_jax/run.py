@@ -206,7 +206,7 @@ def make_encoder(config: ConfigDict) -> Encoder:
     head = ProjectionHead(
         model.head_hidden, model.dim, model.head_layers, model.head_norm, **shared
     )
-    return Encoder(backbone(model.arch, stem=model.stem, **shared), head)
+    return Encoder(backbone(model.arch, stem=model.stem, width=model.width, **shared), head)
 
 
 def make_method(config: ConfigDict, source: Source | None = None) -> Method:

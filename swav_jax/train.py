@@ -23,7 +23,7 @@ from swav_jax.run import Run, build
 from swav_jax.runtime.interruption import INTERRUPTED, Interruption
 from swav_jax.runtime.processes import check_same, from_process_0, warn
 from swav_jax.step import Step, compiled_step, draw_state, shardings, state_shapes
-from swav_jax.weights.backbone import check_origin, start_from
+from swav_jax.weights.origin import open_origin, start_from
 from swav_jax.workdir import AT_RANDOM, CHECKPOINTS, claimed, read_results
 
 
@@ -98,10 +98,8 @@ def resume(run: Run, shapes: TrainState, checkpoints: Checkpoints) -> TrainState
 
 
 def start(run: Run, shapes: TrainState, workdir: Path) -> TrainState:
-    """A fresh state, with the backbone of `init_from`; records the random network's scores."""
-    origin = run.config.init_from
-    if origin:
-        check_origin(run.config, origin)
+    """A fresh state, with the trained parts of `init_from`; records the random network's scores."""
+    origin = open_origin(run.config, shapes) if run.config.init_from else None
     state, results = draw_state(run, shapes), read_results(workdir)
     for name in run.method.evaluators:
         noted = any(score.startswith(AT_RANDOM) for score in results.get(name, {}))

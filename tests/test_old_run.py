@@ -16,7 +16,7 @@ import swav_jax
 from swav_jax.checkpoints.seal import read_seal, write_seal
 from swav_jax.config import ConfigError, defaults
 from swav_jax.tasks.knn import knn_task
-from swav_jax.weights.backbone import check_origin
+from swav_jax.weights.origin import open_origin
 
 # As if none of these had existed; what that run says of them is the default.
 YOUNGER = (
@@ -84,9 +84,10 @@ def test_its_network_is_compared_as_the_defaults_are_where_it_says_nothing(old_r
     remake(old_run, ["model.stem"])
     config = defaults()
     config.model.arch, config.model.stem = "resnet10_tiny", "imagenet"
-    check_origin(config, old_run)
+    config.init_from = str(old_run)
+    open_origin(config)
     config.model.stem = "strided"
     with pytest.raises(ConfigError, match=r"model\.stem=imagenet"):
-        check_origin(config, old_run)
+        open_origin(config)
     with pytest.raises(ConfigError, match=r"model\.stem: 'imagenet' there, 'strided' here"):
         knn_task(config, old_run)

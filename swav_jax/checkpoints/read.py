@@ -73,6 +73,11 @@ def load_metadata(path: str | Path) -> dict[str, Any]:
     return read_seal(find(path))["metadata"]
 
 
+def saved_names(path: str | Path) -> list[str]:
+    """The names of all leaves of the checkpoint at `path` (see `load_variables`)."""
+    return list(read_seal(find(path))["leaves"])
+
+
 def find(path: str | Path) -> Path:
     """The folder of the newest checkpoint at a workdir, a folder of checkpoints, or one itself."""
     path = Path(path).expanduser().absolute()

@@ -12,17 +12,20 @@ Backbone = ResNet | SobelNet
 ARCHS = resnet.ARCHS | alexnet_vgg.ARCHS
 
 
-def backbone(arch: str, *, stem: str = "imagenet", **settings: Any) -> Backbone:
+def backbone(arch: str, *, stem: str = "imagenet", width: int = 0, **settings: Any) -> Backbone:
     """Builds a network of `ARCHS`.
 
     Args:
       arch: its name.
       stem: one of STEMS, for a ResNet; the other networks have their own.
+      width: of a ResNet's stem, see `ResNet`; 0 for that of `arch`.
       **settings: `dtype`, `param_dtype` and `bn_groups`, see `ResNet`.
 
     Raises:
-      ValueError: unknown `arch` or `stem`.
+      ValueError: unknown `arch` or `stem`, or a `width` for a network that has only its own.
     """
     if arch in alexnet_vgg.ARCHS:
+        if width:
+            raise ValueError(f"{arch} has one width: model.width must be 0")
         return SobelNet(**alexnet_vgg.ARCHS[arch], **settings)
-    return resnet.backbone(arch, stem=stem, **settings)
+    return resnet.backbone(arch, stem=stem, width=width, **settings)

@@ -152,11 +152,12 @@ def backbone(
     arch: str,
     *,
     stem: str = "imagenet",
+    width: int = 0,
     dtype: DTypeLike = jnp.float32,
     param_dtype: DTypeLike = jnp.float32,
     bn_groups: int = 1,
 ) -> ResNet:
-    """Builds a network of `ARCHS`.
+    """Builds a network of `ARCHS`, of another width if `width` is not 0.
 
     Raises:
       ValueError: unknown `arch` or `stem`.
@@ -165,6 +166,5 @@ def backbone(
         raise ValueError(f"unknown model.arch {arch!r}; known are {', '.join(ARCHS)}")
     if stem not in STEMS:
         raise ValueError(f"unknown model.stem {stem!r}; known are {', '.join(STEMS)}")
-    return ResNet(
-        **ARCHS[arch], stem=stem, dtype=dtype, param_dtype=param_dtype, bn_groups=bn_groups
-    )
+    settings = ARCHS[arch] | ({"width": width} if width else {})
+    return ResNet(**settings, stem=stem, dtype=dtype, param_dtype=param_dtype, bn_groups=bn_groups)

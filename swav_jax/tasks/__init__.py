@@ -5,13 +5,23 @@ from swav_jax.config import ConfigError
 from swav_jax.data.sources.source import DataError
 from swav_jax.monitor.doctor import Diverged
 from swav_jax.runtime.processes import LaunchError
+from swav_jax.weights.torch_io import WeightsError
 
 # Errors that say what the user can do; all others are ours and keep their traceback.
-UserError = (ConfigError, DataError, CheckpointError, Diverged, LaunchError, OSError)
+UserError = (
+    ConfigError,
+    DataError,
+    CheckpointError,
+    WeightsError,
+    Diverged,
+    LaunchError,
+    OSError,
+)
 
 # Functions of (config, workdir), by module and name: only the chosen one is imported, because what
 # they import takes seconds.
 TASKS = {
     "pretrain": "swav_jax.train:pretrain",
+    "import": "swav_jax.tasks.import_weights:import_weights",
     "knn": "swav_jax.tasks.knn:knn_task",
 }

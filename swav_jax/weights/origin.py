@@ -1,0 +1,166 @@
+"""What a training starts from: trained parts of a run, or of a file of another library."""
+
+import dataclasses
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from absl import logging
+from ml_collections import ConfigDict
+
+from swav_jax.checkpoints.read import load_metadata, load_variables, saved_names
+from swav_jax.config import INIT_PARTS, ConfigError
+from swav_jax.methods.contract import TrainState
+from swav_jax.models.backbones import ARCHS
+from swav_jax.trees import map_named, named_leaves
+from swav_jax.versions import completed
+from swav_jax.weights.foreign import read_weights
+
+# Where the parts of a network are in a training state.
+PLACES = {
+    "backbone": ("params/backbone", "batch_stats/backbone"),
+    "head": ("params/head", "batch_stats/head"),
+    "prototypes": ("params/prototypes",),
+    "key_encoder": ("extra/key_encoder", "batch_stats/key_encoder"),
+}
+# The settings of `config.model` that say what a part is.
+SETTINGS = {
+    "backbone": ("arch", "stem", "width"),
+    "head": ("head_hidden", "head_layers", "head_norm", "dim"),
+    "prototypes": ("prototypes", "prototype_heads", "dim"),
+    "key_encoder": (),
+}
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Trained parts of a network.
+
+    Attributes:
+      parts: those of INIT_PARTS that are here.
+      leaves: their arrays by their name in a training state.
+    """
+
+    parts: tuple[str, ...]
+    leaves: dict[str, Any]
+
+
+def open_origin(config: ConfigDict, shapes: TrainState | None = None) -> Origin:
+    """Reads what `config.init_from` and `config.init_parts` name, and checks that it fits.
+
+    With "auto" that is the backbone of a run, and of a file all that it has and the method uses.
+
+    Args:
+      config: of the new run.
+      shapes: of the new run's state; None if there is no method, and every part is of use.
+
+    Raises:
+      ConfigError: the parts are of another network, or there is no such part.
+      WeightsError: the file cannot be used.
+      CheckpointError: the checkpoint is damaged.
+      FileNotFoundError: there is neither checkpoint nor file.
+    """
+    path, auto = config.init_from, config.init_parts == "auto"
+    here = None if shapes is None else named_leaves(shapes)
+    used = INIT_PARTS if here is None else _parts_in(here)
+    is_file = Path(path).expanduser().is_file()
+    if auto:
+        wanted = [part for part in INIT_PARTS if part in used] if is_file else ["backbone"]
+    else:
+        wanted = config.init_parts.split(",")
+    if is_file:
+        weights = read_weights(path, wanted, stem=config.model.stem)
+        logging.info("%s", weights.report)
+        model, names = weights.model, list(weights.leaves)
+    else:
+        model, names = completed(load_metadata(path)["config"])["model"], saved_names(path)
+    there = _parts_in(names)
+    for part in wanted:
+        if not auto and (part not in there or part not in used):
+            who = path if part not in there else f"method {config.method.name}"
+            raise ConfigError(
+                f"init_parts is {config.init_parts}, but {who} has no {part}: name others, or auto"
+            )
+    parts = tuple(part for part in wanted if part in there)
+    _check_settings(config, model, parts)
+    taken = [name for name in names if any(_is_of(part, name) for part in parts)]
+    if is_file:
+        leaves = {name: weights.leaves[name] for name in taken}
+    else:
+        leaves = named_leaves(load_variables(path, taken)[0])
+    for name, leaf in leaves.items():
+        if here is not None and (name not in here or here[name].shape != leaf.shape):
+            shape = here[name].shape if name in here else "none"
+            raise ConfigError(
+                f"init_from: {name} has the shape {leaf.shape} in {path}, and {shape} in this run"
+            )
+    if here is not None:
+        afresh = [part for part in used if part not in parts]
+        logging.info(
+            "taken from %s: %s; drawn at random: %s",
+            path, ", ".join(parts), ", ".join(afresh) or "nothing",
+        )  # fmt: skip
+    return Origin(parts, leaves)
+
+
+def start_from(state: TrainState, origin: Origin) -> TrainState:
+    """A fresh state with trained parts in it, in every copy that the method keeps of them.
+
+    Args:
+      state: of the run that `open_origin` was asked for, on any devices.
+      origin: what goes into it.
+    """
+
+    def put(name: str, leaf: Any) -> Any:
+        # Without trained ones, a key encoder begins as a copy of backbone and head.
+        value = origin.leaves.get(name, origin.leaves.get(_copied(name)))
+        if value is None:
+            return leaf
+        return jax.device_put(np.asarray(value, leaf.dtype), leaf.sharding)
+
+    trained = {"params": state.params, "batch_stats": state.batch_stats, "extra": state.extra}
+    return dataclasses.replace(state, **map_named(put, trained))
+
+
+def _copied(name: str) -> str:
+    """What a leaf of a key encoder is a copy of."""
+    return name.replace("extra/key_encoder/", "params/").replace("/key_encoder/", "/")
+
+
+def _is_of(part: str, name: str) -> bool:
+    return name.startswith(tuple(f"{place}/" for place in PLACES[part]))
+
+
+def _parts_in(names: Iterable[str]) -> list[str]:
+    """The parts that leaves of these names make up."""
+    names = list(names)
+    return [part for part in PLACES if any(_is_of(part, name) for name in names)]
+
+
+def _check_settings(config: ConfigDict, model: Mapping[str, Any], parts: Collection[str]) -> None:
+    """Raises ConfigError with the settings in which a run differs from trained parts."""
+    for part in parts:
+        keys = SETTINGS[part]
+        if _architecture(config.model) == _architecture(model):  # which has several names
+            keys = tuple(key for key in keys if key not in ("arch", "width"))
+        if part == "head" and model["head_hidden"] == 0 == config.model.head_hidden:
+            keys = ("dim",)  # a head of one layer has no others
+        differing = [key for key in keys if model[key] != config.model[key]]
+        if differing:
+            there = ", ".join(f"model.{key}={model[key]}" for key in differing)
+            here = ", ".join(str(config.model[key]) for key in differing)
+            less = ",".join(other for other in parts if other != part)
+            remedy = f", or take only --config.init_parts={less}" if part != "backbone" else ""
+            raise ConfigError(
+                f"init_from: the {part} of {config.init_from} has {there}, this run {here}. Set "
+                f"{'it' if len(differing) == 1 else 'them'} to the same{remedy}."
+            )
+
+
+def _architecture(model: Mapping[str, Any]) -> dict[str, Any]:
+    """What `arch` and `width` mean."""
+    settings = ARCHS[model["arch"]]
+    return settings | ({"width": model["width"]} if model["width"] else {})
