@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from sklearn.metrics import top_k_accuracy_score
 
+from swav_jax import sharding
 from swav_jax.data.sources import open_source
 from swav_jax.evals.classify import accuracies, classify
 from swav_jax.evals.labelled import Images
@@ -33,7 +34,7 @@ def test_classes_are_compared_by_name():
         Images(open_source("digits", "", split), 0, 0, (0.5,), (0.5,), batch_size=64)
         for split in ("train", "test")
     )
-    with jax.set_mesh(jax.make_mesh((1, 1), ("data", "model"))):
+    with jax.set_mesh(sharding.make_mesh(devices=jax.devices()[:1])):
         usual = classify(by_brightness, {}, train, test)
         names = tuple("7301245689")  # the classifier's first class is the seven
         other = dataclasses.replace(train.source, class_names=names)
