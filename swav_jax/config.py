@@ -32,7 +32,7 @@ LIMITS: dict[tuple[float, float], dict[str, tuple[str, ...]]] = {
     (1, math.inf): {
         "checkpoint": ("keep_last",),
         "data": ("batch_size",),
-        "eval": ("batch_size", "knn_k"),
+        "eval": ("batch_size", "finetune_epochs", "knn_k", "linear_epochs", "semisup_epochs"),
         "mesh": ("model",),
         "method": (
             "components",
@@ -81,13 +81,14 @@ LIMITS: dict[tuple[float, float], dict[str, tuple[str, ...]]] = {
     },
     POSITIVE: {
         "augment": ("std",),
-        "eval": ("knn_temperature",),
+        "eval": ("knn_temperature", "linear_lr", "min_scale"),
         "method": ("epsilon", "temperature"),
         "train": ("log_every_epochs",),
     },
     (0, 1): {
         "augment": ("blur", "flip", "grey", "jitter"),
         "data": ("max_bad_fraction",),
+        "eval": ("min_scale",),
         "method": ("momentum",),
         "optim": ("drop_factor", "momentum"),
     },
@@ -178,6 +179,12 @@ def defaults(method: str = "swav") -> ConfigDict:
     evaluation.classify_every_epochs = 1  # of method supervised
     evaluation.knn_k = (20, 200)
     evaluation.knn_temperature = 0.07
+    evaluation.min_scale = 0.08  # of random crops to train a classifier on, as a share of an image
+    evaluation.linear_epochs = 100
+    evaluation.linear_lr = 0.3  # for batches of 256
+    evaluation.semisup_epochs = 20
+    evaluation.semisup_list = ""  # a file of image names to learn from, instead of 1 % and 10 %
+    evaluation.finetune_epochs = 20
     evaluation.batch_size = 256
 
     checkpoint = config.checkpoint = ConfigDict()

@@ -15,6 +15,7 @@ from swav_jax import config as config_lib
 from swav_jax.checkpoints.store import Checkpoints
 from swav_jax.data.batch import Batch
 from swav_jax.data.batches import Batches, train_batches
+from swav_jax.data.sources.source import Source
 from swav_jax.methods.contract import TrainState
 from swav_jax.monitor.curves import draw_curves
 from swav_jax.monitor.summary import summary
@@ -27,8 +28,13 @@ from swav_jax.weights.origin import open_origin, start_from
 from swav_jax.workdir import AT_RANDOM, CHECKPOINTS, claimed, read_results
 
 
-def pretrain(config: ConfigDict, workdir: Path) -> None:
+def pretrain(config: ConfigDict, workdir: Path, source: Source | None = None) -> None:
     """Trains from scratch, or resumes at the newest checkpoint in the workdir.
+
+    Args:
+      config: of the run.
+      workdir: of the run.
+      source: the training images, if not those of `config.data`.
 
     Raises:
       ConfigError: settings that cannot work, or a workdir that belongs to another run.
@@ -36,7 +42,7 @@ def pretrain(config: ConfigDict, workdir: Path) -> None:
       SystemExit: INTERRUPTED, after a signal; the state is saved.
     """
     # ---- what the configuration means here: checked before anything is computed or written ------
-    run, process_0 = build(config), jax.process_index() == 0
+    run, process_0 = build(config, source), jax.process_index() == 0
     config = run.config
     check_same(f"{'; '.join(map(str, run.sources))}, and {config.to_json()}")
 

@@ -49,6 +49,14 @@ MAY_CHANGE_ON_RESUME = (
 )
 
 
+class OtherSettings(ConfigError):
+    """The run in a workdir has other settings; `changed` names some of them."""
+
+    def __init__(self, message: str, changed: str):
+        super().__init__(message)
+        self.changed = changed
+
+
 @contextmanager
 def claimed(config: ConfigDict, workdir: Path) -> Iterator[None]:
     """Makes the workdir this run's, and keeps other processes out of it; see `locked`, `claim`."""
@@ -105,7 +113,7 @@ def claim(config: ConfigDict, workdir: Path) -> None:
       ConfigError: it belongs to another run; nothing is changed.
     """
     path, settings = workdir / CONFIG, to_dict(config)
-    old = _read(path)
+    old = read_config(workdir)
     if old and not any(isinstance(old.get(section), dict) for section in settings):
         raise ConfigError(f"{path} does not belong to a run; choose another --workdir")
     checkpoints = workdir / CHECKPOINTS
@@ -144,16 +152,26 @@ def _check_same_run(old: dict[str, Any], config: ConfigDict, workdir: Path) -> N
         other_network = any(change.startswith(("model.arch:", "model.stem:")) for change in changed)
         begins = not other_network and bool(saved_steps(workdir / CHECKPOINTS))
         start = f", with --config.init_from={workdir} to start from its backbone" if begins else ""
-        raise ConfigError(
-            f"{workdir} holds a run with other settings ({'; '.join(changed[:5])}"
-            f"{'; ...' * (len(changed) > 5)}). Resume that run with its own settings, or choose "
-            f"another --workdir{start}."
+        some = f"{'; '.join(changed[:5])}{'; ...' * (len(changed) > 5)}"
+        raise OtherSettings(
+            f"{workdir} holds a run with other settings ({some}). Resume that run with its own "
+            f"settings, or choose another --workdir{start}.",
+            some,
         )
 
 
 def _may_change(setting: str) -> bool:
     """Whether a setting, "data.threads" or "data.threads: 0 there, 4 here", may change."""
     return f"{setting}:".startswith(MAY_CHANGE_ON_RESUME)
+
+
+def read_config(workdir: Path) -> dict[str, Any]:
+    """The contents of `config.json`; empty if there is none.
+
+    Raises:
+      ConfigError: it is damaged.
+    """
+    return _read(workdir / CONFIG)
 
 
 def saved_steps(checkpoints: Path) -> list[int]:

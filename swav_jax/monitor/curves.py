@@ -7,7 +7,15 @@ from absl import logging
 
 from swav_jax.workdir import CURVES, read_metrics, read_results
 
-PANELS = ("loss", "knn_top1", "code_entropy", "prototypes_used", "embedding_std", "lr")
+PANELS = (
+    "loss",
+    "knn_top1",
+    "classify_top1",
+    "code_entropy",
+    "prototypes_used",
+    "embedding_std",
+    "lr",
+)
 
 
 def draw_curves(workdir: Path) -> None:

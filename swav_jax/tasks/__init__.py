@@ -24,4 +24,7 @@ TASKS = {
     "pretrain": "swav_jax.train:pretrain",
     "import": "swav_jax.tasks.import_weights:import_weights",
     "knn": "swav_jax.tasks.knn:knn_task",
+    "linear": "swav_jax.tasks.linear:linear_task",
+    "semisup": "swav_jax.tasks.semisup:semisup_task",
+    "finetune": "swav_jax.tasks.finetune:finetune_task",
 }

@@ -1,0 +1,159 @@
+"""A classifier on a run's backbone: a run of method `supervised` in a folder of the workdir.
+
+It has a configuration, metrics and checkpoints of its own, and goes on after a kill as any run.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+from ml_collections import ConfigDict
+
+from swav_jax.checkpoints.read import find
+from swav_jax.config import ConfigError, of_method
+from swav_jax.data.sources.source import DataError, Source
+from swav_jax.evals.labelled import Images, labelled
+from swav_jax.run import on_evaluated_images
+from swav_jax.train import pretrain
+from swav_jax.trained import Trained
+from swav_jax.workdir import OtherSettings, read_config, read_metrics, read_results
+
+BATCH = 256  # of the published protocols
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How a classifier is trained: SGD with momentum 0.9 in batches of 256, on crops and flips.
+
+    Attributes:
+      epochs: of the labelled images.
+      min_scale: share of an image's area that a crop shows at least.
+      lr: of the classifier, for batches of 256; smaller batches have proportionally smaller rates.
+      backbone_lr: the same of the backbone; 0 for a frozen one.
+      weight_decay: of all that is trained.
+      drops: epochs before which both rates fall to a fifth; () for a cosine that falls every epoch.
+    """
+
+    epochs: int
+    min_scale: float
+    lr: float
+    backbone_lr: float = 0.0
+    weight_decay: float = 0.0
+    drops: Sequence[int] = ()
+
+    def __str__(self) -> str:
+        rates = f"lr {self.lr:g}"
+        rates += f", backbone {self.backbone_lr:g}" if self.backbone_lr else ", frozen backbone"
+        falls = f"x0.2 at {', '.join(map(str, self.drops))}" if self.drops else "cosine"
+        crops = f"one crop of {self.min_scale:g} to 1 of an image"
+        return f"{self.epochs} epochs of SGD, {rates} at batch {BATCH}, {falls}, {crops}"
+
+
+def labelled_images(trained: Trained, task: str) -> tuple[Images, Images]:
+    """The images to train a classifier on and to judge it by, with labels in common terms.
+
+    Raises:
+      DataError: there are none.
+    """
+    test = trained.test_images()
+    pair = labelled(trained.train_images(), test) if test else None
+    if pair is None:
+        raise DataError(
+            f"--task={task} needs labelled images to learn from, of eval.train or else data.train, "
+            "and labelled images that it can classify, of eval.test or else data.test"
+        )
+    return pair
+
+
+def train_classifier(
+    trained: Trained, folder: str, source: Source, protocol: Protocol
+) -> dict[str, Any]:
+    """Trains a classifier, or goes on with it, and says how often it is right.
+
+    Args:
+      trained: whose backbone it is on; its settings name the test images.
+      folder: of the run's workdir, for the classifier's own run.
+      source: images with labels that the classifier learns from.
+      protocol: how it is trained.
+
+    Returns:
+      `top1` and `top5` of the last epoch in percent, `best_top1` and `best_epoch`, the first that
+      has it, and the numbers of `train_images` and `test_images`; {} but in process 0.
+
+    Raises:
+      ConfigError: the folder holds a classifier of another checkpoint, or with other settings.
+      SystemExit: after a signal, see `pretrain`.
+    """
+    workdir = trained.workdir / folder
+    config = _settings(trained, workdir, source, protocol)
+    try:
+        pretrain(config, workdir, source)
+    except OtherSettings as other:
+        raise ConfigError(
+            f"{workdir} holds a classifier that was trained otherwise ({other.changed}): use the "
+            "same settings to go on with it, or rename that folder to train a new one"
+        ) from None
+    if jax.process_index() != 0:
+        return {}
+    last, name = read_results(workdir)["classify"], "classify_top1"
+    lines = [line for line in read_metrics(workdir) if name in line]
+    best = max(lines, key=lambda line: line[name])
+    return {
+        "top1": last["top1"],
+        "top5": last["top5"],
+        "best_top1": best[name],
+        "best_epoch": round(best["epoch"]),
+        "train_images": source.size,
+        "test_images": last["test_images"],
+    }
+
+
+def _settings(trained: Trained, workdir: Path, source: Source, protocol: Protocol) -> ConfigDict:
+    """The configuration of a classifier: the run's, but for what the protocol says."""
+    images = on_evaluated_images(trained.config)
+    config = of_method(images.copy_and_resolve_references(), "supervised")
+    config.init_from = _origin(trained, workdir)
+    batch = min(BATCH, 2 ** (source.size.bit_length() - 1))
+
+    data = config.data
+    pixels = data.eval_crop or data.eval_resize or _pixels(source)
+    data.batch_size, data.crops = batch, ((1, pixels, protocol.min_scale, 1.0),)
+    config.augment.jitter = config.augment.grey = config.augment.blur = 0.0
+    config.model.prototypes, config.model.prototype_heads = len(source.class_names), 1
+    config.model.bn_groups = 1
+    config.method.backbone_lr_factor = protocol.backbone_lr / protocol.lr
+
+    optim = config.optim
+    optim.name, optim.momentum, optim.weight_decay = "sgd", 0.9, protocol.weight_decay
+    optim.base_lr, optim.final_lr = protocol.lr * batch / BATCH, 0.0
+    optim.start_lr = optim.warmup_epochs = 0.0
+    optim.schedule = "drops" if protocol.drops else "cosine_by_epoch"
+    optim.drop_epochs, optim.drop_factor = tuple(protocol.drops), 0.2
+
+    config.train.epochs, config.train.steps, config.train.accumulate = protocol.epochs, None, 1
+    config.train.log_every_steps, config.train.log_every_epochs = None, 0.25
+    checkpoint = config.checkpoint
+    checkpoint.every_epochs = checkpoint.every_steps = checkpoint.keep_every_steps = 0
+    checkpoint.every_minutes, checkpoint.keep_last = 5.0, 2
+    for key in ("data_name", "data_dir", "train", "test", "images"):
+        config.eval[key] = ""  # they are in the section `data` now
+    config.eval.classify_every_epochs = 1
+    config.profile.steps = ""
+    return config
+
+
+def _origin(trained: Trained, workdir: Path) -> str:
+    """The checkpoint that is judged, by the path that it had when its classifier began."""
+    checkpoint = find(trained.workdir)
+    began = Path(read_config(workdir).get("init_from", ""))
+    same = began.parts[-2:] == checkpoint.parts[-2:]
+    return str(began if same else checkpoint.absolute())
+
+
+def _pixels(source: Source) -> int:
+    """The shorter side of the first image."""
+    from swav_jax.data.tf import tf
+
+    return int(min(source.read(tf.constant(0, tf.int64)).shape[:2]))

@@ -1,0 +1,98 @@
+"""The task `semisup`: how well the network classifies when it is trained on few labels."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from absl import logging
+from ml_collections import ConfigDict
+
+from swav_jax.data.sources.source import DataError, Source
+from swav_jax.evals.labelled import Images, labelled
+from swav_jax.evals.subset import balanced, listed
+from swav_jax.run import on_evaluated_images, open_split
+from swav_jax.tasks.classifier import Protocol, labelled_images, train_classifier
+from swav_jax.tasks.figures import record
+from swav_jax.tasks.finetune import fine_tuning
+from swav_jax.trained import Trained, open_trained
+
+# Published learning rates for shares of ImageNet's labels in percent.
+RATES = {1: {"lr": 5.0, "backbone_lr": 0.02}, 10: {"lr": 0.2, "backbone_lr": 0.01}}
+FEW = 0.05  # of the labels: a list of fewer is trained on as 1 %, of more as 10 %
+
+
+class Part(NamedTuple):
+    """Labelled images that a network is trained on."""
+
+    folder: str  # of the workdir
+    name: str  # begins the names of the figures
+    source: Source
+    choice: str  # how the images were chosen
+    protocol: Protocol
+
+
+def semisup_task(config: ConfigDict, workdir: Path) -> None:
+    """Trains on 1 % and 10 % of the labels, or on a list, and records accuracies of each.
+
+    Errors are those of `linear_task`, and DataError for a list with names of no image.
+    """
+    trained = open_trained(config, workdir)
+    train, test = labelled_images(trained, "semisup")
+    if trained.config.eval.semisup_list:
+        parts = [_listed(trained, train)]
+    else:
+        parts = [_share(trained, train, test, percent) for percent in RATES]
+    protocol = "; ".join(f"{part.name}: {part.choice}, {part.protocol}" for part in parts)
+    figures: dict[str, Any] = {}
+    for part in parts:
+        found = train_classifier(trained, part.folder, part.source, part.protocol)
+        figures |= {f"{part.name}_{figure}": value for figure, value in found.items()}
+        record(trained, "semisup", figures, protocol=protocol, train=train, test=test)
+
+
+def _listed(trained: Trained, train: Images) -> Part:
+    """The images of `eval.semisup_list`."""
+    path = Path(trained.config.eval.semisup_list).expanduser()
+    names = filter(None, map(str.strip, path.read_text().splitlines()))
+    numbers = listed(train.source, names)
+    name, few = f"list_{path.stem}", len(numbers) < FEW * train.source.size
+    protocol = _protocol(trained, 1 if few else 10)
+    return Part(f"semisup_{name}", name, _part(train, numbers), f"listed in {path.name}", protocol)
+
+
+def _share(trained: Trained, train: Images, test: Images, percent: int) -> Part:
+    """The published images for a percentage of ImageNet's labels; of others, a draw."""
+    if source := _published(trained, train, test, percent):
+        choice = "the published images"
+    else:
+        assert train.source.labels is not None  # `labelled_images` has checked
+        source = _part(train, balanced(train.source.labels, percent / 100))
+        choice = f"{percent} % of each class"
+    name, protocol = f"{percent}pct", _protocol(trained, percent)
+    return Part(f"semisup_{percent}", name, source, choice, protocol)
+
+
+def _protocol(trained: Trained, percent: int) -> Protocol:
+    settings = trained.config.eval
+    return fine_tuning(settings.semisup_epochs, settings.min_scale, **RATES[percent])
+
+
+def _part(train: Images, numbers: Any) -> Source:
+    labels = train.source.labels
+    assert labels is not None  # `labelled_images` has checked
+    return train.source.part(numbers, labels[numbers], train.source.class_names)
+
+
+def _published(trained: Trained, train: Images, test: Images, percent: int) -> Source | None:
+    """The images of `imagenet2012_subset` beside a prepared `imagenet2012`, if they are there."""
+    config = on_evaluated_images(trained.config)
+    if config.data.name.split(":")[:2] != ["tfds", "imagenet2012"]:
+        return None
+    config.data.name, config.data.download = f"tfds:imagenet2012_subset/{percent}pct", False
+    try:
+        source = open_split(config, "train", train.source.pixels)
+    except DataError as problem:
+        logging.info("the published images are not there, others are drawn: %s", problem)
+        return None
+    pair = labelled(dataclasses.replace(train, source=source), test)
+    return pair[0].source if pair else None

@@ -1,0 +1,145 @@
+"""The tasks that train a classifier: linear, semisup, finetune."""
+
+import json
+import os
+import shutil
+import signal
+
+import numpy as np
+import pytest
+from images import smooth
+from processes import assert_same_state, metrics, saved
+from tiny import tiny_swav
+
+from swav_jax import train
+from swav_jax.config import ConfigError
+from swav_jax.data.sources.source import DataError
+from swav_jax.monitor.watch import Watch
+from swav_jax.runtime.interruption import INTERRUPTED
+from swav_jax.tasks.finetune import finetune_task
+from swav_jax.tasks.linear import linear_task
+from swav_jax.tasks.semisup import semisup_task
+from swav_jax.trained import settings_of
+
+BACKBONE = ("params/backbone", "batch_stats/backbone")
+
+
+@pytest.fixture(scope="module")
+def pretrained(tmp_path_factory):
+    """A workdir whose network was trained for two steps."""
+    workdir = tmp_path_factory.mktemp("pretrained")
+    config = tiny_swav()
+    config.data.test, config.train.steps = "test", 2
+    train.pretrain(config, workdir)
+    return workdir
+
+
+@pytest.fixture
+def workdir(pretrained, tmp_path):
+    return shutil.copytree(pretrained, tmp_path / "run")
+
+
+def short(workdir):
+    """The run's settings, for short evaluations."""
+    config = settings_of(workdir)
+    config.eval.linear_epochs = config.eval.semisup_epochs = config.eval.finetune_epochs = 2
+    return config
+
+
+def results(workdir, task):
+    return json.loads((workdir / "results.json").read_text())[task]
+
+
+def test_linear_killed_and_started_again_equals_one_in_one_go(workdir, tmp_path, monkeypatch):
+    config = short(workdir)
+    whole = shutil.copytree(workdir, tmp_path / "whole")
+    linear_task(config, whole)
+
+    after = Watch.after
+
+    def interrupted_in_the_second_epoch(watch, step, state, values):
+        after(watch, step, state, values)
+        if step == 7:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patch, pytest.raises(SystemExit) as ended:
+        patch.setattr(Watch, "after", interrupted_in_the_second_epoch)
+        linear_task(config, workdir)
+    assert ended.value.code == INTERRUPTED
+    assert "linear" not in json.loads((workdir / "results.json").read_text())
+    linear_task(config, workdir)
+
+    assert_same_state(saved(workdir / "linear"), saved(whole / "linear"))
+    assert metrics(workdir / "linear") == metrics(whole / "linear")
+    assert results(workdir, "linear") == results(whole, "linear")
+    assert_same_state(saved(workdir / "linear", BACKBONE), saved(workdir, BACKBONE))
+
+    found = results(workdir, "linear")
+    curve = [line["classify_top1"] for line in metrics(whole / "linear") if "classify_top1" in line]
+    assert found["top1"] == curve[-1] and found["best_top1"] == max(curve)
+    assert found["best_epoch"] == 1 + int(np.argmax(curve)) and len(curve) == 2
+    assert (found["train_images"], found["test_images"]) == (1500, 297)
+    assert found["protocol"].startswith("2 epochs of SGD, lr 0.3, frozen backbone")
+    lrs = {line["lr"] for line in metrics(whole / "linear") if "lr" in line}
+    np.testing.assert_allclose(sorted(lrs), [0.15, 0.3], rtol=1e-6)
+
+
+def test_a_classifier_of_other_settings_is_kept(workdir):
+    config = short(workdir)
+    config.eval.linear_epochs = 1
+    linear_task(config, workdir)
+    config.eval.linear_lr = 0.1
+    with pytest.raises(ConfigError, match=r"optim.base_lr: 0.3 there, 0.1 here.* rename that"):
+        linear_task(config, workdir)
+    config.eval.linear_lr = 0.3
+    moved = workdir.rename(workdir.with_name("moved"))
+    linear_task(config, moved)
+
+
+def test_few_labels_and_all(workdir):
+    config = short(workdir)
+    semisup_task(config, workdir)
+    found = results(workdir, "semisup")
+    assert (found["1pct_train_images"], found["10pct_train_images"]) == (16, 150)
+    assert 0 <= found["1pct_top1"] <= found["1pct_best_top1"] <= found["1pct_top5"] <= 100
+    settings = json.loads((workdir / "semisup_1" / "config.json").read_text())
+    assert settings["optim"]["base_lr"] == 5 * 16 / 256
+    assert settings["method"]["backbone_lr_factor"] == 0.02 / 5
+    before, after = saved(workdir, BACKBONE), saved(workdir / "semisup_10", BACKBONE)
+    assert all((before[name] != after[name]).any() for name in before)
+
+    finetune_task(config, workdir)
+    assert results(workdir, "finetune")["train_images"] == 1500
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """A folder of two classes with eight images each to train on, and four to test."""
+    for split, images in (("train", 8), ("test", 2)):
+        for label in ("cat", "dog"):
+            folder = tmp_path / "photos" / split / label
+            folder.mkdir(parents=True)
+            for number in range(images):
+                smooth(number, 20, 30).save(folder / f"{number}.png")
+    return tmp_path / "photos"
+
+
+def test_a_list_names_the_labelled_images(workdir, photos, tmp_path):
+    config = short(workdir)
+    config.eval.data_dir = str(photos)
+    (tmp_path / "some.txt").write_text("".join(f"cat/{i}.png\ndog/{i}.png\n" for i in range(4)))
+    config.eval.semisup_list = str(tmp_path / "some.txt")
+    semisup_task(config, workdir)
+    assert results(workdir, "semisup")["list_some_train_images"] == 8
+
+
+def test_images_without_labels_or_of_one_class_are_refused(workdir, photos):
+    config = short(workdir)
+    config.eval.data_dir = str(photos)
+    config.eval.train = "train/cat"
+    with pytest.raises(DataError, match="--task=linear needs labelled images to learn from"):
+        linear_task(config, workdir)
+    config.eval.train = "train"
+    shutil.rmtree(photos / "test")
+    with pytest.raises(DataError, match="labelled images that it can classify"):
+        finetune_task(config, workdir)
