@@ -27,4 +27,5 @@ TASKS = {
     "linear": "swav_jax.tasks.linear:linear_task",
     "semisup": "swav_jax.tasks.semisup:semisup_task",
     "finetune": "swav_jax.tasks.finetune:finetune_task",
+    "report": "swav_jax.tasks.report:report_task",
 }

@@ -1,0 +1,1 @@
+"""Pages that open from disk: the report of a run, and several runs beside each other."""

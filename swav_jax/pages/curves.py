@@ -1,0 +1,142 @@
+"""Curves of metrics as drawings of a page."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import NamedTuple
+
+Points = Sequence[tuple[float, float]]  # (epoch, value)
+
+WIDTH, HEIGHT = 320, 170  # of a drawing, in its own units
+LEFT, RIGHT, TOP, BOTTOM = 40, 6, 10, 20  # margins
+MOST = 200  # points of a line; more are averaged
+
+# Metrics that are drawn if they were logged, and what they are called.
+TITLES = {
+    "loss": "Loss",
+    "knn_top1": "k-NN accuracy, %",
+    "classify_top1": "Test accuracy, %",
+    "code_entropy": "Entropy of a code, nats",
+    "prototypes_used": "Share of prototypes used",
+    "clusters_used": "Share of clusters used",
+    "nmi_labels": "NMI with labels",
+    "cluster_accuracy": "Clusters predicted",
+    "positive_accuracy": "Other crop found",
+    "embedding_std": "Spread of embeddings",
+    "lr": "Learning rate",
+}
+OF_UNIFORM = ("loss", "code_entropy")  # that are ln K where all of K prototypes are equally likely
+
+
+class Mark(NamedTuple):
+    """A level to compare a curve with."""
+
+    name: str
+    value: float
+
+
+def metric_curves(lines: Sequence[Mapping[str, float]]) -> dict[str, list[tuple[float, float]]]:
+    """The points of each metric of TITLES that was logged.
+
+    Args:
+      lines: of `metrics.jsonl`.
+    """
+    found = {
+        name: [(line["epoch"], line[name]) for line in lines if name in line and "epoch" in line]
+        for name in TITLES
+    }
+    return {name: points for name, points in found.items() if points}
+
+
+def marks(lines: Sequence[Mapping[str, float]], prototypes: int) -> dict[str, Mark]:
+    """Levels to draw: ln K, for methods whose loss is that of predicting one of K."""
+    if not any({"code_entropy", "cluster_accuracy"} & line.keys() for line in lines):
+        return {}
+    return {name: Mark("ln K", math.log(prototypes)) for name in OF_UNIFORM}
+
+
+def curve(title: str, series: Mapping[str, Points], mark: Mark | None = None) -> str:
+    """A drawing of one metric, with its last value; the script shows the others.
+
+    Args:
+      title: what is drawn.
+      series: a line for each run by its name; a single run's needs none.
+      mark: a level to compare with.
+    """
+    series = {name: _thinned(points) for name, points in series.items()}
+    values = [y for points in series.values() for _, y in points]
+    values += [mark.value] if mark else []
+    epochs = max(x for points in series.values() for x, _ in points) or 1.0
+    steps = ticks(min(values), max(values))
+    low, high = min(steps[0], *values), max(steps[-1], *values)
+
+    def across(x: float) -> float:
+        return round(LEFT + x / epochs * (WIDTH - LEFT - RIGHT), 1)
+
+    def down(y: float) -> float:
+        return round(TOP + (high - y) / (high - low) * (HEIGHT - TOP - BOTTOM), 1)
+
+    parts = [
+        f'<line class="axis" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{down(y)}" y2="{down(y)}"/>'
+        f'<text x="{LEFT - 5}" y="{down(y) + 3.5}" text-anchor="end">{y:.6g}</text>'
+        for y in steps
+    ]
+    parts += [
+        f'<text x="{LEFT}" y="{HEIGHT - 5}">0</text>',
+        f'<text x="{WIDTH - RIGHT}" y="{HEIGHT - 5}" text-anchor="end">{epochs:.4g} epochs</text>',
+    ]
+    if mark:
+        y = down(mark.value)
+        parts += [
+            f'<line class="mark" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y}" y2="{y}"/>',
+            f'<text class="of-mark" x="{WIDTH - RIGHT}" y="{y + 11}" text-anchor="end">'
+            f"{escape(mark.name)} = {mark.value:.2f}</text>",
+        ]
+    for number, points in enumerate(series.values()):
+        drawn = " ".join(f"{across(x)},{down(y)}" for x, y in points)
+        parts.append(f'<polyline class="line of-{number}" points="{drawn}"/>')
+        if len(points) <= 20:
+            parts += [
+                f'<circle class="dot of-{number}" cx="{across(x)}" cy="{down(y)}" r="2.2"/>'
+                for x, y in points
+            ]
+    parts.append(f'<line class="cursor" visibility="hidden" y1="{TOP}" y2="{HEIGHT - BOTTOM}"/>')
+    texts = [
+        (across(x), down(y), f"{name} {y:.4g} at epoch {x:.4g}".strip())
+        for name, points in series.items()
+        for x, y in points
+    ]
+    last = f"{values_of(series)[-1]:.4g}" if len(series) == 1 else ""
+    said = (
+        f"{title}: {'; '.join(f'{n} {p[0][1]:.4g} to {p[-1][1]:.4g}' for n, p in series.items())}"
+    )
+    return (
+        f'<figure class="curve"><figcaption>{escape(title)}<b>{last}</b></figcaption>'
+        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(said)}" '
+        f"data-points='{escape(json.dumps(texts))}'>{''.join(parts)}</svg></figure>"
+    )
+
+
+def values_of(series: Mapping[str, Points]) -> list[float]:
+    """All values, series after series."""
+    return [y for points in series.values() for _, y in points]
+
+
+def ticks(low: float, high: float) -> list[float]:
+    """Three to six round numbers that enclose a range."""
+    span = (high - low) or abs(high) or 1.0
+    step = 10.0 ** math.floor(math.log10(span / 3))
+    step = next(step * factor for factor in (1, 2, 5, 10) if span / (step * factor) <= 4)
+    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    return [round(i * step, 12) for i in range(first, max(last, first + 1) + 1)]
+
+
+def _thinned(points: Points) -> Points:
+    """At most MOST points, means of as many neighbours each; the last is that of the end."""
+    each = -(-len(points) // MOST)
+    if each == 1:
+        return points
+    groups = [points[i : i + each] for i in range(0, len(points), each)]
+    means = [(g[-1][0], math.fsum(y for _, y in g) / len(g)) for g in groups]
+    return [*means[:-1], points[-1]]

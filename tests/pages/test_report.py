@@ -1,0 +1,110 @@
+import json
+import re
+
+import pytest
+from browser import CHROMIUM, browser
+from images import smooth
+from tiny import tiny_swav
+
+import swav_jax
+from swav_jax import train
+from swav_jax.data.sources.source import DataError
+from swav_jax.tasks.report import report_task
+from swav_jax.trained import settings_of
+
+needs_chromium = pytest.mark.skipif(not CHROMIUM, reason="there is no Chromium")
+SECTIONS = ["clusters", "map", "neighbours", "figures", "training", "doctor", "settings"]
+
+
+@pytest.fixture(scope="module")
+def workdir(tmp_path_factory):
+    """A run on the digits of three steps, with its report."""
+    workdir = tmp_path_factory.mktemp("runs") / "mine & yours"
+    config = tiny_swav()
+    config.data.test, config.train.steps = "test", 3
+    train.pretrain(config, workdir)
+    assert swav_jax.report(workdir) == workdir / "report.html"
+    return workdir
+
+
+def data_of(page):
+    found = re.search(r'<script id="data" type="application/json">(.*?)</script>', page, re.DOTALL)
+    return json.loads(found[1])
+
+
+def test_it_holds_what_was_asked_for(workdir):
+    page = (workdir / "report.html").read_text()
+    assert re.findall(r'<section id="(\w+)"', page) == SECTIONS
+    assert "<h1>mine &amp; yours</h1>" in page
+    data = data_of(page)
+    assert sum(cluster["size"] for cluster in data["clusters"]) == 1500
+    assert len(data["map"]["x"]) == len(data["images"]["names"]) == 1500
+    top1 = json.loads((workdir / "results.json").read_text())["knn"]["top1"]
+    assert f'<td class="number">{top1:.4g}</td>' in page
+
+
+def test_no_address_in_it_leads_anywhere(workdir):
+    page = (workdir / "report.html").read_text()
+    assert not re.search(r"https?://|//[a-z]+\.[a-z]|@import", page.split('<script id="data"')[0])
+    addresses = re.findall(r"(?:src|href)=[\"']([^\"']*)", page)
+    assert addresses and all(address.startswith(("#", "data:")) for address in addresses)
+
+
+@needs_chromium
+def test_people_can_use_it(workdir, tmp_path):
+    with browser(tmp_path / "profile") as page:
+        for width, dark in ((1400, False), (380, True)):
+            page.open(workdir / "report.html", width, dark=dark)
+            assert page.run("document.documentElement.scrollWidth") <= width
+            assert page.run("document.querySelectorAll('#gallery .card').length") >= 1
+        assert page.run("theme.textContent") == "Light"
+        page.run("theme.click()")
+        assert page.run("getComputedStyle(document.body).colorScheme") == "light"
+
+        # An image's neighbours, then its cluster, then away.
+        page.run("document.querySelector('#neighbour-rows .query .tile').click()")
+        assert (
+            page.run("dialog.open")
+            and page.run("dialog.querySelectorAll('.tiles .tile').length") == 16
+        )
+        page.run(
+            "[...dialog.querySelectorAll('button')].find(b => /^All/.test(b.textContent)).click()"
+        )
+        assert page.run("dialog.querySelector('h3').textContent").startswith("Cluster ")
+        page.run("dialog.close()")
+
+        # The map by keys.
+        page.run("document.getElementById('plane').focus()")
+        first = page.run("document.getElementById('map-said').textContent")
+        page.press("ArrowRight")
+        assert first and page.run("document.getElementById('map-said').textContent") != first
+        page.press("Enter")
+        assert page.run("dialog.open")
+
+        assert page.errors == []
+        assert {address.split(":")[0] for address in page.requests} <= {"file", "data", "blob"}
+        assert sum(address.startswith("file:") for address in page.requests) == 2  # the page, twice
+
+
+def test_a_folder_of_one_image_without_labels(workdir, tmp_path):
+    smooth(0, 20, 30).save(tmp_path / "a<b.png")
+    config = settings_of(workdir)
+    config.eval.data_dir, config.eval.train = str(tmp_path), "."
+    report_task(config, workdir)
+    page = (workdir / "report.html").read_text()
+    data = data_of(page)
+    assert data["images"]["names"] == ["a<b.png"] and data["images"]["labels"] is None
+    assert "map" not in data and "There are too few images" in page
+
+
+def test_damaged_images_are_counted_or_refused(workdir, tmp_path):
+    for number in range(3):
+        smooth(number, 20, 30).save(tmp_path / f"{number}.png")
+    (tmp_path / "bad.jpg").write_bytes(b"\xff\xd8\xff\xe0 cut short")
+    config = settings_of(workdir)
+    config.eval.data_dir, config.eval.train = str(tmp_path), "."
+    with pytest.raises(DataError, match="cannot be read"):
+        report_task(config, workdir)
+    config.data.max_bad_fraction = 0.5
+    report_task(config, workdir)
+    assert "1 unreadable" in (workdir / "report.html").read_text()
