@@ -5,7 +5,6 @@ import pkgutil
 import re
 import sys
 import traceback
-from pathlib import Path
 
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
@@ -14,13 +13,18 @@ from swav_jax.config import of_method
 from swav_jax.methods import METHODS
 from swav_jax.runtime import processes
 from swav_jax.runtime.flag_errors import one_line_errors
+from swav_jax.runtime.storage import AnyPath, located
 from swav_jax.runtime.xla import reuse_freed_memory, start
 from swav_jax.tasks import TASKS, UserError
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "A file of configs/; single settings by --config.section.key=value."
 )
-_WORKDIR = flags.DEFINE_string("workdir", None, "The folder of the run: results and checkpoints.")
+_WORKDIR = flags.DEFINE_string(
+    "workdir",
+    None,
+    "The folder of the run, on a disk or gs://..., s3://...: results and checkpoints.",
+)
 _TASK = flags.DEFINE_string("task", "pretrain", f"What to do: {', '.join(TASKS)}.")
 _COORDINATOR = flags.DEFINE_string(
     "coordinator", "", "address:port of process 0, to train with several processes."
@@ -57,7 +61,7 @@ def _expanded(flag: re.Match[str]) -> str:
     return flag[1] + os.path.expanduser(flag[2])
 
 
-def config(task: str, workdir: Path) -> ConfigDict:
+def config(task: str, workdir: AnyPath) -> ConfigDict:
     """The settings: the config file's, or the run's or the imported file's, with the flags' values.
 
     Raises:
@@ -87,7 +91,7 @@ def config(task: str, workdir: Path) -> ConfigDict:
     return late.config
 
 
-def _settings_of(workdir: Path) -> ConfigDict:
+def _settings_of(workdir: AnyPath) -> ConfigDict:
     from swav_jax.trained import settings_of  # what it imports takes seconds
 
     return settings_of(workdir)
@@ -107,8 +111,8 @@ def main(argv: list[str]) -> None:
         raise app.UsageError(f"unknown --task={_TASK.value}; known are {', '.join(TASKS)}")
     logging.set_verbosity(logging.INFO)
     start()
-    workdir = Path(_WORKDIR.value or "").expanduser()
     try:
+        workdir = located(_WORKDIR.value or "")
         settings = config(_TASK.value, workdir)
     except UserError as error:
         sys.exit(f"error: {error}")

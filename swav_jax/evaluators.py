@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from pathlib import Path
 
 import jax
 from jaxtyping import PyTree
@@ -13,6 +12,7 @@ from swav_jax.evals.knn import knn
 from swav_jax.methods.contract import TrainState
 from swav_jax.methods.supervised import Supervised
 from swav_jax.run import Run, as_evaluated
+from swav_jax.runtime.storage import AnyPath
 from swav_jax.workdir import AT_RANDOM, update_results
 
 Scores = dict[str, float]
@@ -56,7 +56,7 @@ def due(run: Run, done: int) -> list[str]:
 
 
 def evaluate(
-    run: Run, state: TrainState, names: list[str], workdir: Path, *, at_random: bool = False
+    run: Run, state: TrainState, names: list[str], workdir: AnyPath, *, at_random: bool = False
 ) -> Scores:
     """Evaluates a run, and writes the scores to `results.json`.
 

@@ -9,7 +9,6 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from io import BytesIO
-from pathlib import Path
 
 import jax
 import numpy as np
@@ -20,8 +19,9 @@ from swav_jax.evals.features import embed_images, layer_of
 from swav_jax.evals.labelled import Images
 from swav_jax.runtime.processes import from_process_0
 from swav_jax.runtime.progress import progress
+from swav_jax.runtime.storage import AnyPath, entries, make_folder, write_whole
 from swav_jax.trained import Trained
-from swav_jax.workdir import FEATURES, write_whole
+from swav_jax.workdir import FEATURES
 
 PIECE = 2**25  # numbers of a piece at most: 128 MB
 SECONDS = 30.0  # of work that a kill may cost, about
@@ -52,7 +52,7 @@ def features(trained: Trained, images: Images, layer: str = "pooled") -> Float32
     text = json.dumps(about, indent=2)
     folder = trained.workdir / FEATURES / hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
     if jax.process_index() == 0:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         write_whole(folder / "about.json", text)
     done = from_process_0(sum(rows for _, rows in _pieces(folder)))
     if done < source.size:
@@ -104,10 +104,10 @@ def _in_pieces(
         yield piece(size)
 
 
-def _pieces(folder: Path) -> list[tuple[Path, int]]:
+def _pieces(folder: AnyPath) -> list[tuple[AnyPath, int]]:
     """The pieces in order, as far as none is missing, and how many rows each has."""
     pieces, done = [], 0
-    for path in sorted(folder.glob("*-*.npy")):
+    for path in (entry for entry in entries(folder) if entry.suffix == ".npy"):
         first, rows = map(int, path.stem.split("-"))
         if first == done:
             pieces.append((path, rows))

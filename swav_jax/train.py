@@ -3,7 +3,6 @@
 import sys
 import time
 from contextlib import nullcontext
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -23,12 +22,13 @@ from swav_jax.monitor.watch import Watch
 from swav_jax.run import Run, build
 from swav_jax.runtime.interruption import INTERRUPTED, Interruption
 from swav_jax.runtime.processes import check_same, from_process_0, warn
+from swav_jax.runtime.storage import AnyPath
 from swav_jax.step import Step, compiled_step, draw_state, shardings, state_shapes
 from swav_jax.weights.origin import open_origin, start_from
 from swav_jax.workdir import AT_RANDOM, CHECKPOINTS, claimed, read_results
 
 
-def pretrain(config: ConfigDict, workdir: Path, source: Source | None = None) -> None:
+def pretrain(config: ConfigDict, workdir: AnyPath, source: Source | None = None) -> None:
     """Trains from scratch, or resumes at the newest checkpoint in the workdir.
 
     Args:
@@ -103,7 +103,7 @@ def resume(run: Run, shapes: TrainState, checkpoints: Checkpoints) -> TrainState
     return state
 
 
-def start(run: Run, shapes: TrainState, workdir: Path) -> TrainState:
+def start(run: Run, shapes: TrainState, workdir: AnyPath) -> TrainState:
     """A fresh state, with the trained parts of `init_from`; records the random network's scores."""
     origin = open_origin(run.config, shapes) if run.config.init_from else None
     state, results = draw_state(run, shapes), read_results(workdir)

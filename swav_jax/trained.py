@@ -3,7 +3,6 @@
 import dataclasses
 import hashlib
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -27,6 +26,7 @@ from swav_jax.run import (
     open_images,
     open_test_images,
 )
+from swav_jax.runtime.storage import AnyPath
 from swav_jax.runtime.xla import RUNS_ONCE
 from swav_jax.versions import as_config, changes
 
@@ -46,7 +46,7 @@ class Trained:
     """
 
     config: ConfigDict
-    workdir: Path
+    workdir: AnyPath
     encoder: Encoder
     variables: dict[str, Any]
     mesh: Mesh
@@ -69,7 +69,7 @@ class Trained:
         return open_images(config, config.eval.images or config.data.train)
 
 
-def settings_of(workdir: Path) -> ConfigDict:
+def settings_of(workdir: AnyPath) -> ConfigDict:
     """The settings of a run, from its newest checkpoint.
 
     Raises:
@@ -79,7 +79,7 @@ def settings_of(workdir: Path) -> ConfigDict:
     return as_config(load_metadata(workdir)["config"])
 
 
-def open_trained(config: ConfigDict, workdir: Path) -> Trained:
+def open_trained(config: ConfigDict, workdir: AnyPath) -> Trained:
     """The networks of the newest checkpoint in a workdir.
 
     Args:

@@ -8,7 +8,6 @@ import json
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from absl import logging
@@ -16,12 +15,26 @@ from ml_collections import ConfigDict
 
 from swav_jax.config import DURATIONS, ConfigError, to_dict
 from swav_jax.runtime import machine
+from swav_jax.runtime.lease import lease
+from swav_jax.runtime.storage import (
+    AnyPath,
+    append,
+    entries,
+    in_bucket,
+    located,
+    make_folder,
+    read_appended,
+    settle,
+    write_whole,
+)
 from swav_jax.versions import changes, unknown_settings
 
 CONFIG = "config.json"
 METRICS = "metrics.jsonl"
 RESULTS = "results.json"
 CHECKPOINTS = "checkpoints"  # a folder for each step
+SEAL = "seal"  # of a checkpoint, written last
+NEWEST = "newest"  # in a bucket: names the last complete checkpoint
 DOCTOR = "doctor.md"
 CURVES = "curves.png"
 CROPS = "crops.png"
@@ -60,7 +73,7 @@ class OtherSettings(ConfigError):
 
 
 @contextmanager
-def claimed(config: ConfigDict, workdir: Path) -> Iterator[None]:
+def claimed(config: ConfigDict, workdir: AnyPath) -> Iterator[None]:
     """Makes the workdir this run's, and keeps other processes out of it; see `locked`, `claim`."""
     with locked(workdir):
         claim(config, workdir)
@@ -68,26 +81,28 @@ def claimed(config: ConfigDict, workdir: Path) -> Iterator[None]:
 
 
 @contextmanager
-def locked(workdir: Path) -> Iterator[None]:
+def locked(workdir: AnyPath) -> Iterator[None]:
     """Makes a workdir and keeps other processes out. The lock ends with the process.
 
     Raises:
       ConfigError: checkpoints in a folder of this name could not be read.
-      NotADirectoryError: the folder is a bucket's address.
       BlockingIOError: another process is in there.
+      OSError: it cannot be written to.
     """
-    if ":/" in str(workdir):  # what is left of gs:// in a path
-        raise NotADirectoryError(
-            f"--workdir={workdir} is not a folder: mount the bucket, and name the folder that all "
-            "machines see"
-        )
-    if bad := sorted(set(PATTERN) & set(str(workdir.absolute()))):
+    if bad := sorted(set(PATTERN) & set(str(located(workdir)))):
         raise ConfigError(
             f"--workdir={workdir}: in a path, Orbax takes {' '.join(bad)} for a pattern and would "
             "not find its own checkpoints: choose another name"
         )
-    workdir.mkdir(parents=True, exist_ok=True)
-    with (workdir / LOCK).open("w") as lock:
+    make_folder(workdir)
+    with lease(workdir / LOCK) if in_bucket(workdir) else _file_lock(workdir / LOCK):
+        yield
+
+
+@contextmanager
+def _file_lock(path: AnyPath) -> Iterator[None]:
+    workdir = path.parent
+    with path.open("w") as lock:
         try:
             if not machine.lock(lock):
                 logging.warning(
@@ -101,7 +116,7 @@ def locked(workdir: Path) -> Iterator[None]:
         yield
 
 
-def claim(config: ConfigDict, workdir: Path) -> None:
+def claim(config: ConfigDict, workdir: AnyPath) -> None:
     """Writes `config.json` into a new workdir, or checks that its run has the same settings.
 
     Called by the one process that holds the lock. A workdir where nothing was trained yet is taken
@@ -118,14 +133,13 @@ def claim(config: ConfigDict, workdir: Path) -> None:
     old = read_config(workdir)
     if old and not any(isinstance(old.get(section), dict) for section in settings):
         raise ConfigError(f"{path} does not belong to a run; choose another --workdir")
-    checkpoints = workdir / CHECKPOINTS
-    if (checkpoints.is_dir() and any(checkpoints.iterdir())) or (workdir / METRICS).exists():
+    if entries(workdir / CHECKPOINTS) or (workdir / METRICS).exists():
         _check_same_run(old, config, workdir)
         return
     results = read_results(workdir)
     if old != settings and results:
         write_whole(workdir / RESULTS, _json(_of_no_random_network(results), indent=2))
-    workdir.mkdir(parents=True, exist_ok=True)
+    make_folder(workdir)
     write_whole(path, _json(settings, indent=2))
 
 
@@ -138,7 +152,7 @@ def _of_no_random_network(results: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _check_same_run(old: dict[str, Any], config: ConfigDict, workdir: Path) -> None:
+def _check_same_run(old: dict[str, Any], config: ConfigDict, workdir: AnyPath) -> None:
     """Refuses (ConfigError) to resume a run with settings that would change what it learns."""
     if not old:
         raise ConfigError(
@@ -167,7 +181,7 @@ def _may_change(setting: str) -> bool:
     return f"{setting}:".startswith(MAY_CHANGE_ON_RESUME)
 
 
-def read_config(workdir: Path) -> dict[str, Any]:
+def read_config(workdir: AnyPath) -> dict[str, Any]:
     """The contents of `config.json`; empty if there is none.
 
     Raises:
@@ -176,13 +190,20 @@ def read_config(workdir: Path) -> dict[str, Any]:
     return _read(workdir / CONFIG)
 
 
-def saved_steps(checkpoints: Path) -> list[int]:
-    """The steps of the complete checkpoints in a folder of checkpoints, in no order."""
-    entries = checkpoints.iterdir() if checkpoints.is_dir() else ()
-    return [int(entry.name) for entry in entries if entry.name.isdecimal()]
+def saved_steps(checkpoints: AnyPath) -> list[int]:
+    """The steps of the complete checkpoints in a folder of checkpoints, in no order.
+
+    On a disk a folder gets its number when it is complete; in a bucket only its seal shows that.
+    """
+    names = {entry.name for entry in entries(checkpoints) if entry.name.isdecimal()}
+    if in_bucket(checkpoints):
+        if (checkpoints / NEWEST).exists():  # a list may lag behind
+            names.add((checkpoints / NEWEST).read_text())
+        names = {name for name in names if (checkpoints / name / SEAL).exists()}
+    return list(map(int, names))
 
 
-def read_results(workdir: Path) -> dict[str, Any]:
+def read_results(workdir: AnyPath) -> dict[str, Any]:
     """The contents of `results.json`, by task; empty if there is none.
 
     Raises:
@@ -191,7 +212,7 @@ def read_results(workdir: Path) -> dict[str, Any]:
     return _read(workdir / RESULTS)
 
 
-def update_results(workdir: Path, task: str, results: Mapping[str, Any]) -> dict[str, Any]:
+def update_results(workdir: AnyPath, task: str, results: Mapping[str, Any]) -> dict[str, Any]:
     """Merges a task's results into `results.json` and returns that task's.
 
     Numbers that are NaN or infinite are left out, earlier ones too: other programs could not read
@@ -203,7 +224,7 @@ def update_results(workdir: Path, task: str, results: Mapping[str, Any]) -> dict
     return everything[task]
 
 
-def replace_results(workdir: Path, task: str, results: Mapping[str, Any]) -> None:
+def replace_results(workdir: AnyPath, task: str, results: Mapping[str, Any]) -> None:
     """Puts a task's results into `results.json`; those of other images are kept in `earlier`.
 
     Args:
@@ -220,20 +241,19 @@ def replace_results(workdir: Path, task: str, results: Mapping[str, Any]) -> Non
     write_whole(workdir / RESULTS, _json(everything, indent=2))
 
 
-def read_metrics(workdir: Path) -> list[dict[str, Any]]:
+def read_metrics(workdir: AnyPath) -> list[dict[str, Any]]:
     """The lines of `metrics.jsonl`, except one that a kill cut short; empty if there is none.
 
     `step` is the number of steps done. In files of earlier versions it is one less where the line
     is of a training step; such lines are read with the number that they would have today.
     """
-    path = workdir / METRICS
-    lines = list(filter(None, map(_parsed, path.read_text().splitlines()))) if path.exists() else []
+    lines = list(filter(None, map(_parsed, read_appended(workdir / METRICS).splitlines())))
     if any(line["step"] == 0 and "loss" in line for line in lines):  # earlier versions log step 0
         return [line | {"step": line["step"] + ("loss" in line)} for line in lines]
     return lines
 
 
-def append_metrics(workdir: Path, line: Mapping[str, Any]) -> None:
+def append_metrics(workdir: AnyPath, line: Mapping[str, Any]) -> None:
     """Adds a line to `metrics.jsonl`, which holds finite numbers only.
 
     Raises:
@@ -241,30 +261,36 @@ def append_metrics(workdir: Path, line: Mapping[str, Any]) -> None:
     """
     path = workdir / METRICS
     try:
-        with path.open("a") as file:
-            file.write(_json(line))
+        append(path, _json(line))
     except OSError as problem:
         raise OSError(
-            f"{path} cannot be written: {problem.strerror}. Free some space; the same "
+            f"{path} cannot be written: {problem.strerror or problem}. Free some space; the same "
             "command resumes at the newest checkpoint."
         ) from None
 
 
-def rewind_metrics(workdir: Path, first_step: int) -> list[dict[str, Any]]:
+def settle_metrics(workdir: AnyPath) -> None:
+    """Leaves all lines in `metrics.jsonl` itself: in a bucket, new ones go to a second object."""
+    settle(workdir / METRICS)
+
+
+def rewind_metrics(workdir: AnyPath, first_step: int) -> list[dict[str, Any]]:
     """Drops from `metrics.jsonl` what will be done again, and returns the lines that are left.
 
     A run that resumes after `first_step` steps evaluates and clusters there again if that is due,
-    then takes the next step. If no line would be left, the file is renamed to `metrics.<n>.jsonl`
-    and nothing is dropped.
+    then takes the next step. If no line would be left, the file becomes `metrics.<n>.jsonl` and
+    nothing is dropped.
     """
     path = workdir / METRICS
-    text = path.read_text() if path.exists() else ""
+    settle_metrics(workdir)
+    text = read_appended(path)
     last = {True: first_step, False: first_step - 1}  # for lines of a training step, or of none
     kept = [line for line in read_metrics(workdir) if line["step"] <= last["loss" in line]]
     if text and not kept:
         names = (workdir / f"metrics.{n}.jsonl" for n in itertools.count())
         aside = next(path for path in names if not path.exists())
-        path.rename(aside)
+        write_whole(aside, text)
+        path.unlink()
         logging.warning("No checkpoint found: starting over; earlier metrics moved to %s", aside)
         return []
     if text != (rewound := "".join(_json(line) for line in kept)):
@@ -281,7 +307,7 @@ def _parsed(line: str) -> dict[str, Any] | None:
     return values if isinstance(values, dict) and "step" in values else None
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: AnyPath) -> dict[str, Any]:
     """The object in a JSON file; empty without the file."""
     try:
         contents = json.loads(path.read_text()) if path.exists() else {}
@@ -307,10 +333,3 @@ def _finite(values: Any) -> Any:
 
 def _is_nan(value: Any) -> bool:
     return isinstance(value, float) and not math.isfinite(value)
-
-
-def write_whole(path: Path, contents: str | bytes) -> None:
-    """Writes a file atomically: after a crash or on a full disk the old one is intact."""
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_bytes(contents.encode() if isinstance(contents, str) else contents)
-    partial.replace(path)

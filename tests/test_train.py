@@ -1,6 +1,8 @@
 import os
 import signal
+import time
 
+import bucket
 import jax
 import numpy as np
 import pytest
@@ -18,7 +20,9 @@ from swav_jax.monitor.doctor import Diverged, Doctor
 from swav_jax.monitor.watch import Watch
 from swav_jax.run import build
 from swav_jax.runtime.interruption import INTERRUPTED
+from swav_jax.runtime.storage import entries, located
 from swav_jax.step import draw_state, state_shapes
+from swav_jax.workdir import saved_steps
 
 
 def test_stopped_and_damaged_equals_uninterrupted_to_the_bit(tmp_path, monkeypatch):
@@ -36,6 +40,36 @@ def test_stopped_and_damaged_equals_uninterrupted_to_the_bit(tmp_path, monkeypat
     assert (tmp_path / "parts" / "checkpoints" / "damaged" / "6").is_dir()
     assert_same_state(saved(tmp_path / "whole"), saved(tmp_path / "parts"))
     assert metrics(tmp_path / "whole") == metrics(tmp_path / "parts")
+
+
+@pytest.mark.parametrize("kind, lag", [("gs", 0.0), ("s3", 0.5)])
+def test_a_run_in_a_bucket_ends_as_one_on_a_disk(tmp_path, monkeypatch, kind, lag):
+    config = tiny_swav()
+    config.train.steps, config.checkpoint.every_steps = 6, 2
+    monkeypatch.setattr("swav_jax.monitor.events.POINTS", 2)
+    train.pretrain(config, tmp_path)
+    read = Watch.read
+
+    def killed_in_step_four(watch, state):
+        read(watch, state)
+        if int(state.step) == 4:
+            raise KeyboardInterrupt
+
+    with bucket.served(monkeypatch, lag):
+        workdir = located(f"{kind}://bucket/runs/1")
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(Watch, "read", killed_in_step_four)
+            train.pretrain(config, workdir)
+        bucket.OBJECTS.put("bucket/runs/1/checkpoints/4/manifest.ocdbt", b"half of a save")
+        train.pretrain(config, workdir)
+
+        assert_same_state(saved(workdir), saved(tmp_path))
+        assert metrics(workdir) == metrics(tmp_path)
+        assert [line["step"] for line in metrics(workdir)] == list(range(1, 7))
+        time.sleep(lag)
+        there, here = ({e.name for e in entries(w)} - {".lock"} for w in (workdir, tmp_path))
+        assert there == here
+        assert sorted(saved_steps(workdir / "checkpoints")) == [4, 6]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -3,7 +3,10 @@
 All that is read is compared with the seal: damage is an error, never a wrong number.
 """
 
-from collections.abc import Iterable, Mapping
+import os
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +17,9 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxtyping import Array
 
 from swav_jax import sharding
-from swav_jax.checkpoints.seal import SEAL, CheckpointError, read_seal, wrong_leaves
-from swav_jax.workdir import CHECKPOINTS, saved_steps
+from swav_jax.checkpoints.seal import CheckpointError, read_seal, wrong_leaves
+from swav_jax.runtime.storage import AnyPath, copy_file, located
+from swav_jax.workdir import CHECKPOINTS, SEAL, saved_steps
 
 # Orbax logs dozens of lines for each save, and a failure once for each thread with its stack. What
 # matters reaches us as an exception and is reported in one line; `--verbosity=1` shows the rest.
@@ -25,7 +29,7 @@ logging.get_absl_logger().addFilter(
 
 
 def load_variables(
-    path: str | Path, subtrees: Iterable[str] = ("params", "batch_stats")
+    path: str | AnyPath, subtrees: Iterable[str] = ("params", "batch_stats")
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Reads parts of a checkpoint, and only those, without knowing the state they belong to.
 
@@ -68,19 +72,19 @@ def load_variables(
     return unflatten_dict(loaded, sep="/"), seal["metadata"]
 
 
-def load_metadata(path: str | Path) -> dict[str, Any]:
+def load_metadata(path: str | AnyPath) -> dict[str, Any]:
     """What was passed to `save` with the checkpoint at `path` (see `load_variables`)."""
     return read_seal(find(path))["metadata"]
 
 
-def saved_names(path: str | Path) -> list[str]:
+def saved_names(path: str | AnyPath) -> list[str]:
     """The names of all leaves of the checkpoint at `path` (see `load_variables`)."""
     return list(read_seal(find(path))["leaves"])
 
 
-def find(path: str | Path) -> Path:
+def find(path: str | AnyPath) -> AnyPath:
     """The folder of the newest checkpoint at a workdir, a folder of checkpoints, or one itself."""
-    path = Path(path).expanduser().absolute()
+    path = located(path)
     if (path / SEAL).exists():
         return path
     directory = path / CHECKPOINTS if (path / CHECKPOINTS).is_dir() else path
@@ -97,7 +101,7 @@ def placed(leaf: Any) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place)
 
 
-def load_leaves(folder: Path, wanted: Mapping[str, jax.ShapeDtypeStruct]) -> dict[str, Array]:
+def load_leaves(folder: AnyPath, wanted: Mapping[str, jax.ShapeDtypeStruct]) -> dict[str, Array]:
     """Reads the named leaves. Orbax stores no empty arrays, so those are made.
 
     Raises:
@@ -109,11 +113,28 @@ def load_leaves(folder: Path, wanted: Mapping[str, jax.ShapeDtypeStruct]) -> dic
     context.pytree_options.loading.partial_load = True
     stored = {name: leaf for name, leaf in wanted.items() if leaf.size}
     try:
-        with context:
-            loaded = flatten_dict(ocp.load(folder, unflatten_dict(stored, sep="/")), sep="/")
+        with context, _within_reach(folder) as place:
+            loaded = flatten_dict(ocp.load(place, unflatten_dict(stored, sep="/")), sep="/")
     except Exception as error:
         raise CheckpointError(f"Orbax could not read {folder}: {error}") from error
     return {
         name: loaded[name] if leaf.size else jnp.zeros(leaf.shape, leaf.dtype, device=leaf.sharding)
         for name, leaf in wanted.items()
     }
+
+
+def orbax_reaches(path: AnyPath) -> bool:
+    """Whether Orbax reads and writes arrays there: of the buckets, it knows gs:// alone."""
+    return not os.fspath(path).startswith("s3://")
+
+
+@contextmanager
+def _within_reach(folder: AnyPath) -> Iterator[AnyPath]:
+    """The folder of a checkpoint, or a copy on a disk where Orbax cannot read it."""
+    if orbax_reaches(folder):
+        yield folder
+        return
+    with tempfile.TemporaryDirectory() as place:
+        for name in read_seal(folder)["files"]:
+            copy_file(folder / name, Path(place) / name)
+        yield Path(place)

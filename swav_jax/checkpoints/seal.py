@@ -11,7 +11,6 @@ and checked without the rest.
 import hashlib
 import json
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -20,9 +19,9 @@ import numpy as np
 from jaxtyping import Array, UInt32
 
 from swav_jax import sharding
+from swav_jax.runtime.storage import AnyPath, files_below, write_whole
 from swav_jax.runtime.xla import RUNS_ONCE
-
-SEAL = "seal"
+from swav_jax.workdir import SEAL
 
 
 class CheckpointError(RuntimeError):
@@ -56,19 +55,19 @@ def _mix(word: Array) -> Array:
     return word ^ (word >> 16)
 
 
-def write_seal(folder: Path, contents: dict[str, Any]) -> None:
+def write_seal(folder: AnyPath, contents: dict[str, Any]) -> None:
     """Seals a folder that is otherwise complete.
 
     Args:
       folder: of the checkpoint.
       contents: anything that JSON can hold, with the digest of every leaf at
-        `contents["leaves"][name]["digest"]`. The files' digests are added.
+        `contents["leaves"][name]["digest"]` and `file_digests` at `contents["files"]`.
     """
-    body = json.dumps(contents | {"files": _file_digests(folder)}, indent=1).encode()
-    (folder / SEAL).write_bytes(_digest_line(body) + b"\n" + body)
+    body = json.dumps(contents, indent=1).encode()
+    write_whole(folder / SEAL, _digest_line(body) + b"\n" + body)
 
 
-def read_seal(folder: Path) -> dict[str, Any]:
+def read_seal(folder: AnyPath) -> dict[str, Any]:
     """The seal's contents, in its second line and after; the first is their digest."""
     try:
         digest, _, body = (folder / SEAL).read_bytes().partition(b"\n")
@@ -86,13 +85,17 @@ def wrong_leaves(loaded: dict[str, Array], saved: dict[str, Any]) -> str:
     return f"{len(wrong)} leaves have other bits, {wrong[0]} first" if wrong else ""
 
 
-def wrong_files(folder: Path) -> str:
+def wrong_files(folder: AnyPath) -> str:
     """What is wrong with the files of a checkpoint; empty if they are what was sealed."""
     try:
-        sealed, found = read_seal(folder)["files"], _file_digests(folder)
+        sealed = read_seal(folder)["files"]
+        wrong = [
+            name
+            for name, digest in sealed.items()
+            if not (folder / name).exists() or _file_digest(folder / name) != digest
+        ]
     except (CheckpointError, OSError) as error:
         return str(error)
-    wrong = [name for name, digest in sealed.items() if found.get(name) != digest]
     what = "are missing or changed"
     return f"{len(wrong)} of {len(sealed)} files {what}, {wrong[0]} first" if wrong else ""
 
@@ -101,13 +104,13 @@ def _digest_line(body: bytes) -> bytes:
     return hashlib.blake2b(body).hexdigest().encode()
 
 
-def _file_digests(folder: Path) -> dict[str, str]:
-    """BLAKE2b of every file below the folder but the seal, by relative path."""
-    digests = {}
-    for file in sorted(folder.rglob("*")):
-        if file.is_file() and file != folder / SEAL:
-            with file.open("rb") as stream:
-                digests[str(file.relative_to(folder))] = hashlib.file_digest(
-                    stream, "blake2b"
-                ).hexdigest()
-    return digests
+def file_digests(folder: AnyPath) -> dict[str, str]:
+    """The digest of every file below the folder but the seal, by relative path."""
+    files = [file for file in files_below(folder) if file != folder / SEAL]
+    return {str(file.relative_to(folder)): _file_digest(file) for file in files}
+
+
+def _file_digest(file: AnyPath) -> str:
+    """BLAKE2b of a file."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "blake2b").hexdigest()

@@ -4,18 +4,17 @@ A checkpoint is a folder `<directory>/<step>` that holds Orbax's files and one o
 last: the seal (see `seal`). `restore` compares the files with it before Orbax reads them, so that
 damage is distinguished from other failures, and the leaves on the devices of the next step.
 
-A save goes to `<step>.partial` and gets its name when it is sealed, so what a kill or a full disk
-leaves behind is never taken for a checkpoint. With several processes every method is collective,
-process 0 alone seals and names, and the directory must be one that all of them see.
+What a kill or a full disk leaves behind is never taken for a checkpoint (see `naming`). With
+several processes every method is collective, process 0 alone seals and names, and the directory
+must be one that all of them see.
 """
 
 import errno
 import json
-import shutil
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
-from pathlib import Path
+from contextlib import contextmanager, nullcontext
 from types import TracebackType
 from typing import Any, Self
 
@@ -27,9 +26,11 @@ from jax.experimental import multihost_utils
 from jaxtyping import PyTree
 from orbax.checkpoint import v1 as ocp
 
-from swav_jax.checkpoints.read import load_leaves, placed
+from swav_jax.checkpoints import naming
+from swav_jax.checkpoints.read import load_leaves, orbax_reaches, placed
 from swav_jax.checkpoints.seal import (
     CheckpointError,
+    file_digests,
     leaf_digest,
     read_seal,
     write_seal,
@@ -37,8 +38,17 @@ from swav_jax.checkpoints.seal import (
     wrong_leaves,
 )
 from swav_jax.runtime.processes import from_process_0
+from swav_jax.runtime.storage import (
+    AnyPath,
+    copy_folder,
+    free_bytes,
+    in_bucket,
+    located,
+    make_folder,
+    move_folder,
+)
 from swav_jax.trees import named_leaves
-from swav_jax.workdir import saved_steps
+from swav_jax.workdir import SEAL, saved_steps
 
 DAMAGED = "damaged"
 
@@ -53,19 +63,24 @@ class Checkpoints:
       keep_every: those whose step is a multiple of this stay too; 0 for none.
     """
 
-    def __init__(self, directory: str | Path, keep_last: int = 3, keep_every: int = 0):
+    def __init__(self, directory: str | AnyPath, keep_last: int = 3, keep_every: int = 0):
         if keep_last < 1 or keep_every < 0:
             raise ValueError(f"{keep_last=} must be at least 1 and {keep_every=} at least 0")
-        self.directory = Path(directory).absolute()
+        self.directory = located(directory)
+        if jax.process_count() > 1 and not orbax_reaches(self.directory):
+            raise CheckpointError(
+                f"several processes cannot save to {self.directory}: Orbax writes arrays to disks "
+                "and to gs:// only. Choose a --workdir there, or train in one process"
+            )
         self._keep_last, self._keep_every = keep_last, keep_every
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._pending: Future[None] | None = None
         if jax.process_index() == 0:
-            self.directory.mkdir(parents=True, exist_ok=True)
-            self._sweep()
+            make_folder(self.directory)
+            naming.sweep(self.directory)
             self._check_renaming()
         _meet("checkpoints opened")
-        if not self.directory.is_dir():
+        if not in_bucket(self.directory) and not self.directory.is_dir():
             raise CheckpointError(
                 f"process {jax.process_index()} does not see {self.directory}, which process 0 "
                 "made: all processes need one --workdir, on a disk that they share"
@@ -103,7 +118,7 @@ class Checkpoints:
           CheckpointError: the disk is full, or the save before this one failed.
         """
         self.wait()
-        if from_process_0((self.directory / str(step)).exists()):
+        if from_process_0(step in saved_steps(self.directory)):
             logging.info("The checkpoint of step %d is there already.", step)
             return
         leaves = named_leaves(state)
@@ -114,7 +129,7 @@ class Checkpoints:
         }
         needed = sum(leaf.nbytes for leaf in leaves.values())
         with self._explained(step, needed):
-            if from_process_0(shutil.disk_usage(self.directory).free < needed):
+            if from_process_0(free_bytes(self.directory) < needed):
                 raise OSError(errno.ENOSPC, "No space left on device")
         digests = {name: leaf_digest(leaf) for name, leaf in leaves.items()}
         stored = unflatten_dict({k: v for k, v in leaves.items() if v.size}, sep="/")
@@ -122,16 +137,23 @@ class Checkpoints:
         saving = context.array_options.saving
         saving.use_compression = False  # it takes 40 % longer and saves 7 % of the bytes
         saving.use_replica_parallel = False  # it compiles a program for every shape, 0.5 s each
+        folder = naming.unfinished(self.directory, step)
+        staging = None if orbax_reaches(folder) else tempfile.TemporaryDirectory()
+        written = located(staging.name) / folder.name if staging else folder
         with self._explained(step, needed), context:
-            response = ocp.save_async(self._partial(step), stored)
+            response = ocp.save_async(written, stored)
 
         def finish() -> None:
-            with self._explained(step, needed):
+            with self._explained(step, needed), staging or nullcontext():
                 response.result()
                 if jax.process_index() == 0:
+                    _check_index(written, contents["leaves"])
+                    if staging:
+                        copy_folder(written, folder)
                     for name, digest in jax.device_get(digests).items():
                         contents["leaves"][name]["digest"] = int(digest)
-                    self._commit(step, contents)
+                    write_seal(folder, contents | {"files": file_digests(written)})
+                    self._commit(step)
 
         self._pending = self._pool.submit(finish)
 
@@ -205,24 +227,19 @@ class Checkpoints:
             )
         return None
 
-    def _partial(self, step: int) -> Path:
-        return self.directory / f"{step}.partial"
-
-    def _commit(self, step: int, contents: dict[str, Any]) -> None:
-        """Seals and names what Orbax has written, then drops what need not be kept."""
-        partial = self._partial(step)
-        _check_index(partial, contents["leaves"])
-        write_seal(partial, contents)
-        partial.rename(self.directory / str(step))
+    def _commit(self, step: int) -> None:
+        """Names what was saved and sealed, then drops what need not be kept."""
+        naming.finish(self.directory, step)
         logging.info("Saved the checkpoint of step %d in %s.", step, self.directory)
         for old in sorted(saved_steps(self.directory))[: -self._keep_last]:
             if not self._keep_every or old % self._keep_every:
-                # Renamed first: a kill within the removal must not leave half a checkpoint.
-                (self.directory / str(old)).rename(self._partial(old))
-        self._sweep()
+                naming.drop(self.directory, old)
+        naming.sweep(self.directory)
 
     def _check_renaming(self) -> None:
         """Refuses a file system on which a save could not end."""
+        if in_bucket(self.directory):
+            return
         probe = self.directory / "probe.partial"
         probe.mkdir()
         try:
@@ -234,21 +251,16 @@ class Checkpoints:
                 "choose a --workdir on another file system"
             ) from None
         finally:
-            self._sweep()
+            naming.sweep(self.directory)
 
-    def _sweep(self) -> None:
-        """Removes the folders of unfinished saves and removals, Orbax's own among them."""
-        for leftover in self.directory.glob("*.partial*"):
-            shutil.rmtree(leftover, ignore_errors=True)  # threads of a failed save may yet write
-
-    def _set_aside(self, folder: Path, reason: str) -> None:
+    def _set_aside(self, folder: AnyPath, reason: str) -> None:
         aside = self.directory / DAMAGED
-        aside.mkdir(exist_ok=True)
+        make_folder(aside)
         place, copies = aside / folder.name, 1
         while place.exists():
             copies += 1
             place = aside / f"{folder.name}-{copies}"
-        folder.rename(place)
+        move_folder(folder, place, last=SEAL)
         logging.error(
             "The checkpoint %s is damaged: %s. It was moved to %s; falling back to an earlier one.",
             folder, reason, place,
@@ -260,19 +272,20 @@ class Checkpoints:
         try:
             yield
         except Exception as error:
-            free = shutil.disk_usage(self.directory).free
+            free = free_bytes(self.directory)
             if jax.process_index() == 0:
-                self._sweep()
+                naming.sweep(self.directory)
             full = free < needed or getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
-            room = "Make room, or keep fewer of them, and run" if full else "Run"
+            remedy = "Make room, or keep fewer of them, and run" if full else "Run"
+            room = f", where {free:,} bytes are free and it needs {needed:,}"
             raise CheckpointError(
-                f"the checkpoint of step {step} could not be saved in {self.directory}, where "
-                f"{free:,} bytes are free and it needs {needed:,}: {error}. The earlier ones are "
-                f"intact. {room} the same command again."
+                f"the checkpoint of step {step} could not be saved in {self.directory}"
+                f"{'' if in_bucket(self.directory) else room}: {error}. The earlier ones are "
+                f"intact. {remedy} the same command again."
             ) from error
 
 
-def _check_index(folder: Path, saved: dict[str, Any]) -> None:
+def _check_index(folder: AnyPath, saved: dict[str, Any]) -> None:
     """Raises CheckpointError unless Orbax finds all arrays again in what it has written."""
     found = flatten_dict(ocp.metadata(folder).metadata or {}, sep="/")
     lost = [
@@ -291,7 +304,7 @@ def _describe(leaf: Any) -> dict[str, Any]:
     return {"shape": list(leaf.shape), "dtype": str(leaf.dtype)}
 
 
-def _check_match(folder: Path, saved: dict[str, Any], wanted: dict[str, Any]) -> None:
+def _check_match(folder: AnyPath, saved: dict[str, Any], wanted: dict[str, Any]) -> None:
     """Raises CheckpointError with the first leaves in which checkpoint and target differ."""
 
     def show(leaf: dict[str, Any] | None) -> str:

@@ -1,6 +1,6 @@
 """A picture of the first batch: the crops of a few images as the network sees them."""
 
-from pathlib import Path
+import io
 
 import jax
 import numpy as np
@@ -11,6 +11,7 @@ from swav_jax import sharding
 from swav_jax.data.batch import Batch
 from swav_jax.methods.contract import Crops
 from swav_jax.run import Run
+from swav_jax.runtime.storage import AnyPath, write_whole
 from swav_jax.runtime.xla import RUNS_ONCE
 
 IMAGES = 8  # rows of the picture
@@ -18,7 +19,7 @@ GAP = 2  # pixels between crops
 TALL = 96  # pixels: smaller crops are enlarged by a whole number
 
 
-def draw_crops(run: Run, batch: Batch, epoch: int, path: Path) -> None:
+def draw_crops(run: Run, batch: Batch, epoch: int, path: AnyPath) -> None:
     """Draws the crops after the augmentation on the device: a row for each image.
 
     Args:
@@ -33,9 +34,9 @@ def draw_crops(run: Run, batch: Batch, epoch: int, path: Path) -> None:
     augment = jax.jit(run.augment, compiler_options=RUNS_ONCE)
     with jax.set_mesh(sharding.make_mesh(devices=jax.local_devices()[:1])):  # by this process alone
         crops = jax.device_get(augment(few, epoch=epoch))
-    partial = path.with_name(f".{path.name}.partial")
-    Image.fromarray(_table(crops, run)).save(partial, "PNG")
-    partial.replace(path)
+    picture = io.BytesIO()
+    Image.fromarray(_table(crops, run)).save(picture, "PNG")
+    write_whole(path, picture.getvalue())
 
 
 def _table(crops: Crops, run: Run) -> UInt8[np.ndarray, "H W 3"]:

@@ -1,10 +1,11 @@
 """A picture of a run's metrics, for those who have matplotlib (`pip install swav_jax[viz]`)."""
 
+import io
 from importlib.util import find_spec
-from pathlib import Path
 
 from absl import logging
 
+from swav_jax.runtime.storage import AnyPath, write_whole
 from swav_jax.workdir import CURVES, read_metrics, read_results
 
 PANELS = (
@@ -18,7 +19,7 @@ PANELS = (
 )
 
 
-def draw_curves(workdir: Path) -> None:
+def draw_curves(workdir: AnyPath) -> None:
     """Draws `curves.png` from `metrics.jsonl`: the metrics of PANELS that the run has, by epoch."""
     if not find_spec("matplotlib"):
         logging.info("no curves.png: matplotlib is not installed")
@@ -45,4 +46,6 @@ def draw_curves(workdir: Path) -> None:
     for axis in axes.flat[len(curves) :]:
         axis.set_visible(False)
     figure.tight_layout()
-    figure.savefig(workdir / CURVES, dpi=120)
+    picture = io.BytesIO()
+    figure.savefig(picture, dpi=120)
+    write_whole(workdir / CURVES, picture.getvalue())

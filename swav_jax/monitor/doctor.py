@@ -7,7 +7,6 @@ when the run resumes. The faults that it looks for are in `rules`, what helps is
 import dataclasses
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -32,6 +31,7 @@ from swav_jax.monitor.rules import (
     wild_rate,
 )
 from swav_jax.ops.metrics import FIRST_BAD
+from swav_jax.runtime.storage import AnyPath
 from swav_jax.trees import named_leaves
 from swav_jax.workdir import (
     CHECKPOINTS,
@@ -58,7 +58,7 @@ class Doctor:
       active: whether this process writes and reports.
     """
 
-    def __init__(self, workdir: Path, config: ConfigDict, sizes: Sizes, *, active: bool = True):
+    def __init__(self, workdir: AnyPath, config: ConfigDict, sizes: Sizes, *, active: bool = True):
         self._workdir, self._active = workdir, active
         self._facts = Facts(config, sizes)
         self._history = History(read_metrics(workdir) if active else ())

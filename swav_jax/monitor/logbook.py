@@ -4,14 +4,14 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
-from pathlib import Path
 
 from absl import logging
 from tqdm import tqdm
 
-from swav_jax.monitor.events import Events
+from swav_jax.monitor.events import POINTS, Events
 from swav_jax.runtime.progress import shows_bars
-from swav_jax.workdir import TENSORBOARD, append_metrics, rewind_metrics
+from swav_jax.runtime.storage import AnyPath, in_bucket
+from swav_jax.workdir import TENSORBOARD, append_metrics, rewind_metrics, settle_metrics
 
 
 class Logbook:
@@ -26,7 +26,7 @@ class Logbook:
     """
 
     def __init__(
-        self, workdir: Path, *, first_step: int, total_steps: int, batch_size: int, active: bool
+        self, workdir: AnyPath, *, first_step: int, total_steps: int, batch_size: int, active: bool
     ):
         self._workdir, self._batch_size, self._active = workdir, batch_size, active
         self._last: tuple[float, int] | None = None  # time and steps done, from the first one on
@@ -34,9 +34,12 @@ class Logbook:
         if not active:
             return
         kept = rewind_metrics(workdir, first_step)
-        self._events = Events(workdir / TENSORBOARD, first_step)
-        if kept and kept[-1]["step"] == first_step:  # made already, and forgotten by TensorBoard
-            self._draw(kept[-1])
+        # In a bucket a kill may have taken the last points from TensorBoard.
+        begins = kept[-POINTS:][0]["step"] if kept and in_bucket(workdir) else first_step
+        self._events = Events(workdir / TENSORBOARD, begins)
+        for line in kept:
+            if line["step"] >= begins:  # made already, and forgotten by TensorBoard
+                self._draw(line)
         self._bar = tqdm(
             total=total_steps,
             initial=first_step,
@@ -107,4 +110,5 @@ class Logbook:
         """Ends the progress bar and closes the event file."""
         if self._active:
             self._bar.close()
+            settle_metrics(self._workdir)
             self._events.close()

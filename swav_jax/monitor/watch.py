@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
-from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -19,6 +18,7 @@ from swav_jax.monitor.logbook import Logbook
 from swav_jax.monitor.profile import Profiler
 from swav_jax.ops.metrics import FIRST_BAD
 from swav_jax.run import Run
+from swav_jax.runtime.storage import AnyPath
 from swav_jax.workdir import CROPS, PROFILE
 
 
@@ -34,7 +34,7 @@ class Watch:
       first_step: number of steps already done.
     """
 
-    def __init__(self, run: Run, workdir: Path, first_step: int) -> None:
+    def __init__(self, run: Run, workdir: AnyPath, first_step: int) -> None:
         self._run, self.workdir, self._first_step = run, workdir, first_step
         self._active = active = jax.process_index() == 0
         self._logbook = Logbook(

@@ -16,6 +16,7 @@ from swav_jax.config import ConfigError, of_method
 from swav_jax.data.sources.source import DataError, Source
 from swav_jax.evals.labelled import Images, labelled
 from swav_jax.run import on_evaluated_images
+from swav_jax.runtime.storage import AnyPath
 from swav_jax.train import pretrain
 from swav_jax.trained import Trained
 from swav_jax.workdir import OtherSettings, read_config, read_metrics, read_results
@@ -110,7 +111,7 @@ def train_classifier(
     }
 
 
-def _settings(trained: Trained, workdir: Path, source: Source, protocol: Protocol) -> ConfigDict:
+def _settings(trained: Trained, workdir: AnyPath, source: Source, protocol: Protocol) -> ConfigDict:
     """The configuration of a classifier: the run's, but for what the protocol says."""
     images = on_evaluated_images(trained.config)
     config = of_method(images.copy_and_resolve_references(), "supervised")
@@ -144,12 +145,12 @@ def _settings(trained: Trained, workdir: Path, source: Source, protocol: Protoco
     return config
 
 
-def _origin(trained: Trained, workdir: Path) -> str:
+def _origin(trained: Trained, workdir: AnyPath) -> str:
     """The checkpoint that is judged, by the path that it had when its classifier began."""
     checkpoint = find(trained.workdir)
     began = Path(read_config(workdir).get("init_from", ""))
     same = began.parts[-2:] == checkpoint.parts[-2:]
-    return str(began if same else checkpoint.absolute())
+    return str(began if same else checkpoint)
 
 
 def _pixels(source: Source) -> int:

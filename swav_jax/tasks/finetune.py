@@ -1,15 +1,14 @@
 """The task `finetune`: how well the network classifies when it is trained on all labels."""
 
-from pathlib import Path
-
 from ml_collections import ConfigDict
 
+from swav_jax.runtime.storage import AnyPath
 from swav_jax.tasks.classifier import Protocol, labelled_images, train_classifier
 from swav_jax.tasks.figures import record
 from swav_jax.trained import open_trained
 
 
-def finetune_task(config: ConfigDict, workdir: Path) -> None:
+def finetune_task(config: ConfigDict, workdir: AnyPath) -> None:
     """Trains backbone and classifier in the folder `finetune` of the workdir, records accuracies.
 
     Errors are those of `linear_task`.

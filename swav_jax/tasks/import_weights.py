@@ -1,7 +1,6 @@
 """The task `import`: makes a workdir of a file of weights that another library wrote."""
 
 from collections.abc import Collection
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +10,7 @@ from ml_collections import ConfigDict
 
 from swav_jax.checkpoints.store import Checkpoints
 from swav_jax.config import INIT_PARTS, ConfigError, check, defaults, to_dict
+from swav_jax.runtime.storage import AnyPath
 from swav_jax.weights.foreign import read_weights
 from swav_jax.weights.origin import open_origin
 from swav_jax.workdir import CHECKPOINTS, METRICS, RESULTS, claim, locked, saved_steps
@@ -52,7 +52,7 @@ def _method(parts: Collection[str], arch: str) -> str:
     return "deepcluster" if arch.endswith("_sobel") else "swav"
 
 
-def import_weights(config: ConfigDict, workdir: Path) -> None:
+def import_weights(config: ConfigDict, workdir: AnyPath) -> None:
     """Writes `config.json` and a checkpoint of step 0 into a new workdir.
 
     Args:

@@ -1,18 +1,18 @@
 """The task `knn`: how well labels carry over to test images by their nearest neighbours."""
 
 from functools import partial
-from pathlib import Path
 
 from ml_collections import ConfigDict
 
 from swav_jax.data.sources.source import DataError
 from swav_jax.evals.knn import knn
 from swav_jax.features import features
+from swav_jax.runtime.storage import AnyPath
 from swav_jax.tasks.figures import record
 from swav_jax.trained import Trained, at_random, open_trained
 
 
-def knn_task(config: ConfigDict, workdir: Path) -> None:
+def knn_task(config: ConfigDict, workdir: AnyPath) -> None:
     """Adds the k-NN accuracies, also of the network before training, to `results.json`.
 
     Raises:

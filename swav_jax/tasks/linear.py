@@ -1,15 +1,14 @@
 """The task `linear`: how well a linear classifier on the frozen backbone classifies test images."""
 
-from pathlib import Path
-
 from ml_collections import ConfigDict
 
+from swav_jax.runtime.storage import AnyPath
 from swav_jax.tasks.classifier import Protocol, labelled_images, train_classifier
 from swav_jax.tasks.figures import record
 from swav_jax.trained import open_trained
 
 
-def linear_task(config: ConfigDict, workdir: Path) -> None:
+def linear_task(config: ConfigDict, workdir: AnyPath) -> None:
     """Trains the classifier in the folder `linear` of the workdir and records its accuracies.
 
     Raises:

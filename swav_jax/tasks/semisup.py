@@ -1,7 +1,6 @@
 """The task `semisup`: how well the network classifies when it is trained on few labels."""
 
 import dataclasses
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from absl import logging
@@ -11,6 +10,7 @@ from swav_jax.data.sources.source import DataError, Source
 from swav_jax.evals.labelled import Images, labelled
 from swav_jax.evals.subset import balanced, listed
 from swav_jax.run import on_evaluated_images, open_split
+from swav_jax.runtime.storage import AnyPath, located
 from swav_jax.tasks.classifier import Protocol, labelled_images, train_classifier
 from swav_jax.tasks.figures import record
 from swav_jax.tasks.finetune import fine_tuning
@@ -31,7 +31,7 @@ class Part(NamedTuple):
     protocol: Protocol
 
 
-def semisup_task(config: ConfigDict, workdir: Path) -> None:
+def semisup_task(config: ConfigDict, workdir: AnyPath) -> None:
     """Trains on 1 % and 10 % of the labels, or on a list, and records accuracies of each.
 
     Errors are those of `linear_task`, and DataError for a list with names of no image.
@@ -52,7 +52,7 @@ def semisup_task(config: ConfigDict, workdir: Path) -> None:
 
 def _listed(trained: Trained, train: Images) -> Part:
     """The images of `eval.semisup_list`."""
-    path = Path(trained.config.eval.semisup_list).expanduser()
+    path = located(trained.config.eval.semisup_list)
     names = filter(None, map(str.strip, path.read_text().splitlines()))
     numbers = listed(train.source, names)
     name, few = f"list_{path.stem}", len(numbers) < FEW * train.source.size
