@@ -32,6 +32,9 @@ _COORDINATOR = flags.DEFINE_string(
 _PROCESSES = flags.DEFINE_integer("processes", 0, "With --coordinator: how many processes.")
 _PROCESS = flags.DEFINE_integer("process", -1, "With --coordinator: the number of this one.")
 
+_FORMAT = flags.DEFINE_string("format", "", "What --task=export writes: see docs/transfer.md.")
+OF_TASK = {"export": {"format": _FORMAT}}  # flags that only one task takes
+
 METHOD = "--config.method."
 _LATE: list[str] = []  # flags of settings that are not known before `config`, put off by `parse`
 
@@ -119,7 +122,8 @@ def main(argv: list[str]) -> None:
     try:
         processes.join(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
         reuse_freed_memory()
-        pkgutil.resolve_name(TASKS[_TASK.value])(settings, workdir)
+        given = {name: flag.value for name, flag in OF_TASK.get(_TASK.value, {}).items()}
+        pkgutil.resolve_name(TASKS[_TASK.value])(settings, workdir, **given)
     except UserError as error:
         processes.fail(f"error: {error}")
         sys.exit(1)

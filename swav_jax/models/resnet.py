@@ -44,7 +44,7 @@ class _Block(nn.Module):
 class BasicBlock(_Block):
     """Two 3x3 convolutions, the first strided."""
 
-    expansion = 1
+    expansion, convolutions = 1, 2
 
     @nn.compact
     def __call__(self, x: Float[Array, "B H W I"], train: bool) -> Float[Array, "B h w O"]:
@@ -59,7 +59,7 @@ class BasicBlock(_Block):
 class Bottleneck(_Block):
     """1x1 down, 3x3 strided, 1x1 up to four times the width."""
 
-    expansion = 4
+    expansion, convolutions = 4, 3
 
     @nn.compact
     def __call__(self, x: Float[Array, "B H W I"], train: bool) -> Float[Array, "B h w O"]:

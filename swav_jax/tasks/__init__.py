@@ -28,4 +28,5 @@ TASKS = {
     "semisup": "swav_jax.tasks.semisup:semisup_task",
     "finetune": "swav_jax.tasks.finetune:finetune_task",
     "report": "swav_jax.tasks.report:report_task",
+    "export": "swav_jax.tasks.export:export_task",
 }

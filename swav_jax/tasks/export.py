@@ -1,0 +1,59 @@
+"""The task `export`: writes a run's network in the format of another library."""
+
+import json
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from swav_jax.models.backbones import backbone
+from swav_jax.trained import Trained, open_trained
+from swav_jax.weights.export import export
+from swav_jax.weights.network import Network
+from swav_jax.workdir import read_results
+
+EXPORT = "export"  # folder in the workdir
+EXAMPLES = 4
+
+
+def export_task(config: ConfigDict, workdir: Path, format: str) -> None:
+    """Writes `<workdir>/export/<format>` and prints the proof.
+
+    Raises:
+      ConfigError: the format has no place for this network.
+      FileNotFoundError: there is no checkpoint.
+    """
+    trained = open_trained(config, workdir)
+    if jax.process_index() == 0:
+        made, proof = export(network_of(trained), format, workdir / EXPORT)
+        print(f"{made}: {proof}")
+
+
+def network_of(trained: Trained) -> Network:
+    """The trained network in float32, which other libraries compute in, with noise as examples."""
+    data, model, augment = trained.config.data, trained.config.model, trained.config.augment
+    size = data.eval_crop or data.eval_resize or max(crop[1] for crop in data.crops)
+    keep = ("backbone", "head", "prototypes")
+    variables = {
+        collection: {name: tree[name] for name in keep if name in tree}
+        for collection, tree in jax.device_get(trained.variables).items()
+    }
+    figures = {name: value for name, value in read_results(trained.workdir).items()}
+    return Network(
+        arch=model.arch,
+        stem=model.stem,
+        backbone=backbone(model.arch, stem=model.stem, dtype=jnp.float32),
+        variables=variables,
+        preprocessing={
+            "mean": list(augment.mean),
+            "std": list(augment.std),
+            "resize": data.eval_resize,
+            "crop": data.eval_crop,
+            "interpolation": "bilinear",
+        },
+        images=np.random.default_rng(0).normal(size=(EXAMPLES, size, size, 3)).astype(np.float32),
+        about=f"Method {trained.config.method.name}, data {data.name}; figures in percent:\n\n"
+        f"```json\n{json.dumps(figures, indent=2)}\n```",
+    )

@@ -1,0 +1,215 @@
+"""What each format holds is what the library that it is for computes, or its own names say."""
+
+import json
+import pickle
+import re
+import subprocess
+import sys
+from importlib.util import find_spec
+
+import jax
+import numpy as np
+import pytest
+
+from swav_jax.config import ConfigError
+from swav_jax.models.backbones import backbone
+from swav_jax.models.resnet import ARCHS
+from swav_jax.weights.export import export, features_of
+from swav_jax.weights.network import Network
+from swav_jax.weights.torch_names import from_torch, to_torch
+
+PREPROCESSING = {
+    "mean": [0.485, 0.456, 0.406],
+    "std": [0.228, 0.224, 0.225],
+    "resize": 74,
+    "crop": 64,
+    "interpolation": "bilinear",
+}
+
+
+def network(arch="resnet18", stem="imagenet", size=64, seed=0):
+    """A network with random weights and running statistics, as after some training."""
+    model = backbone(arch, stem=stem)
+    rng = np.random.default_rng(seed)
+    images = np.random.default_rng(size).normal(size=(3, size, size, 3)).astype(np.float32)
+    shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), images, train=False))
+
+    def draw(path, leaf):
+        name = path[-1].key
+        if name == "kernel":
+            fan_in = np.prod(leaf.shape[:-1])
+            return (rng.normal(size=leaf.shape) * np.sqrt(2 / fan_in)).astype(np.float32)
+        offset, spread = {"scale": (1, 0.1), "var": (1, 0.2), "bias": (0, 0.1), "mean": (0, 0.1)}[
+            name
+        ]
+        return np.abs(offset + spread * rng.normal(size=leaf.shape)).astype(np.float32)
+
+    variables = jax.tree_util.tree_map_with_path(draw, shapes)
+    head = {"projection_head": {"kernel": np.eye(8, 4, dtype=np.float32), "bias": np.ones(4, "f")}}
+    prototypes = {"prototypes0": np.ones((5, 4), np.float32)}
+    return Network(
+        arch=arch,
+        stem=stem,
+        backbone=model,
+        variables={
+            "params": {
+                "backbone": variables["params"],
+                "head": head,
+                "prototypes": prototypes,
+            },
+            "batch_stats": {"backbone": variables["batch_stats"]},
+        },
+        preprocessing=PREPROCESSING,
+        images=images,
+        about="k-NN 76.5",
+    )
+
+
+def agreement(proof):
+    return float(re.search(r"difference (\S+) of", proof)[1])
+
+
+@pytest.mark.parametrize(
+    ("name", "arch"),
+    [
+        ("torchvision", "resnet18"),
+        ("timm", "resnet50"),
+        ("huggingface", "resnet50"),
+        ("huggingface", "resnet10_tiny"),
+    ],
+)
+def test_libraries_compute_the_same_features(tmp_path, name, arch):
+    library = {"huggingface": "transformers"}.get(name, name)
+    if not find_spec("torch") or not find_spec(library):  # imported here, it would crash
+        pytest.skip(f"{library} is not installed")
+    made, proof = export(network(arch), name, tmp_path)
+    assert f"by {library}" in proof and agreement(proof) < 1e-4
+    assert made == tmp_path / name
+
+
+@pytest.mark.parametrize(
+    ("arch", "stem", "sizes"),
+    [
+        ("resnet18", "imagenet", (224, 96, 33)),
+        ("resnet18_thin", "cifar", (24,)),
+        ("resnet14", "strided", (33,)),
+    ],
+)
+def test_onnx(tmp_path, arch, stem, sizes):
+    pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    from swav_jax.weights.onnx_graph import run_onnx
+
+    made, proof = export(network(arch, stem, sizes[0]), "onnx", tmp_path)
+    assert "by ONNX" in proof and agreement(proof) < 1e-4
+    for size in sizes[1:]:  # the same file takes images of any size
+        other = network(arch, stem, size)
+        wanted = features_of(other)
+        found = run_onnx(made / "model.onnx", other.images)
+        np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-4 * np.abs(wanted).max())
+    weights = sum(leaf.nbytes for leaf in jax.tree.leaves(network(arch, stem).backbone_variables()))
+    assert (made / "model.onnx").stat().st_size < 1.05 * weights
+
+
+def test_stablehlo_in_a_fresh_process_gives_the_same_bits(tmp_path):
+    of = network("resnet10_tiny", "cifar", 16)
+    made, proof = export(of, "stablehlo", tmp_path)
+    assert agreement(proof) == 0
+    images = np.concatenate([of.images, of.images[:2] * 2])  # another number of them
+    np.save(tmp_path / "images.npy", images)
+    program = (
+        "import sys, jax, numpy as np; from jax import export\n"
+        "folder = sys.argv[1]\n"
+        "program = export.deserialize(bytearray(open(folder + '/model.stablehlo', 'rb').read()))\n"
+        "images = np.load(folder + '/../images.npy')\n"
+        "np.save(folder + '/../features.npy', jax.jit(program.call)(images))\n"
+        "assert program.platforms == ('cpu', 'cuda', 'tpu') and 'swav_jax' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", program, str(made)], check=True)
+    wanted = features_of(Network(**{**vars(of), "images": images}))
+    np.testing.assert_array_equal(np.load(tmp_path / "features.npy"), wanted)
+
+
+def test_safetensors_hold_all_parts_to_the_bit(tmp_path):
+    load_file = pytest.importorskip("safetensors.numpy").load_file
+    of = network("resnet10_tiny", "cifar")
+    made, _ = export(of, "safetensors", tmp_path)
+    back = from_torch(load_file(made / "model.safetensors"))
+    jax.tree.map(np.testing.assert_array_equal, back, of.variables)
+    assert json.loads((made / "preprocessing.json").read_text()) == PREPROCESSING
+
+
+def test_detectron2_has_its_converters_names(tmp_path):
+    of = network("resnet50")
+    made, proof = export(of, "detectron2", tmp_path)
+    assert agreement(proof) == 0
+    contents = pickle.loads((made / "detectron2.pkl").read_bytes())
+    assert contents["matching_heuristics"] is True and contents["__author__"]
+    theirs, ours = contents["model"], to_torch(of.variables)
+    for name, other in {
+        "stem.conv1.weight": "conv1.weight",
+        "stem.conv1.norm.running_var": "bn1.running_var",
+        "res2.0.shortcut.weight": "layer1.0.downsample.0.weight",
+        "res2.0.shortcut.norm.bias": "layer1.0.downsample.1.bias",
+        "res4.5.conv3.norm.weight": "layer3.5.bn3.weight",
+        "res5.2.conv2.weight": "layer4.2.conv2.weight",
+    }.items():
+        np.testing.assert_array_equal(theirs[name], ours[other])
+    assert not [name for name in theirs if "fc" in name or "layer" in name or "bn" in name]
+    settings = json.loads((made / "settings.json").read_text())
+    assert settings["MODEL.RESNETS.DEPTH"] == 50
+    assert settings["MODEL.RESNETS.RES2_OUT_CHANNELS"] == 256
+
+
+def test_the_depth_is_that_of_the_name():
+    for arch, settings in ARCHS.items():
+        if number := re.fullmatch(r"resnet(\d+)(w\d)?", arch):
+            depth = 2 + settings["block"].convolutions * sum(settings["stage_sizes"])
+            assert depth == int(number[1])
+
+
+def test_hugging_face_folder_says_how_images_are_prepared(tmp_path):
+    pytest.importorskip("safetensors")
+    made, _ = export(network("resnet18"), "huggingface", tmp_path)
+    processor = json.loads((made / "preprocessor_config.json").read_text())
+    assert processor["image_std"] == PREPROCESSING["std"]
+    assert int(processor["size"]["shortest_edge"] / processor["crop_pct"]) == 74
+    assert "k-NN 76.5" in (made / "README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("name", "arch", "stem", "complaint"),
+    [
+        ("torchvision", "resnet50w2", "imagenet", "torchvision has no resnet50w2"),
+        ("timm", "resnet18", "cifar", "timm has no resnet18 with the stem cifar"),
+        ("huggingface", "alexnet_sobel", "imagenet", "--format=safetensors"),
+        (
+            "onnx",
+            "alexnet_sobel",
+            "imagenet",
+            "only ResNets are written, and this is alexnet_sobel",
+        ),
+        ("keras", "resnet18", "imagenet", "unknown --format=keras; known are torchvision"),
+    ],
+)
+def test_what_a_format_has_no_place_for_is_refused(tmp_path, name, arch, stem, complaint):
+    of = network("resnet10_tiny", "cifar", 16)
+    other = Network(**{**vars(of), "arch": arch, "stem": stem, "backbone": backbone(arch)})
+    with pytest.raises(ConfigError, match=complaint):
+        export(other, name, tmp_path)
+    assert not (tmp_path / name).exists()
+
+
+def test_earlier_exports_stay_and_a_wrong_one_does_not_count(tmp_path, monkeypatch):
+    of = network("resnet10_tiny", "cifar", 16)
+    for _ in range(3):
+        made, _ = export(of, "stablehlo", tmp_path)
+        (made / "notes.txt").touch()
+    assert (tmp_path / "stablehlo.1" / "notes.txt").exists()
+    assert (tmp_path / "stablehlo.2" / "model.stablehlo").exists()
+    monkeypatch.setattr(
+        "swav_jax.weights.export.run_stablehlo", lambda path, images: features_of(of) * 1.01
+    )
+    with pytest.raises(RuntimeError, match=r"differ by 0\.01"):
+        export(of, "stablehlo", tmp_path)
+    assert not (tmp_path / "stablehlo.4").exists()
