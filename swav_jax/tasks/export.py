@@ -8,7 +8,6 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from swav_jax.models.backbones import backbone
 from swav_jax.trained import Trained, open_trained
 from swav_jax.weights.export import export
 from swav_jax.weights.network import Network
@@ -44,7 +43,7 @@ def network_of(trained: Trained) -> Network:
     return Network(
         arch=model.arch,
         stem=model.stem,
-        backbone=backbone(model.arch, stem=model.stem, dtype=jnp.float32),
+        backbone=trained.encoder.backbone.clone(dtype=jnp.float32),
         variables=variables,
         preprocessing={
             "mean": list(augment.mean),

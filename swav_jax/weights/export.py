@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import Float
 
 from swav_jax.config import ConfigError
-from swav_jax.models.resnet import Bottleneck, ResNet
+from swav_jax.models.resnet import ARCHS, Bottleneck, ResNet
 from swav_jax.weights.network import Network
 from swav_jax.weights.onnx_graph import run_onnx, write_onnx
 from swav_jax.weights.other_names import DETECTRON2, HUGGINGFACE, Rules, renamed
@@ -266,11 +266,12 @@ _FOR_ALL = "--format=safetensors and --format=stablehlo take every network"
 
 
 def _as_named_elsewhere(network: Network, library: str) -> None:
-    _resnet_with_imagenet_stem(network, library)
-    if network.arch not in NAMED_ALIKE:
+    model = _resnet_with_imagenet_stem(network, library)
+    if network.arch not in NAMED_ALIKE or model.width != ARCHS[network.arch]["width"]:
         raise ConfigError(
-            f"{library} has no {network.arch}, only {', '.join(NAMED_ALIKE)}; --format=huggingface "
-            f"and --format=onnx take ResNets of any width. {_FOR_ALL}"
+            f"{library} has no {network.arch} of width {model.width}, only "
+            f"{', '.join(NAMED_ALIKE)} of their usual one; --format=huggingface and --format=onnx "
+            f"take ResNets of any width. {_FOR_ALL}"
         )
 
 
