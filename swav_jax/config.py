@@ -23,6 +23,7 @@ DURATIONS = (
     ("train", "log_every_epochs", "log_every_steps"),
 )
 
+LINEAR_PROTOCOLS = ("sgd", "fast", "both")
 INIT_PARTS = ("backbone", "head", "prototypes", "key_encoder")  # that `init_parts` names
 
 TOO_LARGE = 2**31  # for the devices' integers, and so for a count of steps
@@ -32,7 +33,15 @@ LIMITS: dict[tuple[float, float], dict[str, tuple[str, ...]]] = {
     (1, math.inf): {
         "checkpoint": ("keep_last",),
         "data": ("batch_size",),
-        "eval": ("batch_size", "finetune_epochs", "knn_k", "linear_epochs", "semisup_epochs"),
+        "eval": (
+            "batch_size",
+            "finetune_epochs",
+            "knn_k",
+            "linear_epochs",
+            "neighbours",
+            "retrieval_k",
+            "semisup_epochs",
+        ),
         "mesh": ("model",),
         "method": (
             "components",
@@ -55,7 +64,12 @@ LIMITS: dict[tuple[float, float], dict[str, tuple[str, ...]]] = {
         ),
         "checkpoint": ("every_epochs", "every_minutes", "every_steps", "keep_every_steps"),
         "data": ("eval_crop", "eval_resize", "white_level"),
-        "eval": ("classify_every_epochs", "knn_every_epochs"),
+        "eval": (
+            "classify_every_epochs",
+            "knn_every_epochs",
+            "quality_every_epochs",
+            "quality_images",
+        ),
         "mesh": ("spread_parameters_above",),
         "method": (
             "assignment_crops",
@@ -180,11 +194,16 @@ def defaults(method: str = "swav") -> ConfigDict:
     evaluation.knn_k = (20, 200)
     evaluation.knn_temperature = 0.07
     evaluation.min_scale = 0.08  # of random crops to train a classifier on, as a share of an image
+    evaluation.linear_protocol = "both"  # or sgd, fast: see docs/evaluation.md
     evaluation.linear_epochs = 100
     evaluation.linear_lr = 0.3  # for batches of 256
     evaluation.semisup_epochs = 20
     evaluation.semisup_list = ""  # a file of image names to learn from, instead of 1 % and 10 %
     evaluation.finetune_epochs = 20
+    evaluation.quality_every_epochs = 5
+    evaluation.quality_images = 2048  # of the training set, evenly spaced; 0 for no such scores
+    evaluation.retrieval_k = (1, 10, 100)
+    evaluation.neighbours = 10  # of each test image in the table of task retrieval
     evaluation.batch_size = 256
 
     checkpoint = config.checkpoint = ConfigDict()
@@ -335,6 +354,7 @@ def _unknown_choices(config: ConfigDict) -> Iterator[str]:
         ("optim.name", config.optim.name, tuple(OPTIMIZERS)),
         ("optim.schedule", config.optim.schedule, tuple(SCHEDULES)),
         ("mesh.bank_memory", config.mesh.bank_memory, tuple(BANK_MEMORIES)),
+        ("eval.linear_protocol", config.eval.linear_protocol, LINEAR_PROTOCOLS),
     ):
         if value not in choices:
             yield f"unknown {path} {value!r}; known are {', '.join(choices)}"

@@ -4,11 +4,13 @@ from collections.abc import Callable, Mapping
 from functools import partial
 
 import jax
+import numpy as np
 from jaxtyping import PyTree
 
 from swav_jax.evals.classify import classify
 from swav_jax.evals.features import pooled
 from swav_jax.evals.knn import knn
+from swav_jax.evals.quality import quality
 from swav_jax.methods.contract import TrainState
 from swav_jax.methods.supervised import Supervised
 from swav_jax.run import Run, as_evaluated
@@ -35,12 +37,23 @@ def _classify(run: Run, variables: PyTree) -> Scores | None:
     return classify(run.method.classify, variables, train, run.test_images)
 
 
+def _quality(run: Run, variables: PyTree) -> Scores | None:
+    count = min(run.config.eval.quality_images, run.source.size)
+    if not count:
+        return None
+    numbers = np.linspace(0, run.source.size - 1, count).astype(np.int64)
+    part = run.source.part(numbers, np.full(count, -1, np.int32), ())
+    rows = pooled(run.method.encoder, variables, as_evaluated(run.config, part))
+    return quality(rows[rows.any(axis=1)])
+
+
 # From (run, variables) to scores, the most important one first; None where there is nothing to
 # evaluate on. `eval.<name>_every_epochs` is its interval, 0 for only before and after training.
 # A method's `evaluators` are those that are meant for it.
 EVALUATORS: Mapping[str, Callable[[Run, PyTree], Scores | None]] = {
     "classify": _classify,
     "knn": _knn,
+    "quality": _quality,
 }
 
 

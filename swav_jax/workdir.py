@@ -43,6 +43,7 @@ COMPARISON = "compare.html"
 PROFILE = "profile"  # traces
 TENSORBOARD = "tensorboard"  # events
 FEATURES = "features"  # of data sets, a folder each
+NEIGHBOURS = "neighbours.csv"  # path,rank,neighbour,similarity
 LOCK = ".lock"
 PATTERN = "*?[\\"  # characters that Orbax does not take as they are
 

@@ -1,10 +1,17 @@
 import json
 
+import jax
+import numpy as np
+import pytest
 from tiny import tiny_swav
 
 from swav_jax import evaluators, train
+from swav_jax.checkpoints.read import find, load_variables
+from swav_jax.evals.features import pooled
+from swav_jax.evals.quality import rankme
 from swav_jax.methods.swav import SwAV
 from swav_jax.run import build
+from swav_jax.workdir import read_metrics, read_results
 
 
 def tiny_run(every_epochs=0):
@@ -41,3 +48,21 @@ def test_another_evaluator_is_one_entry(tmp_path, monkeypatch):
     assert "none" not in results
     last = json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[-1])
     assert last["count_leaves"] == 3.0 and "count_rest" not in last
+
+
+def test_quality_needs_no_labels_and_reads_some_images(tmp_path):
+    config = tiny_swav()
+    config.train.steps = 2
+    config.eval.quality_images = 40
+    run = build(config)
+    train.pretrain(config, tmp_path)
+    found = read_results(tmp_path)["quality"]
+    assert 1 < found["rankme"] < 16 and found["uniformity"] < 0
+    assert 1 < found["random_init_rankme"] < 16
+    last = read_metrics(tmp_path)[-1]
+    assert last["quality_rankme"] == found["rankme"]
+
+    with jax.set_mesh(run.mesh):
+        rows = pooled(run.method.encoder, load_variables(find(tmp_path))[0], run.train_images)
+    spread = np.linspace(0, 1499, 40).astype(int)
+    assert found["rankme"] == pytest.approx(rankme(rows[spread]), rel=1e-4)

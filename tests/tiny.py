@@ -51,6 +51,7 @@ def tiny_config(method: str = "swav") -> ConfigDict:
     config.train.epochs = 1
     config.train.log_every_steps = 1
     config.checkpoint.every_epochs = 0
+    config.eval.quality_images = 0
     return config
 
 

@@ -89,7 +89,7 @@ class Method:
     # Top-level parameters that the optimiser moves without momentum.
     without_momentum: ClassVar[tuple[str, ...]] = ()
     # Evaluations while it trains, by their names in `evaluators.EVALUATORS`.
-    evaluators: ClassVar[tuple[str, ...]] = ("knn",)
+    evaluators: ClassVar[tuple[str, ...]] = ("knn", "quality")
 
     def init(
         self, key: Key[Array, ""], crops: Crops, size: int

@@ -29,4 +29,5 @@ TASKS = {
     "finetune": "swav_jax.tasks.finetune:finetune_task",
     "report": "swav_jax.tasks.report:report_task",
     "export": "swav_jax.tasks.export:export_task",
+    "retrieval": "swav_jax.tasks.retrieval:retrieval_task",
 }

@@ -1,15 +1,23 @@
 """The task `linear`: how well a linear classifier on the frozen backbone classifies test images."""
 
+from functools import partial
+from typing import Any
+
 from ml_collections import ConfigDict
 
+from swav_jax.evals.logistic import fast_linear
+from swav_jax.features import features
 from swav_jax.runtime.storage import AnyPath
 from swav_jax.tasks.classifier import Protocol, labelled_images, train_classifier
 from swav_jax.tasks.figures import record
-from swav_jax.trained import open_trained
+from swav_jax.trained import at_random, open_trained
 
 
 def linear_task(config: ConfigDict, workdir: AnyPath) -> None:
-    """Trains the classifier in the folder `linear` of the workdir and records its accuracies.
+    """Records the accuracies of a classifier for each protocol that `eval.linear_protocol` names.
+
+    `sgd` trains it in the folder `linear` of the workdir; `fast` is logistic regression, also on
+    the network before training.
 
     Raises:
       ConfigError: the checkpoint is of another network, or the folder holds another classifier.
@@ -19,8 +27,26 @@ def linear_task(config: ConfigDict, workdir: AnyPath) -> None:
     trained = open_trained(config, workdir)
     train, test = labelled_images(trained, "linear")
     settings = trained.config.eval
-    protocol = Protocol(
-        settings.linear_epochs, settings.min_scale, settings.linear_lr, weight_decay=1e-6
+    fast, before, protocols = {}, {}, []
+    if settings.linear_protocol != "sgd":
+        fast, before = (
+            fast_linear(partial(features, network), train, test, seed=trained.config.seed)
+            for network in (trained, at_random(trained))
+        )
+        protocols.append("fast: logistic regression on centre crops")
+    trained_by_sgd: dict[str, Any] = {}
+    if settings.linear_protocol != "fast":
+        protocol = Protocol(
+            settings.linear_epochs, settings.min_scale, settings.linear_lr, weight_decay=1e-6
+        )
+        trained_by_sgd = train_classifier(trained, "linear", train.source, protocol)
+        protocols.insert(0, str(protocol))
+    record(
+        trained,
+        "linear",
+        trained_by_sgd | fast,
+        at_random=before,
+        protocol="; ".join(protocols),
+        train=train,
+        test=test,
     )
-    figures = train_classifier(trained, "linear", train.source, protocol)
-    record(trained, "linear", figures, protocol=str(protocol), train=train, test=test)

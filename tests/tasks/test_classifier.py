@@ -42,6 +42,7 @@ def workdir(pretrained, tmp_path):
 def short(workdir):
     """The run's settings, for short evaluations."""
     config = settings_of(workdir)
+    config.eval.linear_protocol = "sgd"
     config.eval.linear_epochs = config.eval.semisup_epochs = config.eval.finetune_epochs = 2
     return config
 
@@ -82,6 +83,22 @@ def test_linear_killed_and_started_again_equals_one_in_one_go(workdir, tmp_path,
     assert found["protocol"].startswith("2 epochs of SGD, lr 0.3, frozen backbone")
     lrs = {line["lr"] for line in metrics(whole / "linear") if "lr" in line}
     np.testing.assert_allclose(sorted(lrs), [0.15, 0.3], rtol=1e-6)
+
+
+def test_both_protocols_and_logistic_regression_alone(workdir):
+    config = short(workdir)
+    config.eval.linear_epochs, config.eval.linear_protocol = 1, "fast"
+    linear_task(config, workdir)
+    fast = results(workdir, "linear")
+    assert fast["fast_top1"] > 50 and fast["random_init_fast_top1"] > 50
+    assert fast["protocol"] == "fast: logistic regression on centre crops"
+    assert "top1" not in fast and not (workdir / "linear").exists()
+
+    config.eval.linear_protocol = "both"
+    linear_task(config, workdir)
+    both = results(workdir, "linear")
+    assert both["fast_top1"] == fast["fast_top1"] and both["top1"] > 0
+    assert both["protocol"].startswith("1 epochs of SGD") and "; fast: " in both["protocol"]
 
 
 def test_a_classifier_of_other_settings_is_kept(workdir):
