@@ -38,5 +38,6 @@ def digits(method: str) -> ConfigDict:
     config.train.log_every_epochs = 1 / 2
     config.train.log_every_steps = None
     config.eval.knn_every_epochs = 2
+    config.eval.min_scale = 0.8
     config.checkpoint.every_epochs = 4
     return config

@@ -115,7 +115,7 @@ def _settings(trained: Trained, workdir: AnyPath, source: Source, protocol: Prot
     """The configuration of a classifier: the run's, but for what the protocol says."""
     images = on_evaluated_images(trained.config)
     config = of_method(images.copy_and_resolve_references(), "supervised")
-    config.init_from = _origin(trained, workdir)
+    config.init_from, config.init_parts = _origin(trained, workdir), "backbone"
     batch = min(BATCH, 2 ** (source.size.bit_length() - 1))
 
     data = config.data
@@ -134,7 +134,7 @@ def _settings(trained: Trained, workdir: AnyPath, source: Source, protocol: Prot
     optim.drop_epochs, optim.drop_factor = tuple(protocol.drops), 0.2
 
     config.train.epochs, config.train.steps, config.train.accumulate = protocol.epochs, None, 1
-    config.train.log_every_steps, config.train.log_every_epochs = None, 0.25
+    config.train.log_every_steps = min(50, source.size // batch)
     checkpoint = config.checkpoint
     checkpoint.every_epochs = checkpoint.every_steps = checkpoint.keep_every_steps = 0
     checkpoint.every_minutes, checkpoint.keep_last = 5.0, 2

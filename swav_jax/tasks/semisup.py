@@ -1,6 +1,7 @@
 """The task `semisup`: how well the network classifies when it is trained on few labels."""
 
 import dataclasses
+import hashlib
 from typing import Any, NamedTuple
 
 from absl import logging
@@ -55,9 +56,14 @@ def _listed(trained: Trained, train: Images) -> Part:
     path = located(trained.config.eval.semisup_list)
     names = filter(None, map(str.strip, path.read_text().splitlines()))
     numbers = listed(train.source, names)
-    name, few = f"list_{path.stem}", len(numbers) < FEW * train.source.size
-    protocol = _protocol(trained, 1 if few else 10)
-    return Part(f"semisup_{name}", name, _part(train, numbers), f"listed in {path.name}", protocol)
+    few = len(numbers) < FEW * train.source.size
+    return Part(
+        folder=f"semisup_{path.stem}_{hashlib.sha256(numbers).hexdigest()[:6]}",  # for each choice
+        name=f"list_{path.stem}",
+        source=_part(train, numbers),
+        choice=f"{len(numbers)} images listed in {path.name}",
+        protocol=_protocol(trained, 1 if few else 10),
+    )
 
 
 def _share(trained: Trained, train: Images, test: Images, percent: int) -> Part:
