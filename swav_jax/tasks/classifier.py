@@ -3,9 +3,10 @@
 It has a configuration, metrics and checkpoints of its own, and goes on after a kill as any run.
 """
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import PurePath
 from typing import Any
 
 import jax
@@ -147,10 +148,9 @@ def _settings(trained: Trained, workdir: AnyPath, source: Source, protocol: Prot
 
 def _origin(trained: Trained, workdir: AnyPath) -> str:
     """The checkpoint that is judged, by the path that it had when its classifier began."""
-    checkpoint = find(trained.workdir)
-    began = Path(read_config(workdir).get("init_from", ""))
-    same = began.parts[-2:] == checkpoint.parts[-2:]
-    return str(began if same else checkpoint)
+    checkpoint, began = find(trained.workdir), read_config(workdir).get("init_from", "")
+    same = PurePath(began).parts[-2:] == checkpoint.parts[-2:]
+    return began if same else os.fspath(checkpoint)
 
 
 def _pixels(source: Source) -> int:

@@ -57,8 +57,9 @@ def _listed(trained: Trained, train: Images) -> Part:
     names = filter(None, map(str.strip, path.read_text().splitlines()))
     numbers = listed(train.source, names)
     few = len(numbers) < FEW * train.source.size
+    choice = hashlib.sha256(numbers.tobytes()).hexdigest()[:6]  # of images: a folder for each
     return Part(
-        folder=f"semisup_{path.stem}_{hashlib.sha256(numbers).hexdigest()[:6]}",  # for each choice
+        folder=f"semisup_{path.stem}_{choice}",
         name=f"list_{path.stem}",
         source=_part(train, numbers),
         choice=f"{len(numbers)} images listed in {path.name}",
