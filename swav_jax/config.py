@@ -23,8 +23,15 @@ DURATIONS = (
     ("train", "log_every_epochs", "log_every_steps"),
 )
 
-LINEAR_PROTOCOLS = ("sgd", "fast", "both")
 INIT_PARTS = ("backbone", "head", "prototypes", "key_encoder")  # that `init_parts` names
+# What can be chosen of `eval`; "" leaves the choice to the task.
+EVAL_CHOICES = {
+    "layer": ("pooled", "embedding", "activated", "c1", "c2", "c3", "c4", "c5"),
+    "format": ("", "npz", "parquet", "csv"),
+    "linear_protocol": ("sgd", "fast", "both"),
+    "cluster_by": ("", "prototypes", "sinkhorn", "kmeans"),
+    "sort_by": ("copy", "link"),
+}
 
 TOO_LARGE = 2**31  # for the devices' integers, and so for a count of steps
 POSITIVE = (math.ulp(0.0), math.inf)
@@ -35,6 +42,7 @@ LIMITS: dict[tuple[float, float], dict[str, tuple[str, ...]]] = {
         "data": ("batch_size",),
         "eval": (
             "batch_size",
+            "clusters",
             "finetune_epochs",
             "knn_k",
             "linear_epochs",
@@ -188,7 +196,14 @@ def defaults(method: str = "swav") -> ConfigDict:
     evaluation.data_dir = ""  # as data.data_dir
     evaluation.train = ""  # split whose labelled images vote, or train a classifier
     evaluation.test = ""  # split whose labelled images are classified
-    evaluation.images = ""  # split to embed, to cluster and to look at; "" for eval.train
+    # To embed, to cluster and to look at: a split, or a file that lists images; "" for eval.train.
+    evaluation.images = ""
+    evaluation.layer = "pooled"  # that embeddings and k-means are of: pooled, embedding, c2, ...
+    evaluation.format = ""  # of tables: npz, parquet, csv; "" for npz, and csv for clusters
+    evaluation.cluster_by = ""  # prototypes, sinkhorn, kmeans; "" for prototypes if there are any
+    evaluation.clusters = 100  # of k-means
+    evaluation.sort_into = ""  # a folder that gets one for each cluster, with its images
+    evaluation.sort_by = "copy"  # or link
     evaluation.knn_every_epochs = 0  # besides before and after training; 0 for only those
     evaluation.classify_every_epochs = 1  # of method supervised
     evaluation.knn_k = (20, 200)
@@ -354,10 +369,11 @@ def _unknown_choices(config: ConfigDict) -> Iterator[str]:
         ("optim.name", config.optim.name, tuple(OPTIMIZERS)),
         ("optim.schedule", config.optim.schedule, tuple(SCHEDULES)),
         ("mesh.bank_memory", config.mesh.bank_memory, tuple(BANK_MEMORIES)),
-        ("eval.linear_protocol", config.eval.linear_protocol, LINEAR_PROTOCOLS),
+        *((f"eval.{key}", config.eval[key], choices) for key, choices in EVAL_CHOICES.items()),
     ):
         if value not in choices:
-            yield f"unknown {path} {value!r}; known are {', '.join(choices)}"
+            known = ", ".join(filter(None, choices))
+            yield f"unknown {path} {value!r}; known are {known}"
     dtype = config.model.dtype
     if (computed := jax.dtypes.canonicalize_dtype(dtype)) != dtype:
         yield (

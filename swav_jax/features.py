@@ -6,6 +6,8 @@ decides about them: the network, the layer, how images are cut and normalised, a
 
 import hashlib
 import json
+import math
+import os
 import time
 from collections.abc import Callable, Iterator
 from io import BytesIO
@@ -15,7 +17,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from swav_jax.data.sources.source import Source
-from swav_jax.evals.features import embed_images, layer_of
+from swav_jax.evals.features import embed_images, layer_of, of_images
 from swav_jax.evals.labelled import Images
 from swav_jax.runtime.processes import from_process_0
 from swav_jax.runtime.progress import progress
@@ -27,18 +29,25 @@ PIECE = 2**25  # numbers of a piece at most: 128 MB
 SECONDS = 30.0  # of work that a kill may cost, about
 
 
-def features(trained: Trained, images: Images, layer: str = "pooled") -> Float32[np.ndarray, "N F"]:
+def features(
+    trained: Trained, images: Images, layer: str = "pooled"
+) -> Float32[np.ndarray, "N *F"]:
     """What a layer gives for every image; zeros for those in `images.source.unreadable`.
+
+    Nothing is kept of images in memory, nor where the workdir cannot be written.
 
     Args:
       trained: the network, in whose workdir the features are kept.
       images: N of them.
-      layer: of `evals.features.LAYERS`.
+      layer: of `evals.features.LAYERS`, or one of STAGES for maps [N, h, w, C].
 
     Raises:
       DataError: too many images cannot be read.
     """
     source = images.source
+    if not from_process_0(source.lasting and os.access(trained.workdir, os.W_OK)):
+        with jax.set_mesh(trained.mesh):
+            return of_images(layer_of(trained.encoder, layer), trained.variables, images)
     about = {
         "network": trained.identity,
         "layer": layer,
@@ -67,7 +76,7 @@ def features(trained: Trained, images: Images, layer: str = "pooled") -> Float32
                     write_whole(folder / f"{first:09}-{len(rows)}.npy", written.getvalue())
         from_process_0(0)  # the others read when the last piece is there
     whole = np.concatenate([np.load(BytesIO(path.read_bytes())) for path, _ in _pieces(folder)])
-    unreadable = np.isnan(whole[:, 0])
+    unreadable = np.isnan(whole.reshape(len(whole), -1)[:, 0])
     source.unreadable.update(np.flatnonzero(unreadable).tolist())
     whole[unreadable] = 0
     return whole
@@ -78,26 +87,26 @@ def _in_pieces(
     first: int,
     size: int,
     now: Callable[[int], None],
-) -> Iterator[tuple[int, Float32[np.ndarray, "n F"]]]:
+) -> Iterator[tuple[int, Float32[np.ndarray, "n *F"]]]:
     """Consecutive rows, from `first` to the last; those of images that cannot be read are NaN."""
-    begin, since, width = first, time.monotonic(), 1
+    begin, since, shape = first, time.monotonic(), (1,)
     waiting: list[tuple[np.ndarray, np.ndarray]] = []
 
     def piece(end: int) -> tuple[int, np.ndarray]:
-        rows = np.full((end - begin, width), np.nan, np.float32)
+        rows = np.full((end - begin, *shape), np.nan, np.float32)
         for index, values in waiting:
             rows[index - begin] = values
         return begin, rows
 
     for index, values in batches:
-        width = values.shape[1]
+        shape = values.shape[1:]
         if not len(index):
             continue
         waiting.append((index, values))
         end = int(index[-1]) + 1
         now(end)
         late = time.monotonic() - since > SECONDS
-        if late or (end - begin) * width >= PIECE:
+        if late or (end - begin) * math.prod(shape) >= PIECE:
             yield piece(end)
             waiting, begin, since = [], end, time.monotonic()
     if begin < size:

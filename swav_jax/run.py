@@ -141,7 +141,7 @@ def on_evaluated_images(config: ConfigDict) -> ConfigDict:
     """The configuration with the data set and the splits of `eval` in the section `data`.
 
     Slices of the training run's splits, such as `train[:20%]`, are meant for its own data set, and
-    so are images as they are: others are cut to the size of the largest training crop.
+    so are images as they are: others are resized and cut to the size of the largest training crop.
     """
     config, wanted = config.copy_and_resolve_references(), config.eval
     data = config.data
@@ -156,8 +156,7 @@ def on_evaluated_images(config: ConfigDict) -> ConfigDict:
     data.name = wanted.data_name or data.name
     data.data_dir = wanted.data_dir or data.data_dir
     if not (data.eval_resize or data.eval_crop):  # the run's images have one size, others may not
-        data.eval_crop = max(crop[1] for crop in data.crops)
-        data.eval_resize = round(data.eval_crop * 256 / 224)
+        data.eval_resize = data.eval_crop = max(crop[1] for crop in data.crops)
     return config
 
 

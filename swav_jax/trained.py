@@ -64,9 +64,16 @@ class Trained:
         return open_test_images(config, train.source.pixels if train else None)
 
     def images(self) -> Images:
-        """The images to embed, to cluster and to look at."""
-        config = on_evaluated_images(self.config)
-        return open_images(config, config.eval.images or config.data.train)
+        """The images to embed, to cluster and to look at.
+
+        Any number of them may be unreadable: whoever reads them leaves these out and names them.
+        """
+        config = self.config.copy_and_resolve_references()
+        if Path(config.eval.images).expanduser().is_file():
+            config.eval.update(data_name="folder", data_dir=config.eval.images, images=".")
+        config = on_evaluated_images(config)
+        images = open_images(config, config.eval.images or config.data.train)
+        return dataclasses.replace(images, max_bad_fraction=1.0)
 
 
 def settings_of(workdir: AnyPath) -> ConfigDict:

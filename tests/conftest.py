@@ -1,13 +1,16 @@
 """Eight CPU devices, and JAX as strict as it can be: what passes here promotes nothing silently."""
 
 import os
+import shutil
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import jax
 import pytest
-from tiny import compile_fast
+from images import smooth
+from tiny import compile_fast, tiny_swav
 
+from swav_jax import train
 from swav_jax.runtime.xla import start
 
 start()
@@ -31,3 +34,30 @@ def x64():
     """Float64 for one test."""
     with jax.enable_x64(True):
         yield
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory):
+    """Fourteen images of two classes, of which one cannot be read."""
+    folder = tmp_path_factory.mktemp("data") / "photos"
+    for number in range(14):
+        name = folder / ("cat" if number < 6 else "dog") / f"{number:02}.png"
+        name.parent.mkdir(parents=True, exist_ok=True)
+        smooth(number, 20, 30).save(name)
+    (folder / "cat" / "03.png").write_bytes(b"no image")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def _workdir(tmp_path_factory):
+    config = tiny_swav()
+    config.method.freeze_prototypes_steps, config.train.steps = 1, 2
+    workdir = tmp_path_factory.mktemp("runs") / "swav"
+    train.pretrain(config, workdir)
+    return workdir
+
+
+@pytest.fixture
+def workdir(_workdir, tmp_path):
+    """A run on the digits, for the test alone."""
+    return shutil.copytree(_workdir, tmp_path / "run")

@@ -2,7 +2,13 @@
 
 import numpy as np
 from jaxtyping import Int
-from sklearn.metrics import normalized_mutual_info_score
+from sklearn.metrics import (
+    adjusted_mutual_info_score,
+    homogeneity_score,
+    mutual_info_score,
+    normalized_mutual_info_score,
+)
+from sklearn.metrics.cluster import contingency_matrix
 
 
 def nmi(a: Int[np.ndarray, "N"], b: Int[np.ndarray, "N"]) -> float:
@@ -15,6 +21,34 @@ def nmi(a: Int[np.ndarray, "N"], b: Int[np.ndarray, "N"]) -> float:
     """
     both = (a >= 0) & (b >= 0)
     return float(normalized_mutual_info_score(a[both], b[both])) if both.any() else float("nan")
+
+
+def agreement(labels: Int[np.ndarray, "N"], clusters: Int[np.ndarray, "N"]) -> dict[str, float]:
+    """How well clusters agree with classes, over the images that have both (not -1).
+
+    Returns:
+      purity: percent of the images that are of the most common class of their cluster.
+      nmi: as `nmi`.
+      ami: the mutual information adjusted for chance, which grows with the number of clusters
+        (Vinh et al., 2010, with the arithmetic mean of the entropies); 0 on average for clusters
+        at random, 1 for equal partitions.
+      mutual_information: in nats.
+      homogeneity: the mutual information over the entropy of the classes; 1 if every cluster is of
+        one class.
+      Nothing where no image has both.
+    """
+    both = (labels >= 0) & (clusters >= 0)
+    if not both.any():
+        return {}
+    pair = labels[both], clusters[both]
+    counts = contingency_matrix(*pair, sparse=True)  # [classes, clusters]
+    return {
+        "nmi": nmi(*pair),
+        "ami": float(adjusted_mutual_info_score(*pair)),
+        "purity": 100 * float(counts.max(axis=0).sum() / counts.sum()),
+        "mutual_information": float(mutual_info_score(None, None, contingency=counts)),
+        "homogeneity": float(homogeneity_score(*pair)),
+    }
 
 
 def compare(

@@ -17,8 +17,9 @@ from swav_jax.models.encoder import Encoder
 
 Apply = Callable[[PyTree, Float[Array, "B S S 3"]], Float[Array, "B F"]]
 
-# The encoder's methods from images [B, S, S, 3] to what they are called elsewhere.
-LAYERS = {"pooled": "features", "embedding": "embedding"}
+# The encoder's methods from images [B, S, S, 3] to rows, by what these are called elsewhere.
+LAYERS = {"pooled": "features", "embedding": "embedding", "activated": "activated"}
+STAGES = ("c1", "c2", "c3", "c4", "c5")  # their feature maps [B, h, w, C]; not every network has c1
 
 
 def pooled(encoder: Encoder, variables: PyTree, images: Images) -> Float32[np.ndarray, "N F"]:
@@ -54,10 +55,13 @@ def embed_images(
 
 @cache
 def layer_of(encoder: Encoder, layer: str) -> Apply:
-    """One function for each encoder and name of LAYERS, so that it is compiled once."""
+    """One function for each encoder and name of LAYERS or STAGES, so that it is compiled once."""
 
     def apply(variables: PyTree, images: Float[Array, "B S S 3"]) -> Any:
-        return encoder.apply(variables, images, method=LAYERS[layer])
+        if layer in LAYERS:
+            return encoder.apply(variables, images, method=LAYERS[layer])
+        maps: Any = encoder.apply(variables, images, method="stages")
+        return maps[layer]
 
     return apply
 
@@ -77,7 +81,7 @@ def collect(
     features = None
     for index, rows in rows_by_index:
         if features is None:
-            features = np.zeros((size, rows.shape[1]), np.float32)
+            features = np.zeros((size, *rows.shape[1:]), np.float32)
         features[index] = rows
     if features is None:
         raise ValueError("no batches: there is no image to extract features from.")

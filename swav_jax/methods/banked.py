@@ -9,7 +9,7 @@ batches leave out have no cluster until they are drawn, and no part in the loss.
 
 import dataclasses
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from jax import lax
 from jaxtyping import Array, Float, Int, Key
@@ -23,12 +23,13 @@ from swav_jax.methods.contract import (
     Method,
     Metrics,
     Params,
+    Prototypes,
     Sizes,
     TrainState,
     Visit,
     Visited,
 )
-from swav_jax.methods.prototypes import init_with_prototypes
+from swav_jax.methods.prototypes import init_with_prototypes, sets_of
 from swav_jax.models.encoder import embed
 from swav_jax.ops import bank
 from swav_jax.ops.metrics import embedding_std
@@ -46,6 +47,7 @@ class Banked(Method):
     assignment_crops: tuple[int, ...] = (0, 1)  # A of them
 
     cluster_every_epochs: ClassVar[int] = 1
+    prototypes_in: ClassVar[tuple[str, ...]] = ("params/prototypes",)
 
     def init(
         self, key: Key[Array, ""], crops: Crops, size: int
@@ -86,6 +88,10 @@ class Banked(Method):
     def rows_of_head(self, extra: Extra, head: int) -> Float[Array, "N D"]:
         """The bank whose rows a head clusters."""
         return bank.read(extra["bank"], head % len(self.assignment_crops))
+
+    def prototype_sets(self, saved: dict[str, Any]) -> list[Prototypes]:
+        """The prototypes of each head."""
+        return sets_of(saved, self.temperature)
 
     def check(self, sizes: Sizes) -> list[str]:
         """Refuses more clusters than there are images, and devices that do not divide the bank."""

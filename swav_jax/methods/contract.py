@@ -65,6 +65,18 @@ class Visited:
     index: Int[Array, "B"]  # of rows that only fill up the last batch, beyond the data set
 
 
+class Prototypes(NamedTuple):
+    """What assigns any image to one of K clusters: that of the largest score W x + b.
+
+    The method's probabilities are softmax(scores / tau).
+    """
+
+    layer: str  # of the encoder, see `evals.features.LAYERS`, that gives x
+    directions: Float[Array, "K F"]  # W
+    temperature: Float[Array, "K"] | float  # tau
+    bias: Float[Array, "K"] | float = 0.0  # b
+
+
 # visit(fold, carry, view): carry = fold(carry, batch) over the whole training set, jitted; `view`
 # is "crops" (augmented as in training) or "center" (one centre crop an image).
 Fold = Callable[[PyTree, Visited], PyTree]
@@ -88,6 +100,8 @@ class Method:
     cluster_every_epochs: ClassVar[int] = 0
     # Top-level parameters that the optimiser moves without momentum.
     without_momentum: ClassVar[tuple[str, ...]] = ()
+    # Branches of a checkpoint with all that assigns images to clusters; none without clusters.
+    prototypes_in: ClassVar[tuple[str, ...]] = ()
     # Evaluations while it trains, by their names in `evaluators.EVALUATORS`.
     evaluators: ClassVar[tuple[str, ...]] = ("knn", "quality")
 
@@ -140,6 +154,25 @@ class Method:
         before, and with the data set's labels if it has any; such methods never see labels.
         """
         return extra.get("assignments")
+
+    def prototype_sets(self, saved: dict[str, Any]) -> list[Prototypes]:
+        """What assigns images to clusters, one for each head or level.
+
+        Args:
+          saved: the branches `prototypes_in`, rooted at the state: {"params": {...}}.
+
+        Raises:
+          ValueError: there are no clusters yet.
+        """
+        return []
+
+    def clustered_encoder(self, saved: dict[str, Any]) -> dict[str, PyTree] | None:
+        """The encoder's variables with which images are assigned; None for the trained ones.
+
+        Args:
+          saved: as of `prototype_sets`.
+        """
+        return None
 
     def epoch_order(self, extra: Extra, epoch: int, seed: int, size: int) -> np.ndarray | None:
         """The order in which an epoch draws from `size` images, or None for a plain permutation.

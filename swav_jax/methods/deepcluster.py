@@ -39,6 +39,7 @@ from swav_jax.methods.contract import (
     Method,
     Metrics,
     Params,
+    Prototypes,
     Sizes,
     TrainState,
     Visit,
@@ -68,6 +69,7 @@ class DeepCluster(Method):
 
     cluster_every_epochs: ClassVar[int] = 1
     without_momentum: ClassVar[tuple[str, ...]] = ("classifier",)
+    prototypes_in: ClassVar[tuple[str, ...]] = ("params/classifier",)
 
     def init(
         self, key: Key[Array, ""], crops: Crops, size: int
@@ -147,6 +149,11 @@ class DeepCluster(Method):
         """Uniform over clusters."""
         labels = sharding.fetch(extra["assignments"])[0]
         return balanced_order(labels, size, np.random.RandomState([seed, epoch]))
+
+    def prototype_sets(self, saved: dict[str, Any]) -> list[Prototypes]:
+        """The classifier, which has learnt the clusters; those of k-means are not kept."""
+        classifier = saved["params"]["classifier"]
+        return [Prototypes("activated", classifier["kernel"].T, 1.0, classifier["bias"])]
 
     def check(self, sizes: Sizes) -> list[str]:
         """Refuses more clusters than there are images, and more than one classifier."""

@@ -22,7 +22,7 @@ from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Float, Int, Key, PyTree
 
 from swav_jax import sharding
 from swav_jax.methods import checks
@@ -33,6 +33,7 @@ from swav_jax.methods.contract import (
     Extra,
     Metrics,
     Params,
+    Prototypes,
     Sizes,
     TrainState,
     Visit,
@@ -66,6 +67,12 @@ class PCL(Momentum):
     kmeans_restarts: int = 5
 
     cluster_every_epochs: ClassVar[int] = 1
+    prototypes_in: ClassVar[tuple[str, ...]] = (
+        "extra/centroids",
+        "extra/densities",
+        "extra/key_encoder",
+        "batch_stats/key_encoder",
+    )
 
     @property
     def levels(self) -> tuple[int, ...]:
@@ -164,6 +171,23 @@ class PCL(Momentum):
         }
         embedding: Any = self.encoder.apply(variables, batch.crops, train=False)
         return state, bank.write(memory, batch.index, embedding)
+
+    def prototype_sets(self, saved: dict[str, Any]) -> list[Prototypes]:
+        """The prototypes of each level."""
+        levels = [
+            Prototypes("embedding", saved["extra"]["centroids"][level], density)
+            for level, density in sorted(saved["extra"]["densities"].items())
+        ]
+        if not all(level.directions.any() for level in levels):
+            raise ValueError("PCL makes its first clusters after method.warmup_epochs")
+        return levels
+
+    def clustered_encoder(self, saved: dict[str, Any]) -> dict[str, PyTree]:
+        """The key encoder."""
+        return {
+            "params": saved["extra"]["key_encoder"],
+            "batch_stats": saved["batch_stats"]["key_encoder"],
+        }
 
     def check(self, sizes: Sizes) -> list[str]:
         """Refuses levels without enough images or negatives; warns of clusters of few images."""

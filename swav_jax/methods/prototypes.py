@@ -3,9 +3,12 @@
 They are `params["prototypes"]["prototypes0"]` and so on, each [K, D].
 """
 
+from typing import Any
+
 import jax
 from jaxtyping import Array, Key
 
+from swav_jax.methods.contract import Prototypes
 from swav_jax.models.encoder import BatchStats, Crops, Encoder, Params
 from swav_jax.models.heads import init_prototypes
 from swav_jax.ops.similarity import unit
@@ -23,6 +26,14 @@ def init_with_prototypes(
         for h, k in enumerate(head_keys)
     }
     return variables["params"] | {"prototypes": sets}, variables["batch_stats"]
+
+
+def sets_of(saved: dict[str, Any], temperature: float) -> list[Prototypes]:
+    """The sets among saved parameters, for the scores z . c of embeddings z."""
+    sets = saved["params"]["prototypes"]
+    return [
+        Prototypes("embedding", unit(sets[f"prototypes{h}"]), temperature) for h in range(len(sets))
+    ]
 
 
 def on_unit_sphere(params: Params) -> Params:

@@ -7,6 +7,7 @@ crops by Sinkhorn-Knopp over the batch (and a queue of earlier embeddings), and 
 """
 
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -23,9 +24,10 @@ from swav_jax.methods.contract import (
     Method,
     Metrics,
     Params,
+    Prototypes,
     Sizes,
 )
-from swav_jax.methods.prototypes import init_with_prototypes, on_unit_sphere
+from swav_jax.methods.prototypes import init_with_prototypes, on_unit_sphere, sets_of
 from swav_jax.ops import queue
 from swav_jax.ops.metrics import code_statistics, embedding_std
 from swav_jax.ops.prediction import swapped_prediction
@@ -47,6 +49,8 @@ class SwAV(Method):
     freeze_prototypes_steps: int = 313
     queue_length: int = 0  # embeddings remembered of each assignment crop; 0 for no queue
     queue_start_epoch: int = 15
+
+    prototypes_in: ClassVar[tuple[str, ...]] = ("params/prototypes",)
 
     def init(
         self, key: Key[Array, ""], crops: Crops, size: int
@@ -165,6 +169,10 @@ class SwAV(Method):
             "queue": jnp.where(started, queue.push(extra["queue"], newest), extra["queue"]),
             "queue_filled": jnp.where(started, grown, extra["queue_filled"]),
         }
+
+    def prototype_sets(self, saved: dict[str, Any]) -> list[Prototypes]:
+        """The prototypes of each head."""
+        return sets_of(saved, self.temperature)
 
     def check(self, sizes: Sizes) -> list[str]:
         """Refuses impossible settings; warns of those that are known to get stuck at ln K."""

@@ -51,6 +51,14 @@ class Encoder(nn.Module):
         """Pooled backbone features, what evaluations read."""
         return self.backbone(x, train)
 
+    def activated(self, x: Float[Array, "B S S 3"]) -> Float[Array, "B F"]:
+        """Pooled features after a ReLU, what DeepCluster's classifier reads."""
+        return nn.relu(self.features(x))
+
+    def stages(self, x: Float[Array, "B S S 3"]) -> dict[str, Float[Array, "B _h _w _C"]]:
+        """The backbone's feature maps by stage."""
+        return self.backbone.stages(x, train=False)
+
     def embedding(self, x: Float[Array, "B S S 3"]) -> Float[Array, "B D"]:
         """Embeddings of unit length, one of each image, what is compared with prototypes."""
         return self((x[:, None],), train=False)[:, 0]

@@ -30,4 +30,6 @@ TASKS = {
     "report": "swav_jax.tasks.report:report_task",
     "export": "swav_jax.tasks.export:export_task",
     "retrieval": "swav_jax.tasks.retrieval:retrieval_task",
+    "embed": "swav_jax.tasks.embed:embed_task",
+    "cluster": "swav_jax.tasks.cluster:cluster_task",
 }

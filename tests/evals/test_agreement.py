@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from swav_jax.evals.agreement import compare, nmi
+from swav_jax.evals.agreement import agreement, compare, nmi
 
 
 def test_nmi_of_hand_values():
@@ -30,3 +30,23 @@ def test_first_clustering_has_no_previous_one_and_unlabelled_data_no_labels():
 def test_partitions_without_a_common_image_have_no_score():
     before, after = np.array([[0, 1, -1, -1]]), np.array([[-1, -1, 0, 1]])
     assert compare(before, after, labels=np.array([0, 1])) == {}
+
+
+def test_agreement_of_hand_values():
+    labels, clusters = np.array([0, 0, 0, 1, 1, 2, -1]), np.array([4, 4, 7, 7, 7, 7, 0])
+    found = agreement(labels, clusters)
+    assert found["purity"] == pytest.approx(100 * 4 / 6)  # two of class 0, two of class 1
+    # H(class) - H(class | cluster), of the counts (2), (1, 2, 1).
+    in_classes = -sum(p * np.log(p) for p in (3 / 6, 2 / 6, 1 / 6))
+    within = 4 / 6 * -sum(p * np.log(p) for p in (1 / 4, 2 / 4, 1 / 4))
+    assert found["mutual_information"] == pytest.approx(in_classes - within)
+    assert found["homogeneity"] == pytest.approx(1 - within / in_classes)
+    assert found["nmi"] == pytest.approx(nmi(labels[:6], clusters[:6]))
+    assert 0 < found["ami"] < found["nmi"]
+
+
+def test_agreement_of_equal_partitions_and_of_none():
+    labels = np.array([0, 0, 1, 2])
+    found = agreement(labels, labels + 3)
+    assert (found["purity"], found["ami"]) == (100, pytest.approx(1))
+    assert agreement(np.array([-1, -1]), np.array([0, 1])) == {}

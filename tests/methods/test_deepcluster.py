@@ -122,3 +122,13 @@ def test_resume_equals_a_run_in_one_go(config, tmp_path, monkeypatch):
     lines = (tmp_path / "parts" / "metrics.jsonl").read_text()
     assert lines.count("nmi_labels") == 2
     assert lines.count("nmi_previous") == 1
+
+
+def test_images_are_assigned_as_the_classifier_does():
+    random = np.random.RandomState(0)
+    classifier = {"kernel": random.randn(16, 3), "bias": random.randn(3)}
+    (found,) = METHOD.prototype_sets({"params": {"classifier": classifier}})
+    x = random.randn(5, 16)
+    scores = np.maximum(x, 0) @ found.directions.T / found.temperature + found.bias
+    np.testing.assert_allclose(scores, np.maximum(x, 0) @ classifier["kernel"] + classifier["bias"])
+    assert found.layer == "activated"

@@ -34,7 +34,8 @@ def open_source(
 
     Args:
         name: `digits` (scikit-learn's, bundled), `folder`, or `tfds:<name>` such as `tfds:cifar10`.
-        data_dir: the folder of images, or TFDS's data folder ("" for TFDS's own default).
+        data_dir: the folder of images, or a text file that lists some; TFDS's data folder ("" for
+            TFDS's own default).
         split: `train` or `test` for the digits; a subfolder of a folder (without a `train`
             subfolder, the whole folder is `train`; `.` is all of it in any case); any TFDS split,
             also `train[:10%]`.
@@ -57,6 +58,10 @@ def open_source(
         from swav_jax.data.sources.digits import open_digits
 
         return open_digits(split)
+    if name == "folder" and os.path.isfile(data_dir):
+        from swav_jax.data.sources.listed import open_list
+
+        return open_list(data_dir, split, pixels)
     if name == "folder":
         from swav_jax.data.sources.folder import open_folder
 

@@ -3,14 +3,14 @@
 import os
 from collections.abc import Iterator
 
-from swav_jax.data.sources.decode import decode
+from swav_jax.data.sources.files import open_files
 from swav_jax.data.sources.formats import suffix_of, trusted_formats, trusted_suffixes
 from swav_jax.data.sources.labels import labels_by_folder
-from swav_jax.data.sources.listing import list_images, printable, say_left_out
-from swav_jax.data.sources.pixels import Pixels, evenly, first_look, why_unreadable
+from swav_jax.data.sources.listing import list_images, say_left_out
+from swav_jax.data.sources.names import printable
+from swav_jax.data.sources.pixels import Pixels
 from swav_jax.data.sources.source import DataError, MissingSplit, Source
 from swav_jax.data.sources.splits import is_held_out, is_train
-from swav_jax.data.tf import tf
 
 
 def open_folder(data_dir: str, split: str, pixels: Pixels) -> Source:
@@ -47,30 +47,7 @@ def open_folder(data_dir: str, split: str, pixels: Pixels) -> Source:
     if root != top and not is_held_out(inner):
         notes += _beside(top, inner)
 
-    sample, paths, size = _some_of_each_suffix(names), tf.constant(names), len(names)
-    del names  # of millions of images one copy is enough
-
-    def path(i: int) -> bytes:
-        return os.path.join(root, paths[i].numpy())
-
-    def data(i: int) -> bytes:
-        with open(path(i), "rb") as file:
-            return file.read()
-
-    pixels, found_out = first_look(data, sample, pixels)
-    start = os.path.join(os.path.realpath(root), b"")
-    return Source(
-        size=size,
-        class_names=labels.class_names,
-        describe=lambda i: printable(path(i)),
-        read=lambda i: decode(tf.io.read_file(start + tf.gather(paths, i)), pixels),
-        may_fail=True,
-        find_labels=lambda: labels.numbers,
-        explain=lambda i: why_unreadable(lambda: data(i), pixels),
-        changed=lambda i: os.stat(path(i)).st_mtime_ns,
-        notes=(*notes, *(f"{shown}: {note}" for note in found_out)),
-        pixels=pixels,
-    )
+    return open_files(root, names, labels, notes, pixels)
 
 
 def _refuse_to_guess(top: bytes, split: str) -> None:
@@ -129,12 +106,3 @@ def _beside(top: bytes, split: str) -> Iterator[str]:
 def _subfolders(top: bytes) -> list[bytes]:
     with os.scandir(top) as entries:
         return [e.name for e in entries if e.is_dir() and not e.name.startswith(b".")]
-
-
-def _some_of_each_suffix(names: list[bytes]) -> list[int]:
-    """Numbers of images to look at, evenly spread over each usual suffix and over the others."""
-    by_suffix: dict[bytes, list[int]] = {}
-    for number, name in enumerate(names):
-        suffix = suffix_of(name)
-        by_suffix.setdefault(suffix if suffix in trusted_suffixes() else b"", []).append(number)
-    return [numbers[i] for numbers in by_suffix.values() for i in evenly(len(numbers))]

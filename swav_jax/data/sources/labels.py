@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Int32
 
-from swav_jax.data.sources.listing import printable
+from swav_jax.data.sources.names import printable
 
 
 class Labels(NamedTuple):

@@ -9,7 +9,6 @@ import json
 import os
 import stat
 import time
-import unicodedata
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +16,7 @@ from typing import NamedTuple
 
 from swav_jax.data.sources import cache
 from swav_jax.data.sources.formats import readable, suffix_of, trusted_suffixes, why_no_image
+from swav_jax.data.sources.names import printable
 from swav_jax.data.sources.source import DataError
 
 CACHE_NAMES = 100_000  # a list of at least this many files is kept for the next time
@@ -221,21 +221,6 @@ def say_left_out(left_out: LeftOut) -> str:
 def _first(shown: list[str], most: int = 5) -> str:
     others = len(shown) - most
     return ", ".join(shown[:most] + [f"{others} other kinds"] * (others > 0))
-
-
-def printable(name: bytes) -> str:
-    """A file's name as text, other for every name: what is no UTF-8 or breaks lines is escaped."""
-    return "".join(map(_escaped, name.decode("utf-8", "surrogateescape")))
-
-
-def _escaped(character: str) -> str:
-    if character == "\\":
-        return "\\\\"
-    if unicodedata.category(character) == "Cs":  # a byte of no UTF-8
-        return f"\\x{ord(character) - 0xDC00:02x}"
-    if unicodedata.category(character) in ("Cc", "Zl", "Zp"):  # it would break lines
-        return json.dumps(character)[1:-1]
-    return character
 
 
 def _load(root: bytes) -> dict[bytes, Folder]:

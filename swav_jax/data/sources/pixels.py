@@ -76,6 +76,19 @@ def rgb(data: bytes, pixels: Pixels) -> UInt8[np.ndarray, "H W 3"]:
     return np.asarray(flat if turn is None else flat.transpose(turn))
 
 
+def rgb_of(image: Image.Image, pixels: Pixels) -> UInt8[np.ndarray, "H W 3"]:
+    """The pixels of an image that is open already, as `rgb` shows them.
+
+    Raises:
+      UnreadableError: its values have no known meaning.
+    """
+    turn = TURNS.get(image.getexif().get(ORIENTATION, 1)) if pixels.exif_orientation else None
+    if image.mode.startswith("I;16") or image.mode in ("I", "F"):
+        image = _eight_bits(np.asarray(image), pixels, inverted=False)
+    flat = _without_alpha(image, pixels.background)
+    return np.asarray(flat if turn is None else flat.transpose(turn))
+
+
 def open_image(data: bytes) -> ImageFile.ImageFile:
     """Opens an image of any format that is meant to be read; its pixels are not decoded yet."""
     return Image.open(io.BytesIO(data), formats=(*readable(), TGA))

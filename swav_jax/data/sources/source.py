@@ -2,12 +2,14 @@
 
 import dataclasses
 import functools
+import os
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from jaxtyping import Int, Int32
 
+from swav_jax.data.sources.names import printable
 from swav_jax.data.sources.pixels import AS_USUAL, Pixels
 
 Tensor = Any  # tf.Tensor; `import swav_jax` and `main.py --help` should not wait for TensorFlow
@@ -29,6 +31,7 @@ class Source:
       size: N.
       class_names: names of the labels, empty without labels.
       describe: image number -> its file or record, for messages.
+      path: image number -> its file; None if images are not files of their own.
       read: int64 [] image number -> uint8 [H, W, 3]; TensorFlow ops, for use inside tf.data.
       may_fail: whether `read` can fail on a damaged image, by an error or by giving an empty one;
         False if all is decoded in memory.
@@ -36,6 +39,7 @@ class Source:
         None; called once, when somebody asks for `labels`.
       explain: number of an image that cannot be read -> why, for messages.
       changed: image number -> when its file was changed, in nanoseconds; 0 if it never is.
+      lasting: whether an image's name means the same tomorrow; False for images in memory.
       notes: what a user should know: what of the data is not used, what was found out from them.
       pixels: how stored pixels become those that are read.
       unreadable: numbers of the images that this process has found unreadable so far.
@@ -47,14 +51,20 @@ class Source:
     read: Callable[[Tensor], Tensor]
     may_fail: bool
     find_labels: Callable[[], np.ndarray | None]
+    path: Callable[[int], bytes] | None = None
     explain: Callable[[int], str] = lambda _: "damaged"
     changed: Callable[[int], int] = lambda _: 0
+    lasting: bool = True
     notes: tuple[str, ...] = ()
     pixels: Pixels = AS_USUAL
     unreadable: set[int] = dataclasses.field(default_factory=set, compare=False)
 
     def __str__(self) -> str:
         return f"{self.size} images, {self.describe(0)} first"
+
+    def name(self, i: int) -> str:
+        """What tables call an image: its file, found from any folder, or else its record."""
+        return printable(os.path.abspath(self.path(i))) if self.path else self.describe(i)
 
     @functools.cached_property
     def labels(self) -> Int32[np.ndarray, " N"] | None:
@@ -79,12 +89,13 @@ class Source:
             return dataclasses.replace(self, class_names=class_names, find_labels=lambda: labels)
         from swav_jax.data.tf import tf
 
-        there = tf.constant(numbers, tf.int64)
+        there, path = tf.constant(numbers, tf.int64), self.path
         return dataclasses.replace(
             self,
             size=len(numbers),
             class_names=class_names,
             describe=lambda i: self.describe(int(numbers[i])),
+            path=path and (lambda i: path(int(numbers[i]))),
             read=lambda i: self.read(tf.gather(there, i)),
             find_labels=lambda: labels,
             explain=lambda i: self.explain(int(numbers[i])),

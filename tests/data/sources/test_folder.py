@@ -9,7 +9,7 @@ from images import smooth
 from PIL import Image, features
 from pixels import RGB, SMOOTH, encoded, read
 
-from swav_jax.data.sources import folder as folders_lib
+from swav_jax.data.sources import files as files_lib
 from swav_jax.data.sources import open_source
 from swav_jax.data.sources.pixels import Pixels
 from swav_jax.data.sources.source import DataError, MissingSplit
@@ -276,7 +276,7 @@ def test_a_rare_suffix_is_looked_at_too(tmp_path):
 def test_of_files_that_are_numbered_by_suffix_a_few_are_looked_at(tmp_path, monkeypatch):
     looked_at = []
     monkeypatch.setattr(
-        folders_lib, "first_look", lambda _, some, p: (p, looked_at.extend(some) or [])
+        files_lib, "first_look", lambda _, some, p: (p, looked_at.extend(some) or [])
     )
     for n in range(100):
         (tmp_path / f"scan.{n:03}").write_bytes(encoded(RGB, "PNG"))

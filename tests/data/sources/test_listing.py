@@ -6,7 +6,8 @@ import pytest
 from pixels import RGB, encoded
 
 from swav_jax.data.sources import cache, listing
-from swav_jax.data.sources.listing import list_images, printable, say_left_out
+from swav_jax.data.sources.listing import list_images, say_left_out
+from swav_jax.data.sources.names import printable
 from swav_jax.data.sources.source import DataError
 
 PNG = encoded(RGB, "PNG")

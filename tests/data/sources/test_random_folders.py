@@ -12,7 +12,8 @@ from PIL import Image, features
 from pixels import deep_png, deep_tiff, encoded
 
 from swav_jax.data.sources import open_source
-from swav_jax.data.sources.listing import list_images, printable
+from swav_jax.data.sources.listing import list_images
+from swav_jax.data.sources.names import printable
 from swav_jax.data.sources.source import DataError
 
 FOLDERS = 200

@@ -1,0 +1,27 @@
+"""Images in memory."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import UInt8
+
+from swav_jax.data.sources.source import Source
+from swav_jax.data.tf import tf
+
+
+def open_arrays(images: Sequence[UInt8[np.ndarray, "_H _W 3"]]) -> Source:
+    """Images as they are, of any sizes; without labels."""
+
+    def read(i: tf.Tensor) -> tf.Tensor:
+        image = tf.numpy_function(lambda i: images[i], [i], tf.uint8, stateful=False)
+        return tf.ensure_shape(image, [None, None, 3])
+
+    return Source(
+        size=len(images),
+        class_names=(),
+        describe=lambda i: f"image {i}",
+        read=read,
+        may_fail=False,
+        find_labels=lambda: None,
+        lasting=False,
+    )

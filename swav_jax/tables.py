@@ -1,0 +1,115 @@
+"""Tables about images, a row each: in memory, and as CSV, Parquet or npz files."""
+
+import csv
+import filecmp
+import itertools
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from absl import logging
+
+from swav_jax.config import ConfigError
+
+LINES = 4096  # of a CSV file that are made at a time
+
+
+@dataclass(frozen=True)
+class Table:
+    """Columns of N rows by name, numbers or text; a column can have several numbers a row."""
+
+    columns: dict[str, np.ndarray]
+
+    def __len__(self) -> int:
+        return len(next(iter(self.columns.values())))
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        return self.columns[name]
+
+    def to_csv(self, path: str | Path) -> None:
+        """Writes a line of names and one for each row.
+
+        A column `name` of F numbers a row is `name_0` to `name_<F - 1>`. Numbers are written with
+        all their digits.
+
+        Raises:
+          OSError: the file cannot be written.
+        """
+        with open(path, "w", newline="", encoding="utf-8") as file:
+            lines = csv.writer(file, lineterminator="\n")
+            widths = {name: math.prod(column.shape[1:]) for name, column in self.columns.items()}
+            lines.writerow(
+                name if self[name].ndim == 1 else f"{name}_{i}"
+                for name, width in widths.items()
+                for i in range(width)
+            )
+            for first in range(0, len(self), LINES):
+                # As text, a float32 has no more digits than it needs.
+                part = [
+                    column[first : first + LINES].reshape(-1, widths[name]).astype(str)
+                    for name, column in self.columns.items()
+                ]
+                lines.writerows(np.concatenate(part, axis=1).tolist())
+
+    def to_parquet(self, path: str | Path) -> None:
+        """Writes a Parquet file; a column of several numbers a row is one of lists.
+
+        Raises:
+          ConfigError: pyarrow is not installed.
+          OSError: the file cannot be written.
+        """
+        try:
+            import pyarrow  # optional: 150 MB
+            import pyarrow.parquet
+        except ImportError:
+            raise ConfigError(
+                "Parquet files are written by pyarrow, which is not installed: pip install "
+                "pyarrow, or choose another --config.eval.format, npz or csv"
+            ) from None
+
+        def array(column: np.ndarray) -> Any:
+            if column.ndim == 1:
+                return pyarrow.array(column)
+            flat = column.reshape(len(column), -1)
+            values = pyarrow.array(flat.reshape(-1))
+            return pyarrow.FixedSizeListArray.from_arrays(values, flat.shape[1])
+
+        arrays = {name: array(column) for name, column in self.columns.items()}
+        pyarrow.parquet.write_table(pyarrow.table(arrays), str(path))
+
+    def to_npz(self, path: str | Path) -> None:
+        """Writes an array for each column, for `numpy.load`.
+
+        Raises:
+          OSError: the file cannot be written.
+        """
+        with open(path, "wb") as file:
+            np.savez(file, allow_pickle=False, **self.columns)
+
+    def save(self, path: Path) -> None:
+        """Writes the format that the path's suffix names, whole or not at all; see `replace`."""
+        with_suffix = {"csv": self.to_csv, "parquet": self.to_parquet, "npz": self.to_npz}
+        replace(path, with_suffix[path.suffix[1:]])
+
+
+def replace(path: Path, write: Callable[[Path], None]) -> None:
+    """Writes a file; an older one of other content is kept, as `<name>.1` or the next free number.
+
+    Args:
+      path: of the file.
+      write: writes it to the path that it gets.
+    """
+    partial = path.with_name(f".{path.name}.partial")
+    write(partial)
+    if path.exists() and not filecmp.cmp(partial, path, shallow=False):
+        aside = next(other for other in _numbered(path) if not other.exists())
+        path.rename(aside)
+        logging.info("the older %s is %s now", path, aside.name)
+    partial.replace(path)
+
+
+def _numbered(path: Path) -> Iterator[Path]:
+    return (path.with_name(f"{path.name}.{number}") for number in itertools.count(1))

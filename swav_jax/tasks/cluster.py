@@ -1,0 +1,38 @@
+"""The task `cluster`: every image's cluster, as a file and as folders."""
+
+from pathlib import Path
+
+import jax
+from absl import logging
+from ml_collections import ConfigDict
+
+from swav_jax.answers import find_clusters
+from swav_jax.tasks.figures import record
+from swav_jax.tasks.sorting import check_folder, sort_into
+from swav_jax.trained import open_trained
+
+
+def cluster_task(config: ConfigDict, workdir: Path) -> None:
+    """Writes `clusters.csv` and `cluster_sizes.csv`, or `.parquet`; see `answers.find_clusters`.
+
+    Raises:
+      ConfigError: the checkpoint is of another network, or there are no such clusters.
+      CheckpointError: there is no intact checkpoint.
+      DataError: there are no images.
+      OSError: a file cannot be written.
+    """
+    trained = open_trained(config, workdir)
+    settings, images = trained.config.eval, trained.images()
+    if settings.sort_into:
+        check_folder(settings.sort_into, images.source)
+    found = find_clusters(trained, images)
+    if jax.process_index() == 0:
+        suffix, members = settings.format or "csv", found.members()
+        for name, table in (("clusters", found.table()), ("cluster_sizes", members)):
+            table.save(workdir / f"{name}.{suffix}")
+            logging.info("wrote %s", workdir / f"{name}.{suffix}")
+        if empty := [str(cluster) for cluster in members["cluster"][members["images"] == 0]]:
+            logging.info("empty clusters: %s", ", ".join(empty))
+        if settings.sort_into:
+            sort_into(settings.sort_into, found, by=settings.sort_by)
+    record(trained, "cluster", found.figures(), protocol=found.how, images=images)

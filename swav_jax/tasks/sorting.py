@@ -1,0 +1,92 @@
+"""Images sorted into a folder for each cluster, as copies or links."""
+
+import filecmp
+import itertools
+import os
+import shutil
+from pathlib import Path
+
+from swav_jax.answers import Found
+from swav_jax.config import ConfigError
+from swav_jax.data.sources.source import Source
+from swav_jax.runtime.progress import progress
+
+CLUSTERS = "clusters.csv"  # in the folder: what its images were sorted by
+
+
+def check_folder(folder: str, source: Source) -> None:
+    """Checks, before anything is computed, that images can be sorted into a folder.
+
+    Raises:
+      ConfigError: the images are not files.
+      OSError: the folder cannot be made, or not be written to.
+    """
+    if source.path is None:
+        raise ConfigError(
+            f"eval.sort_into sorts files, and {source.describe(0)} is none: clusters.csv says "
+            "which cluster it is in"
+        )
+    top = Path(folder).expanduser()
+    top.mkdir(parents=True, exist_ok=True)
+    if not os.access(top, os.W_OK):
+        raise PermissionError(f"eval.sort_into: {top} cannot be written to")
+
+
+def sort_into(folder: str, found: Found, *, by: str) -> None:
+    """Copies or links each image into the folder of its cluster, with `clusters.csv` beside these.
+
+    Nothing is overwritten: images of one name get a number. Done again, it goes on.
+
+    Args:
+      folder: to sort into: new, or of the same clusters.
+      found: the clusters of images that are files.
+      by: `copy` or `link`.
+
+    Raises:
+      ConfigError: there is something else in the folder.
+      OSError: a file cannot be written.
+    """
+    top, source = Path(folder).expanduser(), found.rows.source
+    assert source.path is not None  # `check_folder` has checked
+    _claim(top, found)
+    digits = len(str(found.sizes[0] - 1))
+    clusters = found.clusterings[0].cluster
+    with progress(f"sorting {len(clusters)} images", len(clusters)) as now:
+        for done, (number, cluster) in enumerate(zip(found.rows.numbers, clusters, strict=True)):
+            below = top / f"{cluster:0{digits}}"
+            below.mkdir(exist_ok=True)
+            _put(Path(os.fsdecode(os.path.abspath(source.path(int(number))))), below, by)
+            now(done + 1)
+
+
+def _claim(top: Path, found: Found) -> None:
+    """Writes the clusters into a folder, if there are no others."""
+    mine, partial = top / CLUSTERS, top / f".{CLUSTERS}.partial"
+    partial.unlink(missing_ok=True)
+    others = [path.name for path in top.iterdir()]
+    found.table().to_csv(partial)
+    if others and not (mine.exists() and filecmp.cmp(partial, mine, shallow=False)):
+        partial.unlink()
+        raise ConfigError(
+            f"eval.sort_into: {top} holds {min(others)} and others, sorted by other clusters or by "
+            "somebody else. Name a new folder"
+        )
+    partial.replace(mine)
+
+
+def _put(image: Path, folder: Path, by: str) -> None:
+    for number in itertools.count(1):
+        end = f"_{number}" if number > 1 else ""
+        place = folder / f"{image.stem}{end}{image.suffix}"
+        if by == "link" and not os.path.lexists(place):
+            place.symlink_to(image)
+            return
+        if by == "copy" and not os.path.lexists(place):
+            partial = place.with_name(f".{place.name}.partial")
+            shutil.copy2(image, partial)
+            partial.replace(place)
+            return
+        if os.path.realpath(place) == os.path.realpath(image) or (
+            by == "copy" and filecmp.cmp(place, image, shallow=True)
+        ):
+            return

@@ -1,0 +1,84 @@
+import csv
+
+import pytest
+
+from swav_jax.config import ConfigError
+from swav_jax.tasks.cluster import cluster_task
+from swav_jax.trained import settings_of
+from swav_jax.workdir import read_results
+
+
+def cluster(workdir, **settings):
+    config = settings_of(workdir)
+    config.eval.update(settings)
+    cluster_task(config, workdir)
+    with open(workdir / "clusters.csv", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def tree(folder):
+    return {str(path.relative_to(folder)): path for path in folder.rglob("*") if path.is_file()}
+
+
+def test_clusters_of_a_folder(workdir, photos):
+    rows = cluster(workdir, data_dir=str(photos))
+    assert list(rows[0]) == ["path", "cluster", "score", "second_cluster", "entropy", "rank"]
+    assert len(rows) == 13 and rows[0]["path"] == str(photos / "cat/00.png")
+    with open(workdir / "cluster_sizes.csv", newline="") as file:
+        sizes = {row["cluster"]: int(row["images"]) for row in csv.DictReader(file)}
+    assert len(sizes) == 12 and 0 in sizes.values()
+    assert all(sum(r["cluster"] == c for r in rows) == size for c, size in sizes.items())
+    results = read_results(workdir)["cluster"]
+    assert {"nmi", "ami", "purity", "mutual_information", "homogeneity"} <= results.keys()
+    assert results["protocol"] == "swav: nearest prototype"
+
+
+def test_without_labels_sizes_are_the_figures(workdir, photos):
+    rows = cluster(workdir, data_dir=str(photos / "dog"))
+    results = read_results(workdir)["cluster"]
+    assert len(rows) == 8 and results["clustered"] == 8 and "nmi" not in results
+
+
+@pytest.mark.parametrize("by", ["copy", "link"])
+def test_images_are_sorted_into_folders(workdir, photos, tmp_path, by):
+    sorted_into = tmp_path / "sorted"
+    settings = {"data_dir": str(photos), "sort_into": str(sorted_into), "sort_by": by}
+    rows = cluster(workdir, **settings)
+    found = tree(sorted_into)
+    expected = {f"{int(row['cluster']):02}/{row['path'][-6:]}" for row in rows}
+    assert found.keys() == expected | {"clusters.csv"}
+    for row in rows:
+        image = found[f"{int(row['cluster']):02}/{row['path'][-6:]}"]
+        assert image.is_symlink() == (by == "link")
+        with open(row["path"], "rb") as original:
+            assert image.read_bytes() == original.read()
+    found[min(expected)].unlink()
+    cluster(workdir, **settings)  # goes on
+    assert tree(sorted_into).keys() == found.keys()
+    with pytest.raises(ConfigError, match="Name a new folder"):
+        cluster(workdir, **settings, cluster_by="kmeans", clusters=2)
+    assert tree(sorted_into).keys() == found.keys()
+
+
+def test_images_of_one_name_are_all_there(workdir, photos, tmp_path):
+    data = tmp_path / "data"
+    for folder in ("a", "b", "c"):
+        (data / folder).mkdir(parents=True)
+        (data / folder / "x.png").write_bytes(
+            (photos / "dog/08.png").read_bytes() + folder.encode()
+        )
+    cluster(workdir, data_dir=str(data), sort_into=str(tmp_path / "sorted"))
+    names = {path.name for path in tree(tmp_path / "sorted").values()}
+    assert names == {"x.png", "x_2.png", "x_3.png", "clusters.csv"}
+
+
+def test_only_files_can_be_sorted(workdir, tmp_path):
+    with pytest.raises(ConfigError, match=r"digit \d+ is none"):
+        cluster(workdir, sort_into=str(tmp_path / "sorted"))
+
+
+def test_a_folder_that_cannot_be_made(workdir, photos, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match="file"):
+        cluster(workdir, data_dir=str(photos), sort_into=str(tmp_path / "file" / "sorted"))
+    assert not (workdir / "clusters.csv").exists()
