@@ -21,7 +21,7 @@ from swav_jax.evals.features import embed_images, layer_of, of_images
 from swav_jax.evals.labelled import Images
 from swav_jax.runtime.processes import from_process_0
 from swav_jax.runtime.progress import progress
-from swav_jax.runtime.storage import AnyPath, entries, make_folder, write_whole
+from swav_jax.runtime.storage import AnyPath, entries, in_bucket, make_folder, write_whole
 from swav_jax.trained import Trained
 from swav_jax.workdir import FEATURES
 
@@ -45,7 +45,8 @@ def features(
       DataError: too many images cannot be read.
     """
     source = images.source
-    if not from_process_0(source.lasting and os.access(trained.workdir, os.W_OK)):
+    writable = in_bucket(trained.workdir) or os.access(trained.workdir, os.W_OK)
+    if not from_process_0(source.lasting and writable):
         with jax.set_mesh(trained.mesh):
             return of_images(layer_of(trained.encoder, layer), trained.variables, images)
     about = {

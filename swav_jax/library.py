@@ -26,6 +26,7 @@ from swav_jax.data.sources.source import DataError
 from swav_jax.evals.labelled import Images
 from swav_jax.models.backbones import Backbone
 from swav_jax.run import as_evaluated, on_evaluated_images, open_split
+from swav_jax.runtime.storage import AnyPath, located
 from swav_jax.tables import Table
 from swav_jax.tasks.report import report_task
 from swav_jax.trained import Trained, open_trained, settings_of
@@ -156,7 +157,7 @@ class TrainedRun:
         return on_evaluated_images(config)
 
 
-def load(path: str | Path) -> TrainedRun:
+def load(path: str | AnyPath) -> TrainedRun:
     """The trained network of a run.
 
     ```python
@@ -173,11 +174,13 @@ def load(path: str | Path) -> TrainedRun:
       CheckpointError: it is damaged.
       ConfigError: a newer version made it.
     """
-    workdir = Path(path).expanduser()
+    workdir = located(path)
     return TrainedRun(open_trained(settings_of(workdir), workdir))
 
 
-def pretrain(config: ConfigDict | str | Path, workdir: str | Path, **settings: Any) -> TrainedRun:
+def pretrain(
+    config: ConfigDict | str | Path, workdir: str | AnyPath, **settings: Any
+) -> TrainedRun:
     """Trains a network, or resumes its training, and returns it.
 
     ```python
@@ -202,19 +205,19 @@ def pretrain(config: ConfigDict | str | Path, workdir: str | Path, **settings: A
         config.update_from_flattened_dict(settings)
     except (KeyError, TypeError, ValueError) as error:
         raise ConfigError(str(error)) from None
-    train.pretrain(config, Path(workdir).expanduser())
+    train.pretrain(config, located(workdir))
     return load(workdir)
 
 
-def report(workdir: str | Path) -> Path:
+def report(workdir: str | AnyPath) -> AnyPath:
     """Writes `report.html`, the page that shows a run, and returns where it is.
 
     Raises:
       FileNotFoundError: there is no trained network in the workdir.
     """
-    workdir = Path(workdir).expanduser()
-    report_task(settings_of(workdir), workdir)
-    return workdir / REPORT
+    folder = located(workdir)
+    report_task(settings_of(folder), folder)
+    return folder / REPORT
 
 
 def _array(image: Any, pixels: Pixels) -> UInt8[np.ndarray, "H W 3"]:

@@ -4,7 +4,8 @@ import csv
 import filecmp
 import itertools
 import math
-from collections.abc import Callable, Iterator
+import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import numpy as np
 from absl import logging
 
 from swav_jax.config import ConfigError
+from swav_jax.runtime.storage import AnyPath, copy_file, in_bucket
 
 LINES = 4096  # of a CSV file that are made at a time
 
@@ -89,27 +91,36 @@ class Table:
         with open(path, "wb") as file:
             np.savez(file, allow_pickle=False, **self.columns)
 
-    def save(self, path: Path) -> None:
+    def save(self, path: AnyPath) -> None:
         """Writes the format that the path's suffix names, whole or not at all; see `replace`."""
         with_suffix = {"csv": self.to_csv, "parquet": self.to_parquet, "npz": self.to_npz}
         replace(path, with_suffix[path.suffix[1:]])
 
 
-def replace(path: Path, write: Callable[[Path], None]) -> None:
+def replace(path: AnyPath, write: Callable[[Path], None]) -> None:
     """Writes a file; an older one of other content is kept, as `<name>.1` or the next free number.
 
     Args:
       path: of the file.
-      write: writes it to the path that it gets.
+      write: writes it to the path on a disk that it gets.
     """
-    partial = path.with_name(f".{path.name}.partial")
-    write(partial)
-    if path.exists() and not filecmp.cmp(partial, path, shallow=False):
-        aside = next(other for other in _numbered(path) if not other.exists())
-        path.rename(aside)
-        logging.info("the older %s is %s now", path, aside.name)
-    partial.replace(path)
+    if in_bucket(path):
+        with tempfile.TemporaryDirectory() as folder:
+            new = Path(folder) / path.name
+            write(new)
+            if path.exists() and path.read_bytes() != new.read_bytes():
+                copy_file(path, _aside(path))
+            copy_file(new, path)
+        return
+    new = Path(path).with_name(f".{path.name}.partial")
+    write(new)
+    if path.exists() and not filecmp.cmp(new, path, shallow=False):
+        path.rename(_aside(path))
+    new.replace(path)
 
 
-def _numbered(path: Path) -> Iterator[Path]:
-    return (path.with_name(f"{path.name}.{number}") for number in itertools.count(1))
+def _aside(path: AnyPath) -> AnyPath:
+    numbered = (path.with_name(f"{path.name}.{number}") for number in itertools.count(1))
+    aside = next(other for other in numbered if not other.exists())
+    logging.info("the older %s is %s now", path, aside.name)
+    return aside

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import jax

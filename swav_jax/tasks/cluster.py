@@ -1,18 +1,17 @@
 """The task `cluster`: every image's cluster, as a file and as folders."""
 
-from pathlib import Path
-
 import jax
 from absl import logging
 from ml_collections import ConfigDict
 
 from swav_jax.answers import find_clusters
+from swav_jax.runtime.storage import AnyPath
 from swav_jax.tasks.figures import record
 from swav_jax.tasks.sorting import check_folder, sort_into
 from swav_jax.trained import open_trained
 
 
-def cluster_task(config: ConfigDict, workdir: Path) -> None:
+def cluster_task(config: ConfigDict, workdir: AnyPath) -> None:
     """Writes `clusters.csv` and `cluster_sizes.csv`, or `.parquet`; see `answers.find_clusters`.
 
     Raises:

@@ -1,17 +1,16 @@
 """The task `embed`: what the network gives for each image, as a file."""
 
-from pathlib import Path
-
 import jax
 from absl import logging
 from ml_collections import ConfigDict
 
 from swav_jax.answers import embeddings, read_rows
+from swav_jax.runtime.storage import AnyPath
 from swav_jax.tasks.figures import record
 from swav_jax.trained import open_trained
 
 
-def embed_task(config: ConfigDict, workdir: Path) -> None:
+def embed_task(config: ConfigDict, workdir: AnyPath) -> None:
     """Writes `embeddings.npz`, `.parquet` or `.csv`, as `eval.format` says.
 
     Raises:
