@@ -54,7 +54,7 @@ def fast_linear(
       seed: of the part that the penalty is chosen on.
 
     Returns:
-      `fast_top1` and `fast_top5` in percent, and `fast_penalty`.
+      `top1` and `top5` in percent, and the `penalty`.
     """
     (known, labels), (judged, truth) = (
         readable(features(images), images) for images in (train, test)
@@ -66,7 +66,7 @@ def fast_linear(
     penalty = choose_penalty(known, labels, classes, seed)
     weights = fit(known, labels, penalty, start(known.shape[1], classes))
     found = accuracies(scores(weights, judged), truth)
-    return {f"fast_{name}": value for name, value in found.items()} | {"fast_penalty": penalty}
+    return found | {"penalty": penalty}
 
 
 def choose_penalty(

@@ -24,8 +24,8 @@ NUMBERS: dict[tuple[str, str], dict[tuple[str, str], Published]] = {
     _SWAV: {
         ("knn", "top1"): Published(65.7, f"800 epochs; {_DINO}"),
         ("linear", "top1"): Published(75.3, _CARON),
-        ("semisup_1pct", "top1"): Published(53.9, f"800 epochs; {_VICREG}"),
-        ("semisup_10pct", "top1"): Published(70.2, f"800 epochs; {_VICREG}"),
+        ("semisup", "1pct_top1"): Published(53.9, f"800 epochs; {_VICREG}"),
+        ("semisup", "10pct_top1"): Published(70.2, f"800 epochs; {_VICREG}"),
     },
     _DEEPCLUSTER_V2: {
         ("knn", "top1"): Published(67.1, f"800 epochs; {_DINO}"),

@@ -13,8 +13,8 @@ TASKS = {
     "knn": "k-NN",
     "classify": "Classification",
     "linear": "Linear classification",
-    "semisup_1pct": "1 % of the labels",
-    "semisup_10pct": "10 % of the labels",
+    "semisup": "Few labels",
+    "finetune": "Fine-tuning",
     "svm": "Linear SVM",
     "retrieval": "Retrieval",
     "cluster": "Clusters",
@@ -89,7 +89,7 @@ def _rows(task: str, figures: Mapping[str, Any]) -> Iterator[tuple[str, str, Any
     if not found:
         return
     of = figures.get("images", {})
-    notes = [str(figures["protocol"])] if "protocol" in figures else []
+    notes = [str(value) for name, value in figures.items() if name.endswith("protocol")]
     notes += [f"{part}: {images}" for part, images in of.items()] if of else []
     said = f'<div class="small muted">{escape("; ".join(notes))}</div>' if notes else ""
     yield task, "", said, ""

@@ -19,6 +19,7 @@ def record(
     *,
     at_random: Figures | None = None,
     protocol: str,
+    part: str = "",
     **images: Images | None,
 ) -> None:
     """Puts a task's figures into `results.json` and prints them, in process 0.
@@ -31,16 +32,22 @@ def record(
       figures: of the trained network, the most important one first; counts are whole numbers.
       at_random: the same of the network before training, as far as it is known.
       protocol: how they were measured, in a line.
+      part: of the task that they are of, if it has several; begins their names, as in `fast_top1`.
       images: that they were measured on, by their part: `train`, `test`.
     """
     if jax.process_index() != 0:
         return
-    at_random = {k: v for k, v in (at_random or {}).items() if isinstance(v, float)}
+    begin = f"{part}_" if part else ""
+    figures = {f"{begin}{name}": value for name, value in figures.items()}
+    at_random = {
+        f"{begin}{name}": value
+        for name, value in (at_random or {}).items()
+        if isinstance(value, float)
+    }
     before = {f"{AT_RANDOM}{name}": value for name, value in at_random.items()}
-    of = {part: str(some.source) for part, some in images.items() if some}
-    replace_results(
-        trained.workdir, task, {**figures, **before, "protocol": protocol, "images": of}
-    )
+    of = {which: str(some.source) for which, some in images.items() if some}
+    about = {f"{begin}protocol": protocol, "images": of}
+    replace_results(trained.workdir, task, figures | before | about)
     print(table(task, figures, at_random))
 
 

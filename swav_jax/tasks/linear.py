@@ -1,7 +1,6 @@
 """The task `linear`: how well a linear classifier on the frozen backbone classifies test images."""
 
 from functools import partial
-from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -27,26 +26,17 @@ def linear_task(config: ConfigDict, workdir: AnyPath) -> None:
     trained = open_trained(config, workdir)
     train, test = labelled_images(trained, "linear")
     settings = trained.config.eval
-    fast, before, protocols = {}, {}, []
+    note = partial(record, trained, "linear", train=train, test=test)
     if settings.linear_protocol != "sgd":
         fast, before = (
             fast_linear(partial(features, network), train, test, seed=trained.config.seed)
             for network in (trained, at_random(trained))
         )
-        protocols.append("fast: logistic regression on centre crops")
-    trained_by_sgd: dict[str, Any] = {}
+        line = "logistic regression on centre crops, its penalty chosen on a fifth of them"
+        note(fast, at_random=before, protocol=line, part="fast")
     if settings.linear_protocol != "fast":
         protocol = Protocol(
             settings.linear_epochs, settings.min_scale, settings.linear_lr, weight_decay=1e-6
         )
-        trained_by_sgd = train_classifier(trained, "linear", train.source, protocol)
-        protocols.insert(0, str(protocol))
-    record(
-        trained,
-        "linear",
-        trained_by_sgd | fast,
-        at_random=before,
-        protocol="; ".join(protocols),
-        train=train,
-        test=test,
-    )
+        by_sgd = train_classifier(trained, "linear", train.source, protocol)
+        note(by_sgd, protocol=str(protocol))

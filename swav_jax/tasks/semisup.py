@@ -2,9 +2,11 @@
 
 import dataclasses
 import hashlib
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+import numpy as np
 from absl import logging
+from jaxtyping import Int
 from ml_collections import ConfigDict
 
 from swav_jax.data.sources.source import DataError, Source
@@ -43,12 +45,10 @@ def semisup_task(config: ConfigDict, workdir: AnyPath) -> None:
         parts = [_listed(trained, train)]
     else:
         parts = [_share(trained, train, test, percent) for percent in RATES]
-    protocol = "; ".join(f"{part.name}: {part.choice}, {part.protocol}" for part in parts)
-    figures: dict[str, Any] = {}
     for part in parts:
-        found = train_classifier(trained, part.folder, part.source, part.protocol)
-        figures |= {f"{part.name}_{figure}": value for figure, value in found.items()}
-        record(trained, "semisup", figures, protocol=protocol, train=train, test=test)
+        figures = train_classifier(trained, part.folder, part.source, part.protocol)
+        line = f"{part.choice}, {part.protocol}"
+        record(trained, "semisup", figures, protocol=line, part=part.name, train=train, test=test)
 
 
 def _listed(trained: Trained, train: Images) -> Part:
@@ -84,7 +84,8 @@ def _protocol(trained: Trained, percent: int) -> Protocol:
     return fine_tuning(settings.semisup_epochs, settings.min_scale, **RATES[percent])
 
 
-def _part(train: Images, numbers: Any) -> Source:
+def _part(train: Images, numbers: Int[np.ndarray, "n"]) -> Source:
+    """These of the training images."""
     labels = train.source.labels
     assert labels is not None  # `labelled_images` has checked
     return train.source.part(numbers, labels[numbers], train.source.class_names)

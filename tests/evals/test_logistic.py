@@ -73,5 +73,5 @@ def test_digits_are_told_apart_by_their_pixels(monkeypatch):
         for split in ("train", "test")
     )
     found = logistic.fast_linear(colours, train, test)
-    assert 70 < found["fast_top1"] < found["fast_top5"] <= 100
-    assert found["fast_penalty"] in logistic.PENALTIES
+    assert 70 < found["top1"] < found["top5"] <= 100
+    assert found["penalty"] in logistic.PENALTIES
