@@ -26,9 +26,9 @@ def test_a_trained_backbone_gives_features_and_maps(trained):
     assert maps["c2"].shape == (2, 8, 8, 16)
 
 
-def snippets():
-    """The README's Python."""
-    text = (Path(__file__).parents[2] / "README.md").read_text()
+def snippets(page="README.md"):
+    """The Python of a page."""
+    text = (Path(__file__).parents[2] / page).read_text()
     return re.findall(r"```python\n(.*?)```", text, re.DOTALL)
 
 
@@ -48,3 +48,20 @@ def test_the_readme_puts_a_backbone_into_nnx(trained):
     exec(snippets()[1], names)
     expected = model.apply(variables, images, train=False)
     np.testing.assert_allclose(names["bridged"](images, train=False), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_the_fine_tunings_of_the_docs_learn(trained, tmp_path, monkeypatch, number):
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "mine").symlink_to(trained)
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    names = {
+        "images": rng.normal(size=(8, 16, 16, 3)).astype(np.float32),
+        "labels": rng.integers(0, 10, 8).astype(np.int32),
+    }
+    code = snippets("docs/transfer.md")[number]
+    exec(code, names)
+    first, loop = names["loss"], code[code.rindex("for _ in") :]
+    exec(loop.replace("range(5)", "range(40)"), names)
+    assert names["loss"] < 0.9 * first
