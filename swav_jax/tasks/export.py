@@ -2,16 +2,18 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
+from swav_jax.checkpoints.read import find, load_variables
 from swav_jax.trained import Trained, open_trained
 from swav_jax.weights.export import export
 from swav_jax.weights.network import Network
-from swav_jax.workdir import read_results
+from swav_jax.workdir import CHECKPOINTS, read_config, read_results, saved_steps
 
 EXPORT = "export"  # folder in the workdir
 EXAMPLES = 4
@@ -39,6 +41,7 @@ def network_of(trained: Trained) -> Network:
         collection: {name: tree[name] for name in keep if name in tree}
         for collection, tree in jax.device_get(trained.variables).items()
     }
+    variables["params"] |= _classifier(trained)
     figures = {name: value for name, value in read_results(trained.workdir).items()}
     return Network(
         arch=model.arch,
@@ -56,3 +59,13 @@ def network_of(trained: Trained) -> Network:
         about=f"Method {trained.config.method.name}, data {data.name}; figures in percent:\n\n"
         f"```json\n{json.dumps(figures, indent=2)}\n```",
     )
+
+
+def _classifier(trained: Trained) -> dict[str, Any]:
+    """The one that `--task=linear` trained on this checkpoint, if it did."""
+    workdir = trained.workdir / "linear"
+    began = Path(read_config(workdir).get("init_from", ""))
+    if not saved_steps(workdir / CHECKPOINTS) or began.name != find(trained.workdir).name:
+        return {}
+    found, _ = load_variables(workdir, ("params/classifier",))
+    return jax.device_get(found["params"])

@@ -103,7 +103,7 @@ def _torchvision(network: Network, folder: Path) -> Proof:
     _as_named_elsewhere(network, "torchvision")
     torch = torch_or_error()
     path = folder / "torchvision.pth"
-    tensors = _tensors(network)
+    tensors = _tensors(network) | _classifier(network)
     torch.save({name: torch.from_numpy(value.copy()) for name, value in tensors.items()}, path)
     (folder / "arch.txt").write_text(network.arch)
 
@@ -117,15 +117,15 @@ def _torchvision(network: Network, folder: Path) -> Proof:
 def _timm(network: Network, folder: Path) -> Proof:
     """`model.safetensors` and `config.json`, for `timm.create_model("local-dir:<folder>")`."""
     _as_named_elsewhere(network, "timm")
-    tensors, prep = _tensors(network), network.preprocessing
+    tensors, prep = _tensors(network) | _classifier(network), network.preprocessing
     width, size = features_of(network).shape[1], prep["crop"] or network.images.shape[1]
     config = {
         "architecture": network.arch,
-        "num_classes": 0,
+        "num_classes": network.classes,
         "num_features": width,
         "global_pool": "avg",
         "pretrained_cfg": {
-            "num_classes": 0,
+            "num_classes": network.classes,
             "input_size": [3, size, size],
             "pool_size": [-(-size // 32)] * 2,
             "crop_pct": size / (prep["resize"] or size),
@@ -221,7 +221,7 @@ def _safetensors(network: Network, folder: Path) -> Proof:
         "stem": network.stem,
         "preprocessing": json.dumps(network.preprocessing),
     }
-    _write_safetensors(path, to_torch(network.variables), about)
+    _write_safetensors(path, _all_tensors(network), about)
     return _by_ourselves(network, _read_safetensors(path))
 
 
@@ -296,6 +296,21 @@ def _tensors(network: Network, counters: bool = True) -> Tensors:
     return tensors
 
 
+def _all_tensors(network: Network) -> Tensors:
+    """All parts by the names of the published SwAV checkpoints, the classifier by torchvision's."""
+    params = dict(network.variables["params"])
+    params.pop("classifier", None)
+    return to_torch({**network.variables, "params": params}) | _classifier(network)
+
+
+def _classifier(network: Network) -> Tensors:
+    """The linear classifier by torchvision's names; empty if none was trained."""
+    if not network.classes:
+        return {}
+    classifier = network.variables["params"]["classifier"]
+    return {"fc.weight": classifier["kernel"].T, "fc.bias": classifier["bias"]}
+
+
 def _renamed(tensors: Tensors, rules: Rules) -> Tensors:
     return {new: tensors[old] for old, new in renamed(tensors, rules).items()}
 
@@ -313,7 +328,8 @@ def _by_library(
 
 def _by_ourselves(network: Network, tensors: Tensors, rules: Rules = ()) -> Proof:
     """Features from tensors that were read back."""
-    known = renamed(to_torch(network.variables), rules)
+    names = [name for name in _all_tensors(network) if not name.startswith("fc.")]
+    known = renamed(names, rules)
     variables = from_torch({old: tensors[new] for old, new in known.items() if new in tensors})
     return Proof("swav_jax", features_of(dataclasses.replace(network, variables=variables)))
 

@@ -32,8 +32,8 @@ class Network:
       arch: of `models.backbones.ARCHS`.
       stem: of `models.resnet.STEMS`.
       backbone: the module.
-      variables: `{"params": ..., "batch_stats": ...}` with `backbone` and perhaps `head` and
-        `prototypes`.
+      variables: `{"params": ..., "batch_stats": ...}` with `backbone` and perhaps `head`,
+        `prototypes` and `classifier`, the linear one that was trained on the backbone.
       preprocessing: that it was trained with.
       images: N examples, preprocessed; what is written is proven on them.
       about: the run in a few words, for readers of the file.
@@ -46,6 +46,12 @@ class Network:
     preprocessing: Preprocessing
     images: Float32[np.ndarray, "N S S 3"]
     about: str
+
+    @property
+    def classes(self) -> int:
+        """K of the classifier; 0 without one."""
+        classifier = self.variables["params"].get("classifier")
+        return len(classifier["bias"]) if classifier else 0
 
     def backbone_variables(self) -> dict[str, Any]:
         """Those of the backbone alone."""

@@ -60,16 +60,22 @@ def _torchvision(folder: Path) -> Callable[[Any], Any]:
     import torch
     from torchvision import models
 
-    model = models.get_model(folder.joinpath("arch.txt").read_text())
+    tensors = torch.load(folder / "torchvision.pth", weights_only=True)
+    classes = len(tensors.get("fc.bias", ()))
+    model = models.get_model(folder.joinpath("arch.txt").read_text(), num_classes=max(classes, 1))
+    if not classes:
+        model.fc = torch.nn.Identity()
+    model.load_state_dict(tensors, strict=True)
     model.fc = torch.nn.Identity()
-    model.load_state_dict(torch.load(folder / "torchvision.pth", weights_only=True), strict=True)
     return model.eval()
 
 
 def _timm(folder: Path) -> Callable[[Any], Any]:
     import timm
 
-    return timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
+    model = timm.create_model(f"local-dir:{folder}", pretrained=True)
+    model.reset_classifier(0)
+    return model.eval()
 
 
 def _transformers(folder: Path) -> Callable[[Any], Any]:

@@ -67,24 +67,35 @@ def network(arch="resnet18", stem="imagenet", size=64, seed=0):
     )
 
 
+def with_classifier(of):
+    rng = np.random.default_rng(0)
+    width = features_of(of).shape[1]
+    draw = {"kernel": rng.normal(size=(width, 7)), "bias": rng.normal(size=7)}
+    classifier = {name: value.astype(np.float32) for name, value in draw.items()}
+    params = of.variables["params"] | {"classifier": classifier}
+    return replace(of, variables=of.variables | {"params": params})
+
+
 def agreement(proof):
     return float(re.search(r"difference (\S+) of", proof)[1])
 
 
 @pytest.mark.parametrize(
-    ("name", "arch"),
+    ("name", "arch", "classes"),
     [
-        ("torchvision", "resnet18"),
-        ("timm", "resnet50"),
-        ("huggingface", "resnet50"),
-        ("huggingface", "resnet10_tiny"),
+        ("torchvision", "resnet18", 0),
+        ("torchvision", "resnet18", 7),
+        ("timm", "resnet50", 7),
+        ("huggingface", "resnet50", 0),
+        ("huggingface", "resnet10_tiny", 0),
     ],
 )
-def test_libraries_compute_the_same_features(tmp_path, name, arch):
+def test_libraries_compute_the_same_features(tmp_path, name, arch, classes):
     library = {"huggingface": "transformers"}.get(name, name)
     if not find_spec("torch") or not find_spec(library):  # imported here, it would crash
         pytest.skip(f"{library} is not installed")
-    made, proof = export(network(arch), name, tmp_path)
+    of = network(arch)
+    made, proof = export(with_classifier(of) if classes else of, name, tmp_path)
     assert f"by {library}" in proof and agreement(proof) < 1e-4
     assert made == tmp_path / name
 
@@ -147,9 +158,10 @@ def test_stablehlo_in_a_fresh_process_gives_the_same_bits(tmp_path):
 def test_safetensors_hold_all_parts_to_the_bit(tmp_path):
     load_file = pytest.importorskip("safetensors.numpy").load_file
     of = network("resnet10_tiny", "cifar")
-    made, _ = export(of, "safetensors", tmp_path)
-    back = from_torch(load_file(made / "model.safetensors"))
-    jax.tree.map(np.testing.assert_array_equal, back, of.variables)
+    made, _ = export(with_classifier(of), "safetensors", tmp_path)
+    tensors = load_file(made / "model.safetensors")
+    assert tensors.pop("fc.weight").shape == (7, 64) and tensors.pop("fc.bias").shape == (7,)
+    jax.tree.map(np.testing.assert_array_equal, from_torch(tensors), of.variables)
     assert json.loads((made / "preprocessing.json").read_text()) == PREPROCESSING
 
 
