@@ -2,8 +2,12 @@
 
 import os
 import shutil
+from contextlib import suppress
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+with suppress(ModuleNotFoundError):
+    import triton  # noqa: F401, torchvision needs it, and behind TensorFlow importing it crashes
 
 import jax
 import pytest

@@ -19,7 +19,7 @@ from swav_jax.models.backbones import ARCHS, STEMS, backbone
 from swav_jax.models.encoder import Encoder
 from swav_jax.models.heads import ProjectionHead
 from swav_jax.models.resnet import BasicBlock, Bottleneck
-from swav_jax.weights.formats import Format, foreign, recognise
+from swav_jax.weights.formats import HEAD, Format, foreign, recognise
 from swav_jax.weights.torch_io import WeightsError, read_tensors
 from swav_jax.weights.torch_names import from_torch, to_torch
 
@@ -64,14 +64,30 @@ def read_weights(
     """
     tensors = read_tensors(path)
     try:
-        return _weights(tensors, parts, stem, path)
+        return network_in(tensors, str(path), parts, stem)
     except ValueError as problem:
         raise WeightsError(f"{path}: {problem}") from None
 
 
-def _weights(
-    tensors: Mapping[str, np.ndarray], parts: Collection[str], stem: str, path: str | Path
+def network_in(
+    tensors: Mapping[str, np.ndarray],
+    source: str,
+    parts: Collection[str] = INIT_PARTS,
+    stem: str = "cifar",
 ) -> Weights:
+    """The network that tensors are of, by their names and shapes.
+
+    Args:
+      tensors: as `read_tensors` gives them.
+      source: where they come from, for the report.
+      parts: as of `read_weights`.
+      stem: likewise.
+
+    Raises:
+      ValueError: they are of no network here, or not all of one.
+    """
+    if kind := foreign(tensors):
+        raise ValueError(f"it holds {kind}, which is not here; known are {', '.join(ARCHS)}")
     recognised = recognise(tensors)
     found = _by_part(recognised.tensors)
     if not found["backbone"]:
@@ -82,7 +98,7 @@ def _weights(
         prefix = "key_encoder." if part == "key_encoder" else ""
         unused.update({recognised.names[prefix + name]: why for name in found.pop(part)})
 
-    for part in [part for part in found if part not in parts]:
+    for part in [part for part in found if part not in {*parts, "backbone"}]:
         leave(part, "init_parts leaves it out")
     model = _backbone_settings(found["backbone"], stem)
     if "head" in found:
@@ -104,9 +120,9 @@ def _weights(
             variables["params"]["prototypes"] = {f"prototypes{h}": c for h, c in enumerate(sets)}
     if "key_encoder" in found:
         slow = found["key_encoder"]
-        head = {name: value for name, value in slow.items() if name.startswith("projection_head")}
-        slow = {name: value for name, value in slow.items() if name not in head}
-        slow |= _usual_head(head) if "head" in found else {}
+        if "head" not in found:
+            slow = {name: value for name, value in slow.items() if not name.startswith(HEAD)}
+        slow = _usual_head(slow)
         _check(slow, expected, recognised.names, "key_encoder.")
         key = from_torch(slow)
         variables["extra"] = {"key_encoder": key["params"]}
@@ -116,7 +132,7 @@ def _weights(
         parts=tuple(found),
         model=model,
         leaves={"/".join(place): value for place, value in flatten_dict(variables).items()},
-        report=_report(path, recognised.format, model, found, unused),
+        report=_report(source, recognised.format, model, found, unused),
     )
 
 
@@ -142,8 +158,6 @@ def _by_part(tensors: Tensors) -> dict[str, Tensors]:
 
 def _nothing(tensors: Mapping[str, np.ndarray], unused: Mapping[str, str]) -> str:
     """Why a file has no backbone."""
-    if kind := foreign(tensors):
-        return f"it holds {kind}, which is not here; known are {', '.join(ARCHS)}"
     if not tensors:
         return "it holds no tensors"
     names = ", ".join(list(tensors)[:3])
@@ -255,7 +269,7 @@ def _head_settings(tensors: Tensors) -> dict[str, Any]:
     return {
         "head_hidden": len(first),
         "head_layers": len(linear),
-        "head_norm": any(name.endswith("running_mean") for name in tensors),
+        "head_norm": any(".running_" in name for name in tensors),
         "dim": len(last),
     }
 
@@ -276,9 +290,7 @@ def _shapes(model: Mapping[str, Any], with_head: bool) -> dict[str, tuple[int, .
     empty = jax.tree.map(lambda leaf: np.broadcast_to(zero, leaf.shape), variables)
     names = to_torch(empty)
     return {
-        name: value.shape
-        for name, value in names.items()
-        if with_head or not name.startswith("projection_head")
+        name: value.shape for name, value in names.items() if with_head or not name.startswith(HEAD)
     }
 
 
@@ -310,7 +322,7 @@ def _check(
 
 def _without_it(name: str) -> str:
     """The remedy, where a training could start without the part that a tensor belongs to."""
-    if name.startswith(("projection_head", "key_encoder")):
+    if name.startswith((HEAD, "key_encoder")):
         return "; --config.init_parts=backbone takes the backbone alone"
     return ""
 
@@ -358,7 +370,7 @@ def _useless(sets: list[np.ndarray], dim: int | None) -> str:
 
 
 def _report(
-    path: str | Path,
+    source: str,
     format: Format,
     model: Mapping[str, Any],
     found: Mapping[str, Tensors],
@@ -370,7 +382,7 @@ def _report(
         "prototypes": ("prototypes", "prototype_heads"),
         "key_encoder": (),
     }
-    lines = [f"{path}: names of {format.name}"]
+    lines = [f"{source}: names of {format.name}"]
     for part, keys in settings.items():
         if part in found:
             known = ", ".join(f"{key}={model[key]}" for key in keys if key in model)
