@@ -13,6 +13,7 @@ from swav_jax.config import INIT_PARTS, ConfigError, check, defaults, to_dict
 from swav_jax.runtime.storage import AnyPath
 from swav_jax.weights.foreign import read_weights
 from swav_jax.weights.origin import open_origin
+from swav_jax.weights.preprocessing import BILINEAR, read_preprocessing
 from swav_jax.workdir import CHECKPOINTS, METRICS, RESULTS, claim, locked, saved_steps
 
 # Pixels of the shorter side and of the centre crop, by the stem: names and shapes do not say them.
@@ -37,10 +38,17 @@ def settings_of_file(path: str, parts: str = "auto") -> ConfigDict:
     config = defaults(_method(weights.parts, weights.model["arch"]))
     config.model.update(weights.model)
     config.model.dtype = "float32"  # as in the file
-    config.augment.std = weights.format.std
     resize, crop = IMAGENET if weights.model["stem"] == "imagenet" else SMALL
+    config.augment.std = weights.format.std
+    if said := read_preprocessing(path):
+        images, file = said
+        config.augment.mean, config.augment.std = images["mean"], images["std"]
+        resize, crop = images["resize"], images["crop"]
+        logging.info("%s says how images are prepared: %s", file, images)
+        if images["interpolation"] != BILINEAR:
+            logging.warning("images are resized bilinearly here, not as by %s", file)
     config.data.eval_resize, config.data.eval_crop = resize, crop
-    config.data.crops = ((2, crop, 0.08, 1.0),)
+    config.data.crops = ((2, crop or IMAGENET[1], 0.08, 1.0),)
     return config
 
 

@@ -20,7 +20,7 @@ from swav_jax.models.encoder import Encoder
 from swav_jax.models.heads import ProjectionHead
 from swav_jax.models.resnet import BasicBlock, Bottleneck
 from swav_jax.weights.formats import HEAD, Format, foreign, recognise
-from swav_jax.weights.torch_io import WeightsError, read_tensors
+from swav_jax.weights.torch_io import WeightsError, read_metadata, read_tensors
 from swav_jax.weights.torch_names import from_torch, to_torch
 
 Tensors = dict[str, np.ndarray]  # by their published SwAV names, in PyTorch's layout
@@ -47,15 +47,14 @@ class Weights:
     report: str
 
 
-def read_weights(
-    path: str | Path, parts: Collection[str] = INIT_PARTS, stem: str = "cifar"
-) -> Weights:
+def read_weights(path: str | Path, parts: Collection[str] = INIT_PARTS, stem: str = "") -> Weights:
     """Reads a file of another library; `formats` says of which.
 
     Args:
       path: as `read_tensors` takes it.
       parts: those of INIT_PARTS to take, where the file has them.
-      stem: of the network, where its first convolution fits several of STEMS.
+      stem: of the network, where its first convolution fits several of STEMS; "" for what the
+        file says, else "cifar".
 
     Raises:
       FileNotFoundError: there is no such file.
@@ -64,7 +63,7 @@ def read_weights(
     """
     tensors = read_tensors(path)
     try:
-        return network_in(tensors, str(path), parts, stem)
+        return network_in(tensors, str(path), parts, stem or read_metadata(path).get("stem", ""))
     except ValueError as problem:
         raise WeightsError(f"{path}: {problem}") from None
 
@@ -73,7 +72,7 @@ def network_in(
     tensors: Mapping[str, np.ndarray],
     source: str,
     parts: Collection[str] = INIT_PARTS,
-    stem: str = "cifar",
+    stem: str = "",
 ) -> Weights:
     """The network that tensors are of, by their names and shapes.
 
@@ -81,7 +80,7 @@ def network_in(
       tensors: as `read_tensors` gives them.
       source: where they come from, for the report.
       parts: as of `read_weights`.
-      stem: likewise.
+      stem: of the network, where its first convolution fits several; "" for the first of them.
 
     Raises:
       ValueError: they are of no network here, or not all of one.

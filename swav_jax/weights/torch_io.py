@@ -5,6 +5,7 @@ import pickle
 import re
 import warnings
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -40,16 +41,37 @@ def read_tensors(path: str | Path) -> dict[str, np.ndarray]:
     return _of_safetensors(path) if path.suffix == ".safetensors" else _of_torch(path)
 
 
+def read_metadata(path: str | Path) -> dict[str, str]:
+    """What a `.safetensors` file says besides its tensors; empty for any other file.
+
+    Raises:
+      WeightsError: the file is damaged.
+    """
+    path = Path(path).expanduser()
+    if path.suffix != ".safetensors":
+        return {}
+    with _opened(path) as file:
+        return file.metadata() or {}
+
+
 def _files_in(folder: Path) -> str:
     found = sorted(file.name for file in folder.iterdir() if file.name.endswith(SUFFIXES))
     return f": name a file in it, such as {folder / found[0]}" if found else " without weights"
 
 
 def _of_safetensors(path: Path) -> dict[str, np.ndarray]:
+    with _opened(path) as file:
+        names = file.keys()
+        return {name: _in_float32(file.get_tensor(name)) for name in names}
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """A `.safetensors` file, whose errors are in one line."""
     safetensors = _package("safetensors")
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
-            return {name: _in_float32(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118, it is no dict
+            yield file
     except safetensors.SafetensorError as error:
         raise WeightsError(f"{path} is damaged or no safetensors file: {error}") from None
 
