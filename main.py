@@ -13,6 +13,7 @@ from swav_jax.config import of_method
 from swav_jax.methods import METHODS
 from swav_jax.runtime import processes
 from swav_jax.runtime.flag_errors import one_line_errors
+from swav_jax.runtime.stderr import without_noise
 from swav_jax.runtime.storage import AnyPath, located
 from swav_jax.runtime.xla import reuse_freed_memory, start
 from swav_jax.tasks import TASKS, UserError
@@ -113,6 +114,7 @@ def main(argv: list[str]) -> None:
     if _TASK.value not in TASKS:
         raise app.UsageError(f"unknown --task={_TASK.value}; known are {', '.join(TASKS)}")
     logging.set_verbosity(logging.INFO)
+    without_noise()
     start()
     try:
         workdir = located(_WORKDIR.value or "")

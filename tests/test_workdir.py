@@ -119,10 +119,10 @@ def test_settings_of_a_newer_version_are_named(tmp_path):
     newer["eval"]["train"] = "labelled"  # of what may change
     write_config(tmp_path, newer)
     claim(defaults(), tmp_path)
-    newer["model"]["width"], newer["teacher"] = 2, {"rate": 0.9}
+    newer["model"]["windows"], newer["teacher"] = 2, {"rate": 0.9}
     write_config(tmp_path, newer)
     with pytest.raises(
-        ConfigError, match=r"newer version .* no settings model\.width, teacher\.rate"
+        ConfigError, match=r"newer version .* no settings model\.windows, teacher\.rate"
     ):
         claim(defaults(), tmp_path)
 

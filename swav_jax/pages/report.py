@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from datetime import timedelta
 from html import escape
 from io import BytesIO
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -35,6 +34,7 @@ from swav_jax.pages.tables import (
     title_of,
 )
 from swav_jax.pages.thumbnails import COLUMNS, sheets, thumbnails
+from swav_jax.runtime.storage import AnyPath, located
 from swav_jax.workdir import AT_RANDOM, CROPS, DOCTOR, read_metrics, read_results
 
 NEAR = 16  # neighbours of an image
@@ -63,7 +63,7 @@ class Looked(NamedTuple):
     unreadable: int
 
 
-def report(config: ConfigDict, workdir: Path, looked: Looked) -> bytes:
+def report(config: ConfigDict, workdir: AnyPath, looked: Looked) -> bytes:
     """The page of a run.
 
     Args:
@@ -88,14 +88,14 @@ def report(config: ConfigDict, workdir: Path, looked: Looked) -> bytes:
     return page(f"{_name(workdir)} : report", head, [s for s in sections if s.html], data)
 
 
-def _name(workdir: Path) -> str:
-    return workdir.absolute().name or str(workdir)
+def _name(workdir: AnyPath) -> str:
+    return located(workdir).name or str(workdir)
 
 
 # ---- what the page begins with ------------------------------------------------------------------
 def _head(
     config: ConfigDict,
-    workdir: Path,
+    workdir: AnyPath,
     looked: Looked,
     lines: list[dict[str, Any]],
     results: Mapping[str, Any],
@@ -263,7 +263,7 @@ def _neighbours(count: int) -> Section:
 
 
 # ---- the training -------------------------------------------------------------------------------
-def _training(config: ConfigDict, workdir: Path, lines: list[dict[str, Any]]) -> Section:
+def _training(config: ConfigDict, workdir: AnyPath, lines: list[dict[str, Any]]) -> Section:
     levels = marks(lines, config.model.prototypes)
     at_random = read_results(workdir).get("knn", {}).get(f"{AT_RANDOM}top1")
     first = [] if at_random is None else [{"epoch": 0.0, "knn_top1": at_random}]
@@ -281,7 +281,7 @@ def _training(config: ConfigDict, workdir: Path, lines: list[dict[str, Any]]) ->
     return Section("training", "Training", html)
 
 
-def _picture(path: Path) -> str:
+def _picture(path: AnyPath) -> str:
     """A picture as an address that holds all of it."""
     with Image.open(path) as image:
         image.thumbnail((CROPS_WIDTH, image.height))

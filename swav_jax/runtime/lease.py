@@ -19,7 +19,7 @@ import fsspec
 from absl import logging
 
 from swav_jax.runtime import processes
-from swav_jax.runtime.storage import AnyPath, write_whole
+from swav_jax.runtime.storage import AnyPath, bucket_errors, write_whole
 
 RENEW_SECONDS = 15.0
 STALE_SECONDS = 60.0  # without renewal
@@ -51,7 +51,8 @@ def _take(path: AnyPath, token: str) -> None:
     mine = False
     while not mine:
         try:
-            filesystem.pipe_file(str(path), _written(token), mode="create")
+            with bucket_errors(path):
+                filesystem.pipe_file(str(path), _written(token), mode="create")
             mine = True
         except FileExistsError:
             _wait_until_stale(path)
@@ -59,8 +60,6 @@ def _take(path: AnyPath, token: str) -> None:
             write_whole(path, _written(token))
             time.sleep(LOOK_SECONDS)
             mine = _read(path).get("token") == token
-        except Exception as error:  # each kind of bucket has its own
-            raise OSError(f"{path.parent} cannot be written to: {error}") from error
 
 
 def _wait_until_stale(path: AnyPath) -> None:

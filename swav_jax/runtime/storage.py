@@ -5,6 +5,7 @@ locked. A folder there is no more than the beginning of names.
 """
 
 import functools
+import logging
 import math
 import os
 import shutil
@@ -54,6 +55,8 @@ def _prepare(package: str) -> None:
     # TensorFlow knows gs:// alone, and its errors are no OSErrors. epath asks this once.
     os.environ["EPATH_USE_TF"] = "false"
     epath.gpath._is_tf_installed.cache_clear()
+    for name in ("gcsfs", "fsspec", "aiobotocore", "botocore"):  # a line for each object
+        logging.getLogger(name).setLevel(logging.ERROR)
     for protocol in ("gs", "gcs", "s3"):  # a list that is kept does not show what others write
         fsspec.config.conf.setdefault(protocol, {})["use_listings_cache"] = False
 
@@ -68,11 +71,24 @@ def write_whole(path: AnyPath, contents: str | bytes) -> None:
     """Writes a file atomically: after a crash or on a full disk the old one is intact."""
     data = contents.encode() if isinstance(contents, str) else contents
     if in_bucket(path):
-        path.write_bytes(data)
+        with bucket_errors(path):
+            path.write_bytes(data)
         return
     partial = path.with_name(f".{path.name}.partial")
     partial.write_bytes(data)
     partial.replace(path)
+
+
+@contextmanager
+def bucket_errors(path: AnyPath) -> Iterator[None]:
+    """Turns the errors of a write to a bucket, of which each package has its own, into OSError."""
+    try:
+        yield
+    except FileExistsError:
+        raise
+    except Exception as error:
+        text = f"{type(error).__name__}: {error}"
+        raise OSError(f"{path.parent} cannot be written to: {text}") from error
 
 
 def append(path: AnyPath, line: str) -> None:

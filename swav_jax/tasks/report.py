@@ -1,7 +1,6 @@
 """The task `report`: one page that shows what a run has learnt and how it went."""
 
 import dataclasses
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -13,11 +12,12 @@ from swav_jax.data.sources.source import DataError
 from swav_jax.features import features
 from swav_jax.ops.similarity import similarity, unit
 from swav_jax.pages.report import Looked, report
+from swav_jax.runtime.storage import AnyPath
 from swav_jax.trained import Trained, open_trained
 from swav_jax.workdir import REPORT, write_whole
 
 
-def report_task(config: ConfigDict, workdir: Path) -> None:
+def report_task(config: ConfigDict, workdir: AnyPath) -> None:
     """Writes `report.html`, which opens without network.
 
     Raises:

@@ -94,5 +94,8 @@ def test_a_bucket_that_cannot_be_written_to_is_named(path, monkeypatch):
         raise RuntimeError("403: no permission")
 
     monkeypatch.setattr(bucket.Bucket, "pipe_file", refuse)
-    with pytest.raises(OSError, match="gs://bucket/run cannot be written to: 403"), lease(path):
+    with (
+        pytest.raises(OSError, match="gs://bucket/run cannot be written to: RuntimeError: 403"),
+        lease(path),
+    ):
         pass
