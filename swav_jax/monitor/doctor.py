@@ -34,6 +34,7 @@ from swav_jax.ops.metrics import FIRST_BAD
 from swav_jax.runtime.storage import AnyPath
 from swav_jax.trees import named_leaves
 from swav_jax.workdir import (
+    AT_RANDOM,
     CHECKPOINTS,
     DOCTOR,
     read_metrics,
@@ -60,9 +61,11 @@ class Doctor:
 
     def __init__(self, workdir: AnyPath, config: ConfigDict, sizes: Sizes, *, active: bool = True):
         self._workdir, self._active = workdir, active
-        self._facts = Facts(config, sizes)
+        results = read_results(workdir) if active else {}
+        random_rank = results.get("quality", {}).get(f"{AT_RANDOM}rankme")
+        self._facts = Facts(config, sizes, random_rank=random_rank)
         self._history = History(read_metrics(workdir) if active else ())
-        known = read_results(workdir).get("doctor", {}).get("findings", {}) if active else {}
+        known = results.get("doctor", {}).get("findings", {})
         last = self._history.last["step"] if self._history.last else -1
         self._noted = {name: noted for name, noted in known.items() if noted["step"] <= last}
         if len(self._noted) < len(known):  # those of steps that will be made again

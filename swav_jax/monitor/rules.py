@@ -37,6 +37,7 @@ FLAT = 0.01  # of ln K over the recent lines; a loss that falls faster is still 
 UNIFORM = 0.95  # of ln K; codes start at 0.2 to 0.8 and pass a maximum while the loss nears ln K
 ONE_HOT = 0.02  # of ln K; codes of sharp healthy runs stay above 0.05, hard ones have 0
 COLLAPSED = 0.05  # spread of embeddings; it starts at 0.8, dips to 0.4 and rises in healthy runs
+LOST = 0.75  # of the rank before training; healthy runs end at 1.7 times that, wild rates at 0.5
 DEAD = 0.5  # of the prototypes that samples drawn at random would reach; balanced codes reach more
 UNEVEN = 0.5  # of the images in one cluster, or of the clusters without an image
 FOUND = 3.0  # times as often as by chance; healthy runs find a tenth and more of the pairs
@@ -68,6 +69,7 @@ class Facts:
     config: ConfigDict
     sizes: Sizes
     variance_ratio: float | None = None  # see `doctor.variance_ratio`; None before enough are seen
+    random_rank: float | None = None  # RankMe of the network before training; None if not known
 
     @property
     def chance(self) -> float:
@@ -185,6 +187,20 @@ def collapsed_embedding(history: History, facts: Facts) -> str | None:
     return f"The embeddings' spread is {spread:.2g}, where 0 is a point and 1 even{_span(lines)}"
 
 
+def collapsed_features(history: History, facts: Facts) -> str | None:
+    """The features use more directions than those of the network before training."""
+    lines = [line for line in history.recent("quality_rankme") if line["step"] >= facts.settled]
+    if not lines or facts.random_rank is None:
+        return None
+    rank = lines[-1]["quality_rankme"]
+    if rank > LOST * facts.random_rank:
+        return None
+    return (
+        f"The effective rank of the features (RankMe) is {rank:.3g}, and was "
+        f"{facts.random_rank:.3g} before training{_span(lines[-1:])}"
+    )
+
+
 def dead_prototypes(history: History, facts: Facts) -> str | None:
     """A batch uses most of the prototypes that it can reach."""
     batch, prototypes = facts.sizes.batch_size, facts.config.model.prototypes
@@ -242,8 +258,9 @@ def positives_not_found(history: History, facts: Facts) -> str | None:
 
 
 def no_features(history: History, facts: Facts) -> str | None:
-    """Codes and embeddings differ between images, and the loss is below chance."""
-    symptoms = (judge(history, facts) for judge in (uniform_codes, collapsed_embedding, stuck))
+    """Codes, embeddings and features differ between images, and the loss is below chance."""
+    judges = (uniform_codes, collapsed_embedding, collapsed_features, stuck)
+    symptoms = (judge(history, facts) for judge in judges)
     return next(filter(None, symptoms), None)
 
 
@@ -321,6 +338,7 @@ RULES: tuple[tuple[Rule, ...], ...] = (
             ("embedding_std",),
             SPREAD,
         ),
+        Rule("The features have lost rank", collapsed_features, ("quality_rankme",), SPREAD),
         Rule("Most prototypes are dead", dead_prototypes, ("prototypes_used",), FEWER),
         Rule("The loss is stuck at ln K", stuck, ("loss", "code_entropy"), LEARN),
         Rule("The clusters are uneven", uneven_clusters, CLUSTERS, COARSER),
@@ -347,7 +365,8 @@ def _late(history: History, facts: Facts, *names: str) -> list[Line]:
 
 
 def _span(lines: Sequence[Line]) -> str:
-    return f" (steps {lines[0]['step']:.0f} to {lines[-1]['step']:.0f})."
+    first, last = (f"{lines[i]['step']:.0f}" for i in (0, -1))
+    return f" (step {last})." if first == last else f" (steps {first} to {last})."
 
 
 def applies(rule: Rule, history: History) -> bool:

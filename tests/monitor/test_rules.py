@@ -14,9 +14,9 @@ from swav_jax.monitor.rules import RULES, Facts, examine
 RECORDED = json.loads((Path(__file__).parent / "recorded_runs.json").read_text())
 
 
-def facts(ratio=3.0, **settings):
+def facts(ratio=3.0, random_rank=12.4, **settings):
     """Those of the small run: 11 steps an epoch, settled at step 33."""
-    return Facts(small(**settings), Sizes(1500, 128, 6, 11, 220), ratio)
+    return Facts(small(**settings), Sizes(1500, 128, 6, 11, 220), ratio, random_rank)
 
 
 def past(**metrics):
@@ -49,6 +49,8 @@ AILING = {
     "uniform_codes": (facts(), {"code_entropy": 0.97 * LN_K}),
     "one_hot_codes": (facts(), {"code_entropy": 0.01 * LN_K}),
     "collapsed_embedding": (facts(), {"embedding_std": 0.01}),
+    # as the quickstart at a learning rate of 100
+    "collapsed_features": (facts(), {"quality_rankme": 6.2}),
     "dead_prototypes": (facts(), {"prototypes_used": 0.2}),
     "stuck": (facts(), {"loss": lambda s: LN_K + 1.2 * math.exp(-s / 11)}),
     "uneven_clusters": (facts(), {"clusters_used": 0.9, "largest_cluster": 0.7}),
@@ -74,6 +76,11 @@ NEARLY = {
     # as asked for
     "one_hot_codes": (facts(**{"method.hard_codes": True}), {"code_entropy": 0.0}),
     "collapsed_embedding": (facts(), {"embedding_std": lambda s: 0.01 if s < 33 else 0.2}),
+    # as the quickstart of DeepCluster
+    "collapsed_features": (
+        facts(random_rank=9.6),
+        {"quality_rankme": lambda s: 5.7 if s < 33 else 16.0},
+    ),
     # 128 images cannot reach more than 12 % of 1,000 prototypes
     "dead_prototypes": (facts(**{"model.prototypes": 1000}), {"prototypes_used": 0.11}),
     # slow, but it moves
@@ -133,6 +140,12 @@ def test_steps_that_move_too_far_are_the_learning_rates_fault_with_any_optimiser
     (finding,) = examine(past(update_norm=2.0, **stuck), run)
     assert "moves the parameters by 4.0% of their norm" in finding.evidence
     assert finding.remedies == ("`--config.optim.base_lr=0.36` (now 10.0)",)
+
+
+def test_lost_rank_is_a_wild_rates_fault_too_and_unknown_without_the_random_networks():
+    lost = {"quality_rankme": 6.2}
+    assert found(facts(**{"optim.base_lr": 100.0}), **lost) == ["wild_learning_rate"]
+    assert found(facts(random_rank=None), **lost) == []
 
 
 def test_patience_at_the_start():
