@@ -217,6 +217,7 @@ def defaults(method: str = "swav") -> ConfigDict:
     evaluation.finetune_epochs = 20
     evaluation.quality_every_epochs = 5
     evaluation.quality_images = 2048  # of the training set, evenly spaced; 0 for no such scores
+    evaluation.labels_csv = ""  # a file of the classes of images that show several: task svm
     evaluation.retrieval_k = (1, 10, 100)
     evaluation.neighbours = 10  # of each test image in the table of task retrieval
     evaluation.batch_size = 256

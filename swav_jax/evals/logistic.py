@@ -22,13 +22,14 @@ from jaxtyping import Array, Bool, Float, Float32, Int, Int32
 
 from swav_jax.evals.classify import accuracies
 from swav_jax.evals.labelled import Images, readable
+from swav_jax.evals.subset import balanced
 from swav_jax.ops.precision import full_einsum
 
 PENALTIES = 10.0 ** np.arange(
     0, -6.5, -0.5
 )  # from strong to weak: each starts where the last ended
 PATIENCE = 3  # penalties without a better accuracy before weaker ones are not tried any more
-HELD_OUT = 0.2  # of each class, to choose the penalty on
+HELD_OUT = 0.2  # of each class with at least three images, to choose the penalty on
 TOLERANCE = 1e-4  # of the gradient's largest entry, as scikit-learn's default
 ITERATIONS = 1000
 
@@ -73,12 +74,13 @@ def choose_penalty(
     features: Float[np.ndarray, "N F"], labels: Int[np.ndarray, "N"], classes: int, seed: int
 ) -> float:
     """The penalty with the highest accuracy on a held-out part; of equal ones the strongest."""
-    held = held_out(labels, seed)
+    held = np.ones(len(labels), bool)
+    held[balanced(labels, 1 - HELD_OUT, seed)] = False
     known, judged = features[~held], features[held]
     weights = start(features.shape[1], classes)
     best, chosen, since = -1.0, float(PENALTIES[0]), 0
     if not held.any():
-        logging.warning("every class has one image: the penalty is not chosen, but %g", chosen)
+        logging.warning("too few images to choose a penalty on: it is %g", chosen)
         return chosen
     for penalty in map(float, PENALTIES):
         weights = fit(known, labels[~held], penalty, weights)
@@ -90,16 +92,6 @@ def choose_penalty(
         if since == PATIENCE:
             break
     return chosen
-
-
-def held_out(labels: Int[np.ndarray, "N"], seed: int) -> Bool[np.ndarray, "N"]:
-    """HELD_OUT of each class, drawn by the seed; at least one image, but not the only one."""
-    order = np.random.RandomState(seed).permutation(len(labels))
-    held = np.zeros(len(labels), bool)
-    for label in np.unique(labels):
-        own = order[labels[order] == label]
-        held[own[: min(max(round(HELD_OUT * len(own)), 1), len(own) - 1)]] = True
-    return held
 
 
 def start(features: int, classes: int) -> Weights:

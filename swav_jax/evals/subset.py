@@ -1,6 +1,6 @@
 """The few labelled images of semi-supervised evaluation: a share of each class, or a list."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import PurePath
 
 import numpy as np
@@ -36,6 +36,26 @@ def listed(source: Source, names: Iterable[str]) -> Int[np.ndarray, "n"]:
     Raises:
       DataError: a name of no image, or of several.
     """
+    wanted = dict.fromkeys(str(PurePath(name)) for name in names)
+    found = by_name(source, wanted)
+    if missing := [name for name in wanted if name not in found]:
+        raise DataError(
+            f"{len(missing)} of {len(wanted)} listed names are of no training image with a label, "
+            f"the first is {missing[0]!r}; the images are like {source.describe(0)}"
+        )
+    return np.unique(list(found.values()))
+
+
+def by_name(source: Source, names: Collection[str]) -> dict[str, int]:
+    """The number of each image that is named, by that name.
+
+    Args:
+      source: N images that are files.
+      names: of files, as `listed` takes them; a name of no image is left out.
+
+    Raises:
+      DataError: a name of several images.
+    """
     wanted = {PurePath(name).parts: name for name in names}
     lengths = sorted({len(parts) for parts in wanted})
     found: dict[str, int] = {}
@@ -48,9 +68,4 @@ def listed(source: Source, names: Iterable[str]) -> Int[np.ndarray, "n"]:
                     f"{source.describe(number)}: write it with its folder"
                 )
             found[name] = number
-    if missing := [name for name in wanted.values() if name not in found]:
-        raise DataError(
-            f"{len(missing)} of {len(wanted)} listed names are of no training image with a label, "
-            f"the first is {missing[0]!r}; the images are like {source.describe(0)}"
-        )
-    return np.unique(list(found.values()))
+    return found

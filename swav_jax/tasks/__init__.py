@@ -29,6 +29,7 @@ TASKS = {
     "finetune": "swav_jax.tasks.finetune:finetune_task",
     "report": "swav_jax.tasks.report:report_task",
     "export": "swav_jax.tasks.export:export_task",
+    "svm": "swav_jax.tasks.svm:svm_task",
     "retrieval": "swav_jax.tasks.retrieval:retrieval_task",
     "embed": "swav_jax.tasks.embed:embed_task",
     "cluster": "swav_jax.tasks.cluster:cluster_task",

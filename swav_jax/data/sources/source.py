@@ -4,10 +4,10 @@ import dataclasses
 import functools
 import os
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Int, Int32
+from jaxtyping import Int, Int8, Int32
 
 from swav_jax.data.sources.names import printable
 from swav_jax.data.sources.pixels import AS_USUAL, Pixels
@@ -21,6 +21,19 @@ class DataError(ValueError):
 
 class MissingSplit(DataError):
     """The data set has no such split, for example no test images: evaluation can be skipped."""
+
+
+class MultiLabels(NamedTuple):
+    """Which classes images show, where each may show several.
+
+    Attributes:
+      class_names: of C classes.
+      present: 1 for the classes that an image shows, 0 for others, -1 where it does not count: the
+        class is hard to see or not known.
+    """
+
+    class_names: tuple[str, ...]
+    present: Int8[np.ndarray, " N C"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +50,7 @@ class Source:
         False if all is decoded in memory.
       find_labels: gives numbers of `class_names`, negative ones for images without a label, or
         None; called once, when somebody asks for `labels`.
+      find_multi_labels: gives the classes of images that may show several, or None.
       explain: number of an image that cannot be read -> why, for messages.
       changed: image number -> when its file was changed, in nanoseconds; 0 if it never is.
       lasting: whether an image's name means the same tomorrow; False for images in memory.
@@ -52,6 +66,7 @@ class Source:
     may_fail: bool
     find_labels: Callable[[], np.ndarray | None]
     path: Callable[[int], bytes] | None = None
+    find_multi_labels: Callable[[], MultiLabels | None] = lambda: None
     explain: Callable[[int], str] = lambda _: "damaged"
     changed: Callable[[int], int] = lambda _: 0
     lasting: bool = True
@@ -98,6 +113,7 @@ class Source:
             path=path and (lambda i: path(int(numbers[i]))),
             read=lambda i: self.read(tf.gather(there, i)),
             find_labels=lambda: labels,
+            find_multi_labels=lambda: None,
             explain=lambda i: self.explain(int(numbers[i])),
             changed=lambda i: self.changed(int(numbers[i])),
             unreadable=set(),

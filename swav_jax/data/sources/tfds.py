@@ -14,7 +14,7 @@ from absl import logging
 from swav_jax.data.sources.decode import decode
 from swav_jax.data.sources.pixels import AS_USUAL, Pixels, evenly, first_look, why_unreadable
 from swav_jax.data.sources.records import array_records, kept, tfrecords
-from swav_jax.data.sources.source import DataError, MissingSplit, Source
+from swav_jax.data.sources.source import DataError, MissingSplit, MultiLabels, Source
 from swav_jax.data.tf import tf
 
 HUGGING_FACE = ("datasets", "huggingface_hub")  # packages by which TFDS prepares its data sets
@@ -125,6 +125,25 @@ def open_tfds(
             )
         return labels
 
+    def multi_labels_of(numbers: range, key: str, classes: int) -> np.ndarray:
+        examples = np.array([record(i) for i in numbers], object)
+        found = tf.io.parse_example(examples, {key: tf.io.RaggedFeature(tf.int64)})[key]
+        times = tf.reduce_sum(tf.one_hot(found, classes, dtype=tf.int8), axis=1)
+        return np.minimum(times.numpy(), 1)
+
+    def find_multi_labels() -> MultiLabels | None:
+        key = _multi_label_key(builder.info)
+        if not key:
+            return None
+        names = tuple(builder.info.features[key].feature.names)
+        parts = [range(i, min(i + 1000, size)) for i in range(0, size, 1000)]
+        present = np.concatenate([multi_labels_of(part, key, len(names)) for part in parts])
+        easy = f"{key}_no_difficult"
+        if easy in builder.info.features:
+            seen = np.concatenate([multi_labels_of(part, easy, len(names)) for part in parts])
+            present[(present == 1) & (seen == 0)] = -1
+        return MultiLabels(names, present)
+
     return Source(
         size=size,
         class_names=class_names,
@@ -132,6 +151,7 @@ def open_tfds(
         read=read,
         may_fail=True,
         find_labels=find_labels,
+        find_multi_labels=find_multi_labels,
         explain=lambda i: why_unreadable(lambda: image_data(i), pixels),
         notes=tuple(f"{name}: {note}" for note in notes),
         pixels=pixels,
@@ -236,6 +256,23 @@ def _label_key(info: Any, wanted: str) -> str:
 
     labels = [k for k, f in info.features.items() if isinstance(f, ClassLabel) and f.num_classes]
     return _meant(info, "label", 1, labels, wanted)
+
+
+def _multi_label_key(info: Any) -> str:
+    """The feature that lists an image's classes: `labels`, else the only such one; "" for none.
+
+    Beside it `<feature>_no_difficult` may list those of them that are easy to see, as in `voc`.
+    """
+    from tensorflow_datasets.core.features import ClassLabel, Sequence
+
+    lists = [
+        key
+        for key, feature in info.features.items()
+        if isinstance(feature, Sequence) and isinstance(feature.feature, ClassLabel)
+    ]
+    if "labels" in lists:
+        return "labels"
+    return lists[0] if len(lists) == 1 else ""
 
 
 def _meant(info: Any, what: str, place: int, candidates: list[str], wanted: str) -> str:
