@@ -17,6 +17,7 @@ TITLES = {
     "loss": "Loss",
     "knn_top1": "k-NN accuracy, %",
     "classify_top1": "Test accuracy, %",
+    "quality_rankme": "Effective rank (RankMe)",
     "code_entropy": "Entropy of a code, nats",
     "prototypes_used": "Share of prototypes used",
     "clusters_used": "Share of clusters used",
@@ -84,7 +85,7 @@ def curve(title: str, series: Mapping[str, Points], mark: Mark | None = None) ->
     ]
     parts += [
         f'<text x="{LEFT}" y="{HEIGHT - 5}">0</text>',
-        f'<text x="{WIDTH - RIGHT}" y="{HEIGHT - 5}" text-anchor="end">{epochs:.4g} epochs</text>',
+        f'<text x="{WIDTH - RIGHT}" y="{HEIGHT - 5}" text-anchor="end">{epochs:.3g} epochs</text>',
     ]
     if mark:
         y = down(mark.value)

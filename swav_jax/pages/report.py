@@ -25,16 +25,17 @@ from swav_jax.pages.published import published
 from swav_jax.pages.tables import (
     checks,
     evaluations,
-    figures_of,
     findings,
+    measures,
+    name_of,
     results_table,
     seconds_of,
-    settings_table,
+    settings_list,
     shown,
     title_of,
 )
 from swav_jax.pages.thumbnails import COLUMNS, sheets, thumbnails
-from swav_jax.runtime.storage import AnyPath, located
+from swav_jax.runtime.storage import AnyPath
 from swav_jax.workdir import AT_RANDOM, CROPS, DOCTOR, read_metrics, read_results
 
 NEAR = 16  # neighbours of an image
@@ -85,11 +86,11 @@ def report(config: ConfigDict, workdir: AnyPath, looked: Looked) -> bytes:
         Section("settings", "Settings", _settings(config)),
     ]
     head = _head(config, workdir, looked, lines, results, said)
-    return page(f"{_name(workdir)} : report", head, [s for s in sections if s.html], data)
+    return page(_name(workdir), head, [s for s in sections if s.html], data)
 
 
 def _name(workdir: AnyPath) -> str:
-    return located(workdir).name or str(workdir)
+    return workdir.name or str(workdir)
 
 
 # ---- what the page begins with ------------------------------------------------------------------
@@ -104,7 +105,7 @@ def _head(
     found = findings(doctor)
     data = config.data
     steps = int(lines[-1]["step"]) if lines else 0
-    epochs = f"{lines[-1]['epoch']:.4g} epochs, {steps:,} steps" if lines else "no steps"
+    epochs = f"{lines[-1]['epoch']:.3g} epochs, {steps:,} steps" if lines else "no steps"
     seconds = seconds_of(lines, data.batch_size)
     took = f" in {timedelta(seconds=round(seconds))}" if seconds else ""
     what = (
@@ -122,11 +123,10 @@ def _head(
         ("Clusters in use", f"{used:,} of {looked.total:,}", looked.kind),
     ]
     for task, figures in [*evaluations(results).items()][:2]:
-        first = next(iter(figures_of(figures).items()), None)
-        if first:
-            before = figures.get(f"{AT_RANDOM}{first[0]}")
-            note = "" if before is None else f"{shown(before)} before training"
-            rows.append((f"{title_of(task)}, {first[0]}", shown(first[1]), note))
+        name, value = next(iter(measures(figures).items()))
+        before = figures.get(f"{AT_RANDOM}{name}")
+        note = "" if before is None else f"{shown(before)} before training"
+        rows.append((f"{title_of(task)}, {name_of(name)}", shown(value), note))
     losses = [line["loss"] for line in lines if "loss" in line]
     if losses:
         mark = marks(lines, config.model.prototypes).get("loss")
@@ -270,23 +270,25 @@ def _training(config: ConfigDict, workdir: AnyPath, lines: list[dict[str, Any]])
     drawn = [
         curve(TITLES[name], {"": points}, levels.get(name))
         for name, points in metric_curves([*first, *lines]).items()
+        if len(points) > 1
     ]
     html = f'<div class="curves">{"".join(drawn)}</div>' if drawn else ""
     if (workdir / CROPS).exists():
         html += (
-            "<h3>Crops of the first batch, as the network sees them</h3>"
-            f'<div class="wide"><img class="crops" alt="A row of crops for each of some images" '
+            "<h3>Crops of some images, as the network sees them</h3>"
+            f'<div class="wide"><img class="crops" alt="A row of crops for each image" '
             f'src="{_picture(workdir / CROPS)}"></div>'
         )
     return Section("training", "Training", html)
 
 
 def _picture(path: AnyPath) -> str:
-    """A picture as an address that holds all of it."""
-    with Image.open(path) as image:
+    """The upper half of a picture, as an address that holds all of it."""
+    with Image.open(BytesIO(path.read_bytes())) as whole:
+        image = whole.convert("RGB").crop((0, 0, whole.width, whole.height // 2))
         image.thumbnail((CROPS_WIDTH, image.height))
         file = BytesIO()
-        image.convert("RGB").save(file, "WEBP", quality=80)
+        image.save(file, "WEBP", quality=80)
     return f"data:image/webp;base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
@@ -305,7 +307,6 @@ def _doctor(said: str) -> Section:
 
 def _settings(config: ConfigDict) -> str:
     usual = to_dict(defaults(config.method.name))
-    return (
-        '<p class="lead">Those that differ from the defaults of the method.</p>'
-        + settings_table(to_dict(config), usual)
+    return '<p class="lead">Those that differ from the defaults of the method.</p>' + settings_list(
+        to_dict(config), usual
     )

@@ -145,11 +145,11 @@ function report(images) {
         make(
           "div", {},
           make("h3", {}, `Cluster ${number}`),
-          make("p", { class: "muted" }, summary(cluster), left ? `; ${plural(members.length, "image")} of them in this report` : ""),
+          make("p", { class: "muted" }, plural(cluster.size, "image"), left ? `; the ${members.length.toLocaleString("en")} that are in this page:` : "", " best ones first"),
         ),
         closing(),
       ),
-      cluster.shares ? shareTable(cluster) : "",
+      cluster.shares ? make("p", { class: "small muted" }, shareTexts(cluster).join(" \u00b7 ")) : "",
       tiles(members),
     );
   }
@@ -163,10 +163,7 @@ function report(images) {
     return parts.join(", ");
   }
 
-  function shareTable(cluster) {
-    const parts = cluster.shares.map(([label, share]) => `${images.classes[label]} ${percent(share)}`);
-    return make("p", { class: "small muted" }, parts.join(" · "));
-  }
+  const shareTexts = (cluster) => cluster.shares.map(([label, share]) => `${images.classes[label]}: ${percent(share)}`);
 
   // ---- the gallery of clusters ----------------------------------------------------------------
   const gallery = document.getElementById("gallery");
@@ -186,15 +183,13 @@ function report(images) {
     return make(
       "article", { class: "card" },
       make(
-        "header", {},
-        make("h3", {}, `Cluster ${cluster.number}`),
-        make("span", { class: "small muted" }, summary(cluster)),
+        "button", { class: "name", type: "button", onclick: () => showCluster(cluster.number), "aria-label": `Cluster ${cluster.number}, ${summary(cluster)}: show all` },
+        make("b", {}, `Cluster ${cluster.number}`),
+        make("span", { class: "muted" }, `${plural(cluster.size, "image")} \u203a`),
       ),
-      cluster.shares ? make("div", { class: "share", "aria-hidden": "true" }, ...shares) : "",
       tiles(range(cluster.first, Math.min(cluster.end, cluster.first + FEW))),
-      cluster.size > FEW
-        ? make("button", { class: "quiet", type: "button", onclick: () => showCluster(cluster.number) }, "Show more")
-        : "",
+      cluster.shares ? make("div", { class: "share", "aria-hidden": "true" }, ...shares) : "",
+      cluster.shares ? make("div", { class: "small muted one-line" }, shareTexts(cluster).slice(0, 3).join(", ")) : "",
     );
   }
 
@@ -244,7 +239,7 @@ function report(images) {
       "div", { class: "row" },
       make("div", { class: "query" }, tile(i)),
       make("div", { class: "text small" }, nameOf(i), make("br"), make("span", { class: "muted" }, [labelOf(i), `cluster ${clusterOf(i)}`].filter(Boolean).join(", "))),
-      tiles(images.neighbours[i].slice(0, 10), (k) => `${described(images.neighbours[i][k])}, similarity ${images.similarities[i][k]}`),
+      tiles(images.neighbours[i].slice(0, 12), (k) => `${described(images.neighbours[i][k])}, similarity ${images.similarities[i][k]}`),
     )));
   }
   shuffle.addEventListener("click", fillNeighbours);

@@ -1,6 +1,6 @@
 """What is written in a workdir, as HTML: figures, findings, settings."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
@@ -20,6 +20,15 @@ TASKS = {
     "cluster": "Clusters",
     "quality": "Quality without labels",
 }
+NAMES = {
+    "top1": "top-1 accuracy, %",
+    "top5": "top-5 accuracy, %",
+    "map": "mean average precision, %",
+    "rankme": "effective rank (RankMe)",
+    "alpha": "decay of the spectrum (alpha)",
+    "nmi": "NMI with labels",
+    "ami": "AMI with labels",
+}
 NOT_FIGURES = ("doctor", "earlier")  # entries of `results.json`
 
 
@@ -28,7 +37,7 @@ def evaluations(results: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     return {
         task: figures
         for task, figures in results.items()
-        if task not in NOT_FIGURES and isinstance(figures, Mapping)
+        if task not in NOT_FIGURES and isinstance(figures, Mapping) and measures(figures)
     }
 
 
@@ -37,65 +46,70 @@ def title_of(task: str) -> str:
     return TASKS.get(task, task.replace("_", " "))
 
 
-def figures_of(figures: Mapping[str, Any]) -> dict[str, Any]:
-    """A task's figures of the trained network: no texts, and none of the random network."""
+def name_of(figure: str) -> str:
+    """A figure as people call it."""
+    return NAMES.get(figure, figure.replace("_", " ").replace("top1", "top-1"))
+
+
+def measures(figures: Mapping[str, Any]) -> dict[str, float]:
+    """What a task measured of the trained network; counts are whole numbers, and not among it."""
     return {
         name: value
         for name, value in figures.items()
-        if isinstance(value, int | float) and not name.startswith(AT_RANDOM)
+        if isinstance(value, float) and not name.startswith(AT_RANDOM)
     }
 
 
-def shown(value: Any) -> str:
-    """A figure, with four digits; whole numbers in full."""
-    return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
+def shown(value: float) -> str:
+    """A figure with four digits."""
+    return f"{value:.4g}"
 
 
 def results_table(
     results: Mapping[str, Any], published: Mapping[tuple[str, str], Published]
 ) -> str:
     """The figures of all tasks, those of the random network and published ones beside them."""
-    rows = [row for task, figures in evaluations(results).items() for row in _rows(task, figures)]
-    if not rows:
+    tasks = evaluations(results)
+    if not tasks:
         return (
             '<p class="muted">No evaluation was made in this workdir yet: '
             "<code>main.py --task=knn</code> makes one, if there are labels.</p>"
         )
-    before = any(f"{AT_RANDOM}" in name for f in evaluations(results).values() for name in f)
-    columns = ["Trained", *(["Before training"] if before else [])]
-    columns += ["Published"] if published else []
-    head = "".join(f'<th class="number" scope="col">{name}</th>' for name in columns)
+    before = any(name.startswith(AT_RANDOM) for figures in tasks.values() for name in figures)
+    columns = ["Trained"] + ["Before training"] * before + ["Published"] * bool(published)
     body = ""
-    for task, name, value, at_random in rows:
-        if not name:
-            body += f'<tr class="group"><th colspan="{1 + len(columns)}" scope="rowgroup">'
-            body += f"{escape(title_of(task))}{value}</th></tr>"
-            continue
-        cells = [shown(value), *([at_random] if before else [])]
-        if published:
-            number = published.get((task, name))
-            cells.append(f"{number.value:.1f} ({escape(number.of)})" if number else "")
-        body += f"<tr><td>{escape(name.replace('_', ' '))}</td>"
-        body += "".join(f'<td class="number">{cell}</td>' for cell in cells) + "</tr>"
+    for task, figures in tasks.items():
+        note = f'<div class="small muted">{escape(_how(figures))}</div>'
+        body += f'<tr class="group"><th colspan="{1 + len(columns)}" scope="rowgroup">'
+        body += f"{escape(title_of(task))}{note}</th></tr>"
+        for name, value in measures(figures).items():
+            cells = [shown(value)]
+            if before:
+                at_random = figures.get(f"{AT_RANDOM}{name}")
+                cells.append("" if at_random is None else shown(at_random))
+            if published:
+                known = published.get((task, name))
+                cells.append(escape(f"{known.value:.1f} ({known.of})") if known else "")
+            numbers = "".join(f'<td class="number">{cell}</td>' for cell in cells)
+            body += f'<tr><th scope="row">{escape(name_of(name))}</th>{numbers}</tr>'
+    head = "".join(f'<th class="number" scope="col">{name}</th>' for name in columns)
     return (
-        f'<div class="wide"><table><thead><tr><th scope="col"></th>{head}</tr></thead>'
+        f'<div class="wide"><table><thead><tr><td></td>{head}</tr></thead>'
         f"<tbody>{body}</tbody></table></div>"
     )
 
 
-def _rows(task: str, figures: Mapping[str, Any]) -> Iterator[tuple[str, str, Any, str]]:
-    """(task, name, value, the same before training); the first has no name, and says how."""
-    found = figures_of(figures)
-    if not found:
-        return
-    of = figures.get("images", {})
-    notes = [str(value) for name, value in figures.items() if name.endswith("protocol")]
-    notes += [f"{part}: {images}" for part, images in of.items()] if of else []
-    said = f'<div class="small muted">{escape("; ".join(notes))}</div>' if notes else ""
-    yield task, "", said, ""
-    for name, value in found.items():
-        before = figures.get(f"{AT_RANDOM}{name}")
-        yield task, name, value, "" if before is None else shown(before)
+def _how(figures: Mapping[str, Any]) -> str:
+    """How a task measured: its protocol, its images, its counts."""
+    said = [str(value) for name, value in figures.items() if name.endswith("protocol")]
+    said += [f"{part}: {images}" for part, images in figures.get("images", {}).items()]
+    if "images" not in figures:  # an evaluation while it trained
+        said += [
+            f"{name.replace('_', ' ')} {value:,}"
+            for name, value in figures.items()
+            if isinstance(value, int)
+        ]
+    return "; ".join(said)
 
 
 def findings(doctor: str) -> list[tuple[str, str]]:
@@ -125,7 +139,7 @@ def markdown(text: str) -> str:
     return html
 
 
-def settings_table(chosen: Mapping[str, Any], usual: Mapping[str, Any]) -> str:
+def settings_list(chosen: Mapping[str, Any], usual: Mapping[str, Any]) -> str:
     """The settings that are not the defaults of their method, and all of them folded up."""
     flat, default = flatten_dict(chosen, sep="."), flatten_dict(usual, sep=".")
     changed = {key: value for key, value in flat.items() if default.get(key) != value}
@@ -137,10 +151,10 @@ def settings_table(chosen: Mapping[str, Any], usual: Mapping[str, Any]) -> str:
 
 def _settings(settings: Mapping[str, Any]) -> str:
     rows = [
-        f"<tr><td><code>{escape(key)}</code></td><td><code>{escape(str(value))}</code></td></tr>"
+        f"<div><dt><code>{escape(key)}</code></dt><dd><code>{escape(str(value))}</code></dd></div>"
         for key, value in sorted(settings.items())
     ]
-    return f'<div class="wide"><table><tbody>{"".join(rows)}</tbody></table></div>'
+    return f'<dl class="settings">{"".join(rows)}</dl>'
 
 
 def seconds_of(lines: Sequence[Mapping[str, float]], batch_size: int) -> float:

@@ -12,9 +12,9 @@ from swav_jax.data.sources.source import DataError
 from swav_jax.features import features
 from swav_jax.ops.similarity import similarity, unit
 from swav_jax.pages.report import Looked, report
-from swav_jax.runtime.storage import AnyPath
+from swav_jax.runtime.storage import AnyPath, write_whole
 from swav_jax.trained import Trained, open_trained
-from swav_jax.workdir import REPORT, write_whole
+from swav_jax.workdir import REPORT
 
 
 def report_task(config: ConfigDict, workdir: AnyPath) -> None:
