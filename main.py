@@ -34,7 +34,11 @@ _PROCESSES = flags.DEFINE_integer("processes", 0, "With --coordinator: how many 
 _PROCESS = flags.DEFINE_integer("process", -1, "With --coordinator: the number of this one.")
 
 _FORMAT = flags.DEFINE_string("format", "", "What --task=export writes: see docs/transfer.md.")
-OF_TASK = {"export": {"format": _FORMAT}}  # flags that only one task takes
+_OTHERS = flags.DEFINE_list("others", [], "What --task=compare compares with: workdirs, a,b,c.")
+OF_TASK: dict[str, dict[str, flags.FlagHolder]] = {  # flags that only one task takes
+    "export": {"format": _FORMAT},
+    "compare": {"others": _OTHERS},
+}
 
 METHOD = "--config.method."
 _LATE: list[str] = []  # flags of settings that are not known before `config`, put off by `parse`

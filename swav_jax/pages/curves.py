@@ -4,12 +4,15 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from html import escape
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+from swav_jax.workdir import AT_RANDOM
 
 Points = Sequence[tuple[float, float]]  # (epoch, value)
 
 WIDTH, HEIGHT = 320, 170  # of a drawing, in its own units
 LEFT, RIGHT, TOP, BOTTOM = 40, 6, 10, 20  # margins
+COLOURS = 8  # of the style; more lines share them
 MOST = 200  # points of a line; more are averaged
 
 # Metrics that are drawn if they were logged, and what they are called.
@@ -37,17 +40,28 @@ class Mark(NamedTuple):
     value: float
 
 
-def metric_curves(lines: Sequence[Mapping[str, float]]) -> dict[str, list[tuple[float, float]]]:
-    """The points of each metric of TITLES that was logged.
+def metric_curves(
+    lines: Sequence[Mapping[str, float]], results: Mapping[str, Any]
+) -> dict[str, list[tuple[float, float]]]:
+    """The points of each metric of TITLES that was logged, and those before training.
 
     Args:
       lines: of `metrics.jsonl`.
+      results: of `results.json`, which holds the scores of the network before training.
     """
+    at_random = {
+        f"{task}_{name.removeprefix(AT_RANDOM)}": value
+        for task, figures in results.items()
+        if isinstance(figures, Mapping)
+        for name, value in figures.items()
+        if name.startswith(AT_RANDOM)
+    }
+    lines = [{"epoch": 0.0} | at_random, *lines]
     found = {
         name: [(line["epoch"], line[name]) for line in lines if name in line and "epoch" in line]
         for name in TITLES
     }
-    return {name: points for name, points in found.items() if points}
+    return {name: points for name, points in found.items() if len(points) > 1}
 
 
 def marks(lines: Sequence[Mapping[str, float]], prototypes: int) -> dict[str, Mark]:
@@ -62,7 +76,7 @@ def curve(title: str, series: Mapping[str, Points], mark: Mark | None = None) ->
 
     Args:
       title: what is drawn.
-      series: a line for each run by its name; a single run's needs none.
+      series: a line for each run by its name; a single run's needs none. Not all are empty.
       mark: a level to compare with.
     """
     series = {name: _thinned(points) for name, points in series.items()}
@@ -95,11 +109,12 @@ def curve(title: str, series: Mapping[str, Points], mark: Mark | None = None) ->
             f"{escape(mark.name)} = {mark.value:.2f}</text>",
         ]
     for number, points in enumerate(series.values()):
+        kind = f"of-{number % COLOURS}"
         drawn = " ".join(f"{across(x)},{down(y)}" for x, y in points)
-        parts.append(f'<polyline class="line of-{number}" points="{drawn}"/>')
+        parts.append(f'<polyline class="line {kind}" points="{drawn}"/>')
         if len(points) <= 20:
             parts += [
-                f'<circle class="dot of-{number}" cx="{across(x)}" cy="{down(y)}" r="2.2"/>'
+                f'<circle class="dot {kind}" cx="{across(x)}" cy="{down(y)}" r="2.2"/>'
                 for x, y in points
             ]
     parts.append(f'<line class="cursor" visibility="hidden" y1="{TOP}" y2="{HEIGHT - BOTTOM}"/>')
@@ -108,20 +123,16 @@ def curve(title: str, series: Mapping[str, Points], mark: Mark | None = None) ->
         for name, points in series.items()
         for x, y in points
     ]
-    last = f"{values_of(series)[-1]:.4g}" if len(series) == 1 else ""
-    said = (
-        f"{title}: {'; '.join(f'{n} {p[0][1]:.4g} to {p[-1][1]:.4g}' for n, p in series.items())}"
+    ends = {name: (points[0][1], points[-1][1]) for name, points in series.items() if points}
+    last = f"{next(iter(ends.values()))[1]:.4g}" if len(series) == 1 else ""
+    said = f"{title}: " + "; ".join(
+        f"{name} from {a:.4g} to {b:.4g}".strip() for name, (a, b) in ends.items()
     )
     return (
         f'<figure class="curve"><figcaption>{escape(title)}<b>{last}</b></figcaption>'
         f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(said)}" '
         f"data-points='{escape(json.dumps(texts))}'>{''.join(parts)}</svg></figure>"
     )
-
-
-def values_of(series: Mapping[str, Points]) -> list[float]:
-    """All values, series after series."""
-    return [y for points in series.values() for _, y in points]
 
 
 def ticks(low: float, high: float) -> list[float]:
@@ -135,9 +146,9 @@ def ticks(low: float, high: float) -> list[float]:
 
 def _thinned(points: Points) -> Points:
     """At most MOST points, means of as many neighbours each; the last is that of the end."""
-    each = -(-len(points) // MOST)
-    if each == 1:
+    if len(points) <= MOST:
         return points
+    each = -(-len(points) // MOST)
     groups = [points[i : i + each] for i in range(0, len(points), each)]
     means = [(g[-1][0], math.fsum(y for _, y in g) / len(g)) for g in groups]
     return [*means[:-1], points[-1]]

@@ -3,7 +3,7 @@
 import base64
 import dataclasses
 import os.path
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from html import escape
 from io import BytesIO
@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from swav_jax.config import defaults, to_dict
+from swav_jax.evals.agreement import agreement
 from swav_jax.evals.knn import neighbours
 from swav_jax.evals.labelled import Images
 from swav_jax.pages import gallery
@@ -47,20 +48,22 @@ class Looked(NamedTuple):
 
     Attributes:
       images: them.
+      names: the file or record of each.
       features: of them.
       clusters: of each image.
       scores: how well each fits its cluster; larger is better.
       total: K, clusters with the empty ones.
-      kind: what the clusters are, in a few words.
+      how: the images came to their clusters, in a line.
       unreadable: how many images could not be read.
     """
 
     images: Images
+    names: Sequence[str]
     features: Float[np.ndarray, "N F"]
     clusters: Int[np.ndarray, "N"]
     scores: Float[np.ndarray, "N"]
     total: int
-    kind: str
+    how: str
     unreadable: int
 
 
@@ -81,7 +84,7 @@ def report(config: ConfigDict, workdir: AnyPath, looked: Looked) -> bytes:
         _map(looked, data),
         _neighbours(len(in_page)),
         Section("figures", "Evaluation", results_table(results, published(config))),
-        _training(config, workdir, lines),
+        _training(config, workdir, lines, results),
         _doctor(said),
         Section("settings", "Settings", _settings(config)),
     ]
@@ -120,7 +123,7 @@ def _head(
             f"{len(looked.clusters):,}",
             f"{looked.unreadable:,} unreadable" if looked.unreadable else "all readable",
         ),
-        ("Clusters in use", f"{used:,} of {looked.total:,}", looked.kind),
+        ("Clusters in use", f"{used:,} of {looked.total:,}", looked.how),
     ]
     for task, figures in [*evaluations(results).items()][:2]:
         name, value = next(iter(measures(figures).items()))
@@ -155,7 +158,7 @@ def _images(looked: Looked) -> tuple[Int[np.ndarray, "M"], dict[str, Any]]:
     cosines, near = (
         np.asarray(a)[:, 1:] for a in neighbours(features, features, min(NEAR + 1, len(in_page)))
     )
-    names = [source.describe(int(i)) for i in in_page]
+    names = [looked.names[i] for i in in_page]
     data: dict[str, Any] = {
         "images": {
             "side": pictures.shape[1],
@@ -199,13 +202,17 @@ def _without_folder(names: list[str]) -> list[str]:
 
 
 def _clusters(looked: Looked, data: Mapping[str, Any]) -> Section:
-    labelled = looked.images.source.labels is not None
     empty = [str(c["number"]) for c in data["clusters"] if not c["size"]]
-    said = f"{looked.kind[:1].upper()}{looked.kind[1:]}. Each shows the images that fit it best."
-    if labelled:
-        said += " The bar is the share of its commonest classes."
+    said = f"Each shows the images that fit it best ({looked.how})."
+    labels = looked.images.source.labels
+    if labels is not None:
+        found = agreement(labels, looked.clusters)
+        said += (
+            " The bar is the share of its commonest classes. Clusters and labels: purity "
+            f"{found['purity']:.3g} %, NMI {found['nmi']:.2f}, AMI {found['ami']:.2f}."
+        )
     orders = {"size": "Largest first", "purity": "Purest first", "tightness": "Tightest first"}
-    if not labelled:
+    if labels is None:
         del orders["purity"]
     nobody = (
         f'<p class="small muted">Empty: {", ".join(empty)}.</p>'
@@ -263,14 +270,16 @@ def _neighbours(count: int) -> Section:
 
 
 # ---- the training -------------------------------------------------------------------------------
-def _training(config: ConfigDict, workdir: AnyPath, lines: list[dict[str, Any]]) -> Section:
+def _training(
+    config: ConfigDict,
+    workdir: AnyPath,
+    lines: list[dict[str, Any]],
+    results: Mapping[str, Any],
+) -> Section:
     levels = marks(lines, config.model.prototypes)
-    at_random = read_results(workdir).get("knn", {}).get(f"{AT_RANDOM}top1")
-    first = [] if at_random is None else [{"epoch": 0.0, "knn_top1": at_random}]
     drawn = [
         curve(TITLES[name], {"": points}, levels.get(name))
-        for name, points in metric_curves([*first, *lines]).items()
-        if len(points) > 1
+        for name, points in metric_curves(lines, results).items()
     ]
     html = f'<div class="curves">{"".join(drawn)}</div>' if drawn else ""
     if (workdir / CROPS).exists():

@@ -39,14 +39,16 @@ for (const figure of document.querySelectorAll(".curve")) {
   const shown = figure.querySelector("b");
   const last = shown.textContent;
   const cursor = svg.querySelector(".cursor");
-  const points = JSON.parse(svg.dataset.points); // [x in the drawing, epoch, value]
+  const points = JSON.parse(svg.dataset.points); // [x and y in the drawing, text]
   svg.addEventListener("pointermove", (event) => {
     const box = svg.getBoundingClientRect();
-    const x = ((event.clientX - box.left) / box.width) * svg.viewBox.baseVal.width;
-    const near = points.reduce((a, b) => (Math.abs(b[0] - x) < Math.abs(a[0] - x) ? b : a));
+    const scale = svg.viewBox.baseVal.width / box.width;
+    const x = (event.clientX - box.left) * scale, y = (event.clientY - box.top) * scale;
+    const far = (point) => Math.abs(point[0] - x) + Math.abs(point[1] - y) / 4;
+    const near = points.reduce((a, b) => (far(b) < far(a) ? b : a));
     for (const end of ["x1", "x2"]) cursor.setAttribute(end, near[0]);
     cursor.removeAttribute("visibility");
-    shown.textContent = `${near[2]} at epoch ${near[1]}`;
+    shown.textContent = near[2];
   });
   svg.addEventListener("pointerleave", () => {
     cursor.setAttribute("visibility", "hidden");

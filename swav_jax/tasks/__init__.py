@@ -28,6 +28,7 @@ TASKS = {
     "semisup": "swav_jax.tasks.semisup:semisup_task",
     "finetune": "swav_jax.tasks.finetune:finetune_task",
     "report": "swav_jax.tasks.report:report_task",
+    "compare": "swav_jax.tasks.compare:compare_task",
     "export": "swav_jax.tasks.export:export_task",
     "svm": "swav_jax.tasks.svm:svm_task",
     "retrieval": "swav_jax.tasks.retrieval:retrieval_task",

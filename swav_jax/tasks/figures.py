@@ -1,6 +1,6 @@
 """What a task found out: written to `results.json`, and printed as a table."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -57,10 +57,17 @@ def table(task: str, figures: Figures, at_random: Figures) -> str:
     rows += [
         (name, _shown(value), _shown(at_random.get(name, ""))) for name, value in figures.items()
     ]
+    return aligned(rows)
+
+
+def aligned(rows: Sequence[tuple[str, ...]]) -> str:
+    """Rows of text in columns, of which all but the first end at one place."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(
-        f"{name:<{widths[0]}}  {value:>{widths[1]}}  {before:>{widths[2]}}".rstrip()
-        for name, value, before in rows
+        "  ".join(
+            [f"{name:<{widths[0]}}", *(f"{x:>{w}}" for x, w in zip(cells, widths[1:], strict=True))]
+        ).rstrip()
+        for name, *cells in rows
     )
 
 

@@ -3,14 +3,11 @@
 import dataclasses
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 
-from swav_jax.data.sources.source import DataError
-from swav_jax.features import features
-from swav_jax.ops.similarity import similarity, unit
+from swav_jax.answers import find_clusters, read_rows
 from swav_jax.pages.report import Looked, report
 from swav_jax.runtime.storage import AnyPath, write_whole
 from swav_jax.trained import Trained, open_trained
@@ -34,39 +31,31 @@ def report_task(config: ConfigDict, workdir: AnyPath) -> None:
 
 
 def look(trained: Trained) -> Looked:
-    """The images that could be read, with their features and clusters."""
+    """The images that can be read, with their features and clusters.
+
+    Raises:
+      DataError: none can be read.
+    """
     images = trained.images()
-    pooled, embedding = (features(trained, images, layer) for layer in ("pooled", "embedding"))
-    readable = np.setdiff1d(np.arange(images.source.size), sorted(images.source.unreadable))
-    if not len(readable):
-        raise DataError(f"none of the {images.source.size} images can be read")
-    labels = images.source.labels
-    if labels is None:
-        labels = np.full(images.source.size, -1, np.int32)
-    part = images.source.part(readable, labels[readable], images.source.class_names)
-    clusters, scores, count, kind = _clusters(trained, embedding[readable], pooled[readable])
+    rows = read_rows(trained, images, "pooled")
+    found = find_clusters(_enough_images(trained, len(rows.numbers)), images)
+    labels = np.full(len(rows.numbers), -1, np.int32) if rows.labels is None else rows.labels
+    part = images.source.part(rows.numbers, labels, images.source.class_names)
     return Looked(
         images=dataclasses.replace(images, source=part),
-        features=pooled[readable],
-        clusters=clusters,
-        scores=scores,
-        total=count,
-        kind=kind,
-        unreadable=images.source.size - len(readable),
+        names=rows.names.tolist(),
+        features=rows.features,
+        clusters=found.clusterings[0].cluster,
+        scores=found.clusterings[0].score,
+        total=found.sizes[0],
+        how=found.how,
+        unreadable=images.source.size - len(rows.numbers),
     )
 
 
-def _clusters(
-    trained: Trained, embedding: np.ndarray, pooled: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, int, str]:
-    from sklearn.cluster import KMeans
-
-    sets = trained.variables["params"].get("prototypes")
-    if sets:
-        cosines = np.asarray(similarity(unit(jnp.asarray(embedding)), unit(sets["prototypes0"])))
-        return cosines.argmax(1), cosines.max(1), cosines.shape[1], "nearest prototype of the run"
-    count = min(100, len(pooled))
-    rows = np.asarray(unit(jnp.asarray(pooled)))
-    found = KMeans(count, random_state=0).fit(rows)
-    cosines = rows @ np.asarray(unit(found.cluster_centers_)).T
-    return found.labels_, cosines.max(1), count, "k-means of the features"
+def _enough_images(trained: Trained, images: int) -> Trained:
+    """The network with a number of clusters that k-means of these images can have."""
+    config = trained.config.copy_and_resolve_references()
+    if config.eval.clusters > images:
+        config.eval.clusters = max(1, images // 5)
+    return dataclasses.replace(trained, config=config)

@@ -55,9 +55,21 @@ def test_long_runs_are_averaged_and_end_where_they_end():
     assert drawn[0][2] == "0.5 at epoch 10" and drawn[-1][2] == "0 at epoch 2000"
 
 
+def test_metrics_begin_before_training_where_that_was_measured():
+    lines = [
+        {"step": 1, "epoch": 0.1, "loss": 3.0, "unknown": 2.0},
+        {"step": 2, "epoch": 0.2, "loss": 2.0, "lr": 0.1},
+        {"step": 2, "epoch": 0.2, "knn_top1": 60.0},
+    ]
+    results = {"knn": {"random_init_top1": 50.0, "top1": 60.0}, "earlier": []}
+    assert metric_curves(lines, results) == {
+        "loss": [(0.1, 3.0), (0.2, 2.0)],
+        "knn_top1": [(0.0, 50.0), (0.2, 60.0)],
+    }  # one point makes no line
+
+
 def test_ln_k_is_marked_where_the_loss_predicts_one_of_k():
-    lines = [{"step": 1, "epoch": 0.1, "loss": 3.0, "code_entropy": 1.0, "unknown": 2.0}]
-    assert metric_curves(lines) == {"loss": [(0.1, 3.0)], "code_entropy": [(0.1, 1.0)]}
+    lines = [{"step": 1, "epoch": 0.1, "loss": 3.0, "code_entropy": 1.0}]
     assert marks(lines, 20)["loss"].value == pytest.approx(2.9957, abs=1e-4)
     assert "ln K = 3.00" in curve("Loss", {"": [(0.1, 3.0)]}, marks(lines, 20)["loss"])
     assert marks([{"step": 1, "epoch": 0.1, "loss": 3.0}], 20) == {}

@@ -18,10 +18,10 @@ SECTIONS = ["clusters", "map", "neighbours", "figures", "training", "doctor", "s
 
 @pytest.fixture(scope="module")
 def workdir(tmp_path_factory):
-    """A run on the digits of three steps, with its report."""
+    """A run of three steps on the digits, with the report of its test images."""
     workdir = tmp_path_factory.mktemp("runs") / "mine & yours"
     config = tiny_swav()
-    config.data.test, config.train.steps = "test", 3
+    config.data.test, config.train.steps, config.eval.images = "test", 3, "test"
     train.pretrain(config, workdir)
     assert swav_jax.report(workdir) == workdir / "report.html"
     return workdir
@@ -37,8 +37,8 @@ def test_it_holds_what_was_asked_for(workdir):
     assert re.findall(r'<section id="(\w+)"', page) == SECTIONS
     assert "<h1>mine &amp; yours</h1>" in page
     data = data_of(page)
-    assert sum(cluster["size"] for cluster in data["clusters"]) == 1500
-    assert len(data["map"]["x"]) == len(data["images"]["names"]) == 1500
+    assert sum(cluster["size"] for cluster in data["clusters"]) == 297
+    assert len(data["map"]["x"]) == len(data["images"]["names"]) == 297
     top1 = json.loads((workdir / "results.json").read_text())["knn"]["top1"]
     assert f'<td class="number">{top1:.4g}</td>' in page
 
@@ -89,7 +89,7 @@ def test_people_can_use_it(workdir, tmp_path):
 def test_a_folder_of_one_image_without_labels(workdir, tmp_path):
     smooth(0, 20, 30).save(tmp_path / "a<b.png")
     config = settings_of(workdir)
-    config.eval.data_dir, config.eval.train = str(tmp_path), "."
+    config.eval.data_dir, config.eval.images = str(tmp_path), "."
     report_task(config, workdir)
     page = (workdir / "report.html").read_text()
     data = data_of(page)
@@ -97,14 +97,14 @@ def test_a_folder_of_one_image_without_labels(workdir, tmp_path):
     assert "map" not in data and "There are too few images" in page
 
 
-def test_damaged_images_are_counted_or_refused(workdir, tmp_path):
-    for number in range(3):
-        smooth(number, 20, 30).save(tmp_path / f"{number}.png")
+def test_damaged_images_are_counted(workdir, tmp_path):
     (tmp_path / "bad.jpg").write_bytes(b"\xff\xd8\xff\xe0 cut short")
     config = settings_of(workdir)
-    config.eval.data_dir, config.eval.train = str(tmp_path), "."
-    with pytest.raises(DataError, match="cannot be read"):
+    config.eval.data_dir, config.eval.images = str(tmp_path), "."
+    with pytest.raises(DataError, match="1 of 1 images cannot be read"):
         report_task(config, workdir)
-    config.data.max_bad_fraction = 0.5
+    for number in range(3):
+        smooth(number, 20, 30).save(tmp_path / f"{number}.png")
     report_task(config, workdir)
-    assert "1 unreadable" in (workdir / "report.html").read_text()
+    page = (workdir / "report.html").read_text()
+    assert "1 unreadable" in page and data_of(page)["images"]["names"][0].endswith(".png")
