@@ -1,5 +1,6 @@
 """The tensors in a file of weights, by name. Nothing in a file is ever run."""
 
+import argparse
 import importlib
 import pickle
 import re
@@ -11,7 +12,15 @@ from typing import Any
 
 import numpy as np
 
-SUFFIXES = (".safetensors", ".pth", ".pth.tar", ".pt", ".bin", ".ckpt")  # for what is said to users
+SUFFIXES = (
+    ".safetensors",
+    ".pth",
+    ".pth.tar",
+    ".pt",
+    ".bin",
+    ".ckpt",
+    ".torch",
+)  # for what is said to users
 DEEPEST = 16  # there are no weights deeper in dicts, and a dict may contain itself
 
 
@@ -81,7 +90,8 @@ def _of_torch(path: Path) -> dict[str, np.ndarray]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about pickle protocols: what is wrong is an error
-            contents = torch.load(path, map_location="cpu", weights_only=True)
+            with torch.serialization.safe_globals(_plain()):
+                contents = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # what damaged bytes raise is of any type
         raise WeightsError(f"{path} {_complaint(error)}") from None
     tensors = dict(_flattened(contents, torch.Tensor))
@@ -90,6 +100,15 @@ def _of_torch(path: Path) -> dict[str, np.ndarray]:
         for name, tensor in tensors.items()
         if tensor.layout == torch.strided and not tensor.is_quantized
     }
+
+
+def _plain() -> list[Any]:
+    """What many checkpoints hold beside tensors and can only be data: arguments and numbers."""
+    scalar: Any = np.float64(0).__reduce__()[0]
+    codes = np.typecodes["AllInteger"] + np.typecodes["Float"] + "?"
+    kinds = {type(np.dtype(code)) for code in codes}
+    older = (scalar, "numpy.core.multiarray.scalar")  # its name before NumPy 2
+    return [argparse.Namespace, np.dtype, scalar, older, *kinds]
 
 
 def _complaint(error: Exception) -> str:

@@ -78,9 +78,19 @@ def test_nothing_in_a_file_is_run(tmp_path, zipped):
 
 def test_other_objects_are_named(tmp_path):
     torch = pytest.importorskip("torch")
-    torch.save({"args": argparse.Namespace(), "w": torch.ones(2)}, tmp_path / "x.pth")
+    torch.save(torch.nn.Linear(2, 2), tmp_path / "x.pth")
     message = refused(tmp_path / "x.pth")
-    assert "holds argparse.Namespace" in message and "torch.save(model.state_dict()" in message
+    assert "holds torch.nn.modules.linear.Linear" in message
+    assert "torch.save(model.state_dict()" in message
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_plain_data_beside_the_weights_does_no_harm(tmp_path, zipped):
+    torch = pytest.importorskip("torch")
+    data = {"args": argparse.Namespace(lr=1), "best": np.float64(1), "epoch": np.int64(3)}
+    path = tmp_path / "x.pth"
+    torch.save(data | {"w": torch.ones(1)}, path, _use_new_zipfile_serialization=zipped)
+    assert read_tensors(path) == {"w": 1}
 
 
 @pytest.mark.parametrize("zipped", [True, False])
