@@ -3,6 +3,7 @@
 It has a configuration, metrics and checkpoints of its own, and goes on after a kill as any run.
 """
 
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -117,7 +118,12 @@ def _settings(trained: Trained, workdir: AnyPath, source: Source, protocol: Prot
     images = on_evaluated_images(trained.config)
     config = of_method(images.copy_and_resolve_references(), "supervised")
     config.init_from, config.init_parts = _origin(trained, workdir), "backbone"
-    batch = min(BATCH, 2 ** (source.size.bit_length() - 1))
+    batch, devices = min(BATCH, 2 ** (source.size.bit_length() - 1)), jax.device_count()
+    if batch % devices:
+        raise ConfigError(
+            f"{source.size} images with labels make batches of {batch}, which {devices} devices "
+            f"cannot share: use more labels, or {math.gcd(batch, devices)} of the devices"
+        )
 
     data = config.data
     pixels = data.eval_crop or data.eval_resize or _pixels(source)
@@ -138,7 +144,7 @@ def _settings(trained: Trained, workdir: AnyPath, source: Source, protocol: Prot
     config.train.log_every_steps = min(50, source.size // batch)
     checkpoint = config.checkpoint
     checkpoint.every_epochs = checkpoint.every_steps = checkpoint.keep_every_steps = 0
-    checkpoint.every_minutes, checkpoint.keep_last = 5.0, 2
+    checkpoint.every_minutes, checkpoint.keep_last = checkpoint.every_minutes or 5.0, 2
     for key in ("data_name", "data_dir", "train", "test", "images"):
         config.eval[key] = ""  # they are in the section `data` now
     config.eval.classify_every_epochs = 1

@@ -7,7 +7,9 @@ import signal
 
 import numpy as np
 import pytest
+import tensorflow_datasets as tfds
 from images import smooth
+from prepared import labelled, prepare
 from processes import assert_same_state, metrics, saved
 from tiny import tiny_swav
 
@@ -84,6 +86,14 @@ def test_linear_killed_and_started_again_equals_one_in_one_go(workdir, tmp_path,
     lrs = {line["lr"] for line in metrics(whole / "linear") if "lr" in line}
     np.testing.assert_allclose(sorted(lrs), [0.15, 0.3], rtol=1e-6)
 
+    config.eval.linear_lr = 0.1
+    with pytest.raises(ConfigError, match=r"optim.base_lr: 0.3 there, 0.1 here.* rename that"):
+        linear_task(config, workdir)
+    config.eval.linear_lr = 0.3
+    moved = workdir.rename(workdir.with_name("moved"))
+    linear_task(config, moved)  # goes on with the same classifier
+    assert metrics(moved / "linear") == metrics(whole / "linear")
+
 
 def test_both_protocols_and_logistic_regression_alone(workdir):
     config = short(workdir)
@@ -99,18 +109,6 @@ def test_both_protocols_and_logistic_regression_alone(workdir):
     both = results(workdir, "linear")
     assert both["fast_top1"] == fast["fast_top1"] and both["top1"] > 0
     assert both["protocol"].startswith("1 epochs of SGD")
-
-
-def test_a_classifier_of_other_settings_is_kept(workdir):
-    config = short(workdir)
-    config.eval.linear_epochs = 1
-    linear_task(config, workdir)
-    config.eval.linear_lr = 0.1
-    with pytest.raises(ConfigError, match=r"optim.base_lr: 0.3 there, 0.1 here.* rename that"):
-        linear_task(config, workdir)
-    config.eval.linear_lr = 0.3
-    moved = workdir.rename(workdir.with_name("moved"))
-    linear_task(config, moved)
 
 
 def test_few_labels_and_all(workdir):
@@ -150,13 +148,41 @@ def test_a_list_names_the_labelled_images(workdir, photos, tmp_path):
     assert results(workdir, "semisup")["list_some_train_images"] == 8
 
 
-def test_images_without_labels_or_of_one_class_are_refused(workdir, photos):
+def test_the_published_images_are_those_of_one_percent_of_imagenet(workdir, tmp_path):
+    label = tfds.features.ClassLabel(names=["a", "b", "c"])
+    features = {"image": tfds.features.Image(shape=(None, None, 3)), "label": label}
+    many, few = labelled(*(0, 1, 2) * 9, size=16), labelled(*(0, 1, 1, 2) * 2, size=16)
+    for name, shards in (("imagenet2012", [many] * 3), ("imagenet2012_subset/1pct", [few])):
+        version = str(tfds.builder(name, data_dir=tmp_path).version)
+        dataset = name.partition("/")[0]
+        splits = {"train": shards, "validation": [labelled(0, 1, 2)]}
+        keys = {"supervised_keys": ("image", "label")}
+        prepare(tmp_path / "unsorted", dataset, features, splits, version=version, **keys)
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / "unsorted" / dataset / version).rename(tmp_path / name / version)
+
+    config = short(workdir)
+    config.eval.data_name, config.eval.data_dir = "tfds:imagenet2012", str(tmp_path)
+    config.eval.train, config.eval.test, config.eval.semisup_epochs = "train", "validation", 1
+    semisup_task(config, workdir)
+    found = results(workdir, "semisup")
+    assert found["1pct_train_images"] == 8
+    assert found["1pct_protocol"].startswith("the published images, 1 epochs")
+    assert found["10pct_train_images"] == 9  # drawn: there is no such set
+    assert found["10pct_protocol"].startswith("10 % of each class")
+
+
+def test_images_without_labels_or_too_few_are_refused(workdir, photos):
     config = short(workdir)
     config.eval.data_dir = str(photos)
     config.eval.train = "train/cat"
     with pytest.raises(DataError, match="--task=linear needs labelled images to learn from"):
         linear_task(config, workdir)
     config.eval.train = "train"
+    (photos / "few.txt").write_text("cat/0.png\ndog/1.png\n")
+    config.eval.semisup_list = str(photos / "few.txt")
+    with pytest.raises(ConfigError, match=r"2 images with labels make batches of 2, .* 8 devices"):
+        semisup_task(config, workdir)
     shutil.rmtree(photos / "test")
     with pytest.raises(DataError, match="labelled images that it can classify"):
         finetune_task(config, workdir)
