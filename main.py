@@ -35,9 +35,13 @@ _PROCESS = flags.DEFINE_integer("process", -1, "With --coordinator: the number o
 
 _FORMAT = flags.DEFINE_string("format", "", "What --task=export writes: see docs/transfer.md.")
 _OTHERS = flags.DEFINE_list("others", [], "What --task=compare compares with: workdirs, a,b,c.")
-OF_TASK: dict[str, dict[str, flags.FlagHolder]] = {  # flags that only one task takes
+_TOPOLOGY = flags.DEFINE_string("topology", "", "The TPU slice of --task=plan, like v5e:8x8.")
+_PRICE = flags.DEFINE_float("price_per_chip_hour", 0.0, "For --task=plan, in any currency.")
+# Flags that only one task takes, by its arguments.
+OF_TASK: dict[str, dict[str, flags.FlagHolder]] = {
     "export": {"format": _FORMAT},
     "compare": {"others": _OTHERS},
+    "plan": {"topology_name": _TOPOLOGY, "price_per_chip_hour": _PRICE},
 }
 
 METHOD = "--config.method."

@@ -36,6 +36,7 @@ CHECKPOINTS = "checkpoints"  # a folder for each step
 SEAL = "seal"  # of a checkpoint, written last
 NEWEST = "newest"  # in a bucket: names the last complete checkpoint
 DOCTOR = "doctor.md"
+PLAN = "plan.json"
 CURVES = "curves.png"
 CROPS = "crops.png"
 REPORT = "report.html"

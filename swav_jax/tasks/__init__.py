@@ -31,6 +31,7 @@ TASKS = {
     "compare": "swav_jax.tasks.compare:compare_task",
     "export": "swav_jax.tasks.export:export_task",
     "svm": "swav_jax.tasks.svm:svm_task",
+    "plan": "swav_jax.tasks.plan:plan_task",
     "retrieval": "swav_jax.tasks.retrieval:retrieval_task",
     "embed": "swav_jax.tasks.embed:embed_task",
     "cluster": "swav_jax.tasks.cluster:cluster_task",

@@ -1,0 +1,136 @@
+"""The task `plan`: does a training fit a TPU slice, how long does it take there, and for how much?
+
+The TPU's own compiler answers, without a TPU.
+"""
+
+import json
+import time
+from typing import Any
+
+from absl import logging
+from ml_collections import ConfigDict
+
+from swav_jax.config import ConfigError, sizes
+from swav_jax.data.sources.source import DataError
+from swav_jax.plan.chips import CHIPS
+from swav_jax.plan.compiled import compile_step, topology
+from swav_jax.plan.estimate import estimate, needed_bytes
+from swav_jax.run import on_own_folder, open_split
+from swav_jax.runtime.storage import AnyPath
+from swav_jax.workdir import PLAN, write_whole
+
+# For those who plan before they have the data: images of the splits that the configs train on.
+PUBLISHED_SIZES = {"tfds:imagenet2012": 1_281_167, "tfds:cifar10": 50_000}
+PARTS = (2, 4, 8, 16)  # that a batch may be processed in to fit
+GIB = 2**30
+
+
+def plan_task(
+    config: ConfigDict, workdir: AnyPath, topology_name: str, price_per_chip_hour: float
+) -> None:
+    """Compiles the step, prints what it takes, and writes `plan.json`.
+
+    If the step does not fit, it is tried in more and more parts (`train.accumulate`).
+
+    Args:
+      config: of the run.
+      workdir: where `plan.json` goes.
+      topology_name: of the slice, like "v5e:8x8".
+      price_per_chip_hour: in any currency; 0 for none.
+
+    Raises:
+      ConfigError: the slice is not known, or a setting cannot work on it.
+    """
+    chip = CHIPS.get(topology_name.partition(":")[0])
+    if chip is None:
+        raise ConfigError(
+            f"--topology={topology_name!r} is no slice of {', '.join(CHIPS)}: name one like v5e:8x8"
+        )
+    try:
+        devices = topology(topology_name)
+    except RuntimeError as problem:
+        raise ConfigError(str(problem)) from None
+    config = on_own_folder(config.copy_and_resolve_references())
+    images = _training_images(config)
+    steps = sizes(config, images).total_steps
+    begun = config.train.accumulate
+    found: dict[str, Any] = {"topology": topology_name, "chips": len(devices), "images": images}
+
+    for parts in (begun, *(begun * more for more in PARTS)):
+        config.train.accumulate = parts
+        logging.info(
+            "compiling the step for %d chips, the batch in %d parts: this takes minutes",
+            *(len(devices), parts),
+        )
+        start = time.perf_counter()
+        try:
+            compiled = compile_step(config, devices, images)
+        except ConfigError:
+            if parts == begun:
+                raise
+            break  # the batch has no more parts
+        except Exception as error:
+            if (needed := needed_bytes(error)) is None:
+                raise
+            logging.info("it does not fit: %.1f of %.1f GiB", needed / GIB, chip.memory / GIB)
+            found.setdefault("needed_bytes_per_device", needed)
+            continue
+        found["compile_seconds"] = time.perf_counter() - start
+        here = config.data.batch_size // len(devices) * config.mesh.model
+        found |= estimate(compiled, chip, here) | {"fits_with": {"train.accumulate": parts}}
+        hours = steps * found["step_seconds"] / 3600
+        found["hours"] = hours
+        if price_per_chip_hour:
+            found["price"] = hours * len(devices) * price_per_chip_hour
+        break
+    found["fits"] = found.get("fits_with") == {"train.accumulate": begun}
+    workdir.mkdir(parents=True, exist_ok=True)
+    write_whole(workdir / PLAN, json.dumps(found, indent=2) + "\n")
+    print(_as_text(found, config))
+
+
+def _training_images(config: ConfigDict) -> int:
+    """How many there are: those that are there, else the published number of a known data set."""
+    try:
+        return open_split(config, config.data.train).size
+    except DataError as missing:
+        size = PUBLISHED_SIZES.get(config.data.name)
+        if size is None or config.data.train != "train":
+            raise
+        logging.info("the data are not here (%s): planning for the published %d", missing, size)
+        return size
+
+
+def _as_text(found: dict[str, Any], config: ConfigDict) -> str:
+    lines = [f"{found['topology']}: {found['chips']} chips, batch {config.data.batch_size}"]
+    if needed := found.get("needed_bytes_per_device"):
+        lines.append(f"does not fit: needs {needed / GIB:.1f} GiB on a chip")
+    if "step_seconds" not in found:
+        return "\n".join(
+            [
+                *lines,
+                "no number of parts made it fit: take more chips, or a smaller data.batch_size",
+            ]
+        )
+    parts = found["fits_with"]["train.accumulate"]
+    lines.append(f"fits with --config.train.accumulate={parts}" if not found["fits"] else "fits")
+    of = {kind: found[f"{kind}_bytes_per_device"] / GIB for kind in ("argument", "output", "temp")}
+    least = found["least_seconds"]
+    longest = max(least, key=least.__getitem__)
+    messages = "; ".join(f"{k} {n / 2**20:.3g} MiB" for k, n in found["collectives"].items())
+    lines += [
+        f"memory of a chip  {found['memory_share']:.0%}: state and batch {of['argument']:.2f} GiB, "
+        f"temporary {of['temp']:.2f} GiB, new {of['output']:.2f} GiB",
+        f"work an image     {found['flops_per_image'] / 1e9:.4g} GFLOP, "
+        f"{found['hbm_bytes_per_image'] / 1e9:.3g} GB of HBM",
+        f"messages          {messages or 'none'}",
+        f"least time        {1000 * found['step_seconds']:.4g} ms a step, by {longest} ("
+        + ", ".join(f"{kind} {1000 * seconds:.3g}" for kind, seconds in least.items())
+        + ")",
+        f"at most           {found['images_per_second_per_chip']:.4g} images a second and chip",
+        f"the training      at least {found['hours']:.3g} hours"
+        + (f", {found['price']:.4g} at that price" if "price" in found else ""),
+        *(f"{op['share']:17.1%} {op['name']}" for op in found["expensive_operations"]),
+        f"compiled in       {found['compile_seconds']:.0f} s",
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,76 @@
+import importlib.util
+import json
+
+import jax
+import pytest
+from tiny import tiny_swav
+
+from swav_jax.config import ConfigError
+from swav_jax.plan import compiled as plan
+from swav_jax.tasks import plan as task
+
+TOO_LARGE = (
+    "RESOURCE_EXHAUSTED: E1000: CompileTimeHbmOom: Ran out of memory on HBM, the total memory "
+    "required for HLO temporaries (20.00G) exceeds available HBM (15.75G)."
+)
+
+
+@pytest.mark.plan
+@pytest.mark.slow
+@pytest.mark.skipif(not importlib.util.find_spec("libtpu"), reason="needs the TPU's compiler")
+def test_a_small_run_fits(tmp_path, capsys):
+    task.plan_task(tiny_swav(), tmp_path, "v5e:2x2", price_per_chip_hour=2.0)
+    found = json.loads((tmp_path / "plan.json").read_text())
+    assert found["fits"] and found["chips"] == 4 and found["images"] == 1500
+    assert found["price"] == pytest.approx(found["hours"] * 4 * 2)
+    assert found["hours"] == pytest.approx(93 * found["step_seconds"] / 3600)
+    assert len(found["expensive_operations"]) == 5 and found["compile_seconds"] > 0
+    assert "gradients all-reduce" in found["collectives"]
+    assert "fits" in capsys.readouterr().out.splitlines()
+
+
+@pytest.fixture
+def here(monkeypatch):
+    """Devices that are here in the place of a slice's; the compiler is asked by the test."""
+    monkeypatch.setattr(task, "topology", lambda name: jax.devices()[:4])
+
+    def compile_with(answer):
+        def compile_step(config, devices, images):
+            if problem := answer(config.train.accumulate):
+                raise problem
+            return plan.compile_step(config, devices, images)
+
+        monkeypatch.setattr(task, "compile_step", compile_step)
+
+    return compile_with
+
+
+def test_what_does_not_fit_is_tried_in_more_parts(tmp_path, here, capsys):
+    here(lambda parts: RuntimeError(TOO_LARGE) if parts < 4 else None)
+    task.plan_task(tiny_swav(), tmp_path, "v5e:2x2", 0.0)
+    found = json.loads((tmp_path / "plan.json").read_text())
+    assert not found["fits"] and found["fits_with"] == {"train.accumulate": 4}
+    assert found["needed_bytes_per_device"] == 20 * 2**30
+    shown = capsys.readouterr().out
+    assert "does not fit: needs 20.0 GiB" in shown
+    assert "fits with --config.train.accumulate=4" in shown
+
+
+def test_what_never_fits_is_said(tmp_path, here, capsys):
+    here(lambda parts: RuntimeError(TOO_LARGE) if parts < 8 else ConfigError("no more parts"))
+    task.plan_task(tiny_swav(), tmp_path, "v5e:2x2", 0.0)
+    found = json.loads((tmp_path / "plan.json").read_text())
+    assert not found["fits"] and "fits_with" not in found
+    assert "take more chips" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("problem", [ConfigError("data.batch_size 16 is"), ValueError("ours")])
+def test_other_errors_are_not_about_memory(tmp_path, here, problem):
+    here(lambda parts: problem)
+    with pytest.raises(type(problem), match=str(problem)):
+        task.plan_task(tiny_swav(), tmp_path, "v5e:2x2", 0.0)
+
+
+def test_an_unknown_slice_is_one_line(tmp_path):
+    with pytest.raises(ConfigError, match="name one like v5e:8x8"):
+        task.plan_task(tiny_swav(), tmp_path, "h100:8", 0.0)
