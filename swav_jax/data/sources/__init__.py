@@ -6,18 +6,39 @@ A `Source` reads any image by its number, in any order: the training order is ar
 
 import os
 from pathlib import Path
+from typing import NoReturn
 
 from swav_jax.data.sources.pixels import AS_USUAL, Pixels
 from swav_jax.data.sources.source import DataError, Source
 
 
 def is_own_folder(data_dir: str) -> bool:
-    """Whether a folder holds files, and none that TensorFlow Datasets has prepared or fetched."""
+    """Whether a folder holds files, and none that TensorFlow Datasets has prepared or fetched.
+
+    Raises:
+      DataError: a folder that cannot be listed.
+    """
     top = Path(data_dir).expanduser()
     if not data_dir or not top.is_dir() or (top / "downloads").is_dir():
         return False
     prepared = (*top.glob("*/*/dataset_info.json"), *top.glob("*/*/*/dataset_info.json"))
-    return not prepared and any(files for _, _, files in os.walk(top, followlinks=True))
+    return not prepared and _holds_files(top)
+
+
+def _holds_files(top: Path) -> bool:
+    """Whether there is a file below a folder, following links, of which some may lead back."""
+
+    def refuse(error: OSError) -> NoReturn:
+        raise DataError(f"{error.filename} cannot be listed ({error.strerror}): make it readable")
+
+    seen = set()
+    for folder, subfolders, files in os.walk(top, onerror=refuse, followlinks=True):
+        if files:
+            return True
+        if (place := os.path.realpath(folder)) in seen:
+            subfolders.clear()
+        seen.add(place)
+    return False
 
 
 def open_source(
@@ -33,20 +54,20 @@ def open_source(
     """Opens one split of a data set.
 
     Args:
-        name: `digits` (scikit-learn's, bundled), `folder`, or `tfds:<name>` such as `tfds:cifar10`.
-        data_dir: the folder of images, or a text file that lists some; TFDS's data folder ("" for
-            TFDS's own default).
-        split: `train` or `test` for the digits; a subfolder of a folder (without a `train`
-            subfolder, the whole folder is `train`; `.` is all of it in any case); any TFDS split,
-            also `train[:10%]`.
-        download: let TFDS download and prepare a data set that is not there.
-        image_key: TFDS's feature that is the image; "" for the rules of `open_tfds`.
-        label_key: TFDS's feature that is the label; "" for the rules of `open_tfds`.
-        pixels: how stored pixels become 8-bit RGB.
+      name: `digits` (scikit-learn's, bundled), `folder`, or `tfds:<name>` such as `tfds:cifar10`.
+      data_dir: the folder of images, or a text file that lists some; TFDS's data folder ("" for
+        TFDS's own default).
+      split: `train` or `test` for the digits; a subfolder of a folder (without a `train`
+        subfolder, the whole folder is `train`; `.` is all of it in any case); any TFDS split,
+        also `train[:10%]`.
+      download: let TFDS download and prepare a data set that is not there.
+      image_key: TFDS's feature that is the image; "" for the rules of `open_tfds`.
+      label_key: TFDS's feature that is the label; "" for the rules of `open_tfds`.
+      pixels: how stored pixels become 8-bit RGB.
 
     Raises:
-        MissingSplit: the data set is there, this split of it is not.
-        DataError: there is no such data set, or no image in it.
+      MissingSplit: the data set is there, this split of it is not.
+      DataError: there is no such data set, or no image in it.
     """
     if (image_key or label_key) and not name.startswith("tfds:"):
         raise DataError(

@@ -35,17 +35,17 @@ def open_tfds(
     `image` and `label`, else the only ones of their kind.
 
     Args:
-        name: as `tfds.builder` takes it.
-        data_dir: where it is prepared; "" for TFDS's default.
-        split: as TFDS takes it.
-        download: let TFDS download and prepare what is not there.
-        image_key: the feature that is the image; "" for the rule above.
-        label_key: the feature that is the label; "" for the rule above.
-        pixels: how stored pixels become 8-bit RGB.
+      name: as `tfds.builder` takes it.
+      data_dir: where it is prepared; "" for TFDS's default.
+      split: as TFDS takes it.
+      download: let TFDS download and prepare what is not there.
+      image_key: the feature that is the image; "" for the rule above.
+      label_key: the feature that is the label; "" for the rule above.
+      pixels: how stored pixels become 8-bit RGB.
 
     Raises:
-        MissingSplit: the data set has no such split.
-        DataError: it is not there, cannot be read, or has several features that could be meant.
+      MissingSplit: the data set has no such split.
+      DataError: it is not there, cannot be read, or has several features that could be meant.
     """
     builder = _builder(name, data_dir)
     with _calling_tfds(f"prepare {name}"):
@@ -162,7 +162,7 @@ def _builder(name: str, data_dir: str) -> Any:
     """TFDS's builder of a data set.
 
     Raises:
-        DataError: it cannot be made.
+      DataError: it cannot be made.
     """
     import tensorflow_datasets as tfds
     from tensorflow_datasets.core import naming, read_only_builder
@@ -204,7 +204,7 @@ def _calling_tfds(what: str) -> Iterator[None]:
     """Keeps TFDS from chatting, and gives its errors one line: it raises nearly anything.
 
     Raises:
-        DataError: in place of what TFDS raises.
+      DataError: in place of what TFDS raises.
     """
     logger = logging.get_absl_logger()
     level = logger.level
@@ -226,7 +226,7 @@ def _image_key(info: Any, wanted: str) -> str:
     """The feature that is the image.
 
     Raises:
-        DataError: there is none that can be read, or it is not known which one is meant.
+      DataError: there is none that can be read, or it is not known which one is meant.
     """
     from tensorflow_datasets.core.features import Image, LabeledImage
 
@@ -250,7 +250,7 @@ def _label_key(info: Any, wanted: str) -> str:
     """The feature that is the label, "" if none is one class.
 
     Raises:
-        DataError: it is not known which one is meant.
+      DataError: it is not known which one is meant.
     """
     from tensorflow_datasets.core.features import ClassLabel
 
@@ -279,14 +279,14 @@ def _meant(info: Any, what: str, place: int, candidates: list[str], wanted: str)
     """The candidate that is wanted, or else that the data set means by "image" or "label".
 
     Args:
-        info: of the data set.
-        what: "image" or "label".
-        place: of it in `supervised_keys`.
-        candidates: features of the right kind.
-        wanted: by `data.<what>_key`.
+      info: of the data set.
+      what: "image" or "label".
+      place: of it in `supervised_keys`.
+      candidates: features of the right kind.
+      wanted: by `data.<what>_key`.
 
     Returns:
-        "" without candidates, or if the data set means a feature of another kind.
+      "" without candidates, or if the data set means a feature of another kind.
     """
     if wanted:
         if wanted not in candidates:

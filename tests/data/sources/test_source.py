@@ -1,6 +1,8 @@
+import os
+
 import pytest
 
-from swav_jax.data.sources import open_source
+from swav_jax.data.sources import is_own_folder, open_source
 from swav_jax.data.sources.source import DataError
 
 
@@ -13,3 +15,29 @@ def test_unknown_sources_are_refused(tmp_path):
         open_source("tfds:no_such_set", str(tmp_path), "train")
     with pytest.raises(DataError, match=r"not prepared in .*data\.data_dir"):
         open_source("tfds:cifar10", str(tmp_path), "train")
+
+
+def test_an_own_folder_holds_files_wherever_its_links_lead(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / "loop" / name).mkdir(parents=True)
+    for name, other in (("a", "b"), ("b", "a"), ("a", "a")):
+        (tmp_path / "loop" / name / f"to {other}").symlink_to(tmp_path / "loop" / other)
+        (tmp_path / "loop" / name / f"top {other}").symlink_to(tmp_path / "loop")
+    assert not is_own_folder(str(tmp_path / "loop"))
+    (tmp_path / "loop" / "b" / "0.png").touch()
+    assert is_own_folder(str(tmp_path / "loop"))
+    assert not is_own_folder(str(tmp_path / "none"))
+
+
+def test_a_folder_that_cannot_be_listed_is_named(tmp_path, monkeypatch):
+    (tmp_path / "closed").mkdir()
+    scandir = os.scandir
+
+    def closed(path):
+        if os.fspath(path).endswith("closed"):
+            raise PermissionError(13, "Permission denied", os.fspath(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", closed)
+    with pytest.raises(DataError, match=r"closed cannot be listed \(Permission denied\)"):
+        is_own_folder(str(tmp_path))
