@@ -292,3 +292,32 @@ def test_the_reason_of_an_unreadable_image(tmp_path):
     (tmp_path / "1.png").unlink()
     assert source.explain(0) == "no image: it begins with b'<html>'"
     assert source.explain(1) == "No such file or directory"
+
+
+def test_heic_is_read_with_its_plugin(tmp_path, monkeypatch):
+    heif = pytest.importorskip("pillow_heif")
+    heif.register_heif_opener()
+    monkeypatch.setattr(heif.options, "SAVE_HDR_TO_12_BIT", True)
+    large = RGB.resize((70, 50))
+    transparent = large.convert("RGBA")
+    transparent.putalpha(0)
+    exif = Image.Exif()
+    exif[274] = 6  # HEIC has a turn of its own, which its decoder has applied already
+    deep = np.asarray(large).astype(np.uint16) << 8
+    heif.from_bytes("RGB;16", large.size, deep.tobytes()).save(tmp_path / "deep.heic", quality=-1)
+    save(tmp_path / "plain.heic", large, quality=-1, chroma=444)
+    save(tmp_path / "seen.heif", transparent)
+    save(tmp_path / "turned.heic", large, quality=-1, exif=exif)
+    data = (tmp_path / "plain.heic").read_bytes()
+    (tmp_path / "another.jpg").write_bytes(data)
+    (tmp_path / "cut.heic").write_bytes(data[: len(data) // 2])
+
+    source = opened(tmp_path, exif_orientation=True)
+    assert names(source) == [
+        "another.jpg", "cut.heic", "deep.heic", "plain.heic", "seen.heif", "turned.heic"
+    ]  # fmt: skip
+    shown = [read(source, i) for i in (0, 2, 3, 5)]
+    for image in shown:
+        assert np.abs(image.astype(int) - np.asarray(large)).mean() < 4
+    assert read(source, 4).min() == 255
+    assert read(source, 1).size == 0 and source.explain(1).startswith("damaged: ")

@@ -12,6 +12,7 @@ from PIL import Image, features
 from pixels import deep_png, deep_tiff, encoded
 
 from swav_jax.data.sources import open_source
+from swav_jax.data.sources.formats import readable
 from swav_jax.data.sources.listing import list_images
 from swav_jax.data.sources.names import printable
 from swav_jax.data.sources.source import DataError
@@ -35,6 +36,8 @@ SUFFIXES = {
 }
 if not features.check("avif"):
     del SUFFIXES["AVIF"]
+if "HEIF" in readable():
+    SUFFIXES["HEIF"] = [b".heic", b".HEIF", b".jpg", b""]
 TRUSTED = {
     b".jpg",
     b".png",
@@ -46,6 +49,8 @@ TRUSTED = {
     b".pnm",
     b".jp2",
     b".avif",
+    b".heic",
+    b".heif",
 }
 LOSSLESS = {"WEBP": {"lossless": True}, "JPEG": {"quality": 100, "subsampling": 0}}
 JUNK = {
@@ -56,7 +61,7 @@ JUNK = {
     b".DS_Store": b"\0\0\0\1Bud1",
     b"._0.jpg": b"\0\5\x16\7" + bytes(90),
     b".hidden.png": encoded(Image.new("RGB", (4, 4)), "PNG"),
-    b"photo.heic": b"\0\0\0\x18ftypheic\0\0\0\0mif1heic",
+    b"photo.jxl": b"\xff\x0a" + bytes(90),
     b"photo.nef": encoded(Image.new("RGB", (4, 4)), "TIFF"),
     b"nothing": b"",
 }
@@ -175,12 +180,12 @@ def make(top, rng):
 
 
 def check(source, made, root):
-    paths = [os.path.join(root, name) for name in list_images(root).names]
+    names, left_out = list_images(root)
+    paths = [os.path.join(root, name) for name in names]
     # Every image is listed, and all else is counted and said.
     unknown = made.perhaps - set(paths)
     assert set(paths) == set(made.images) - unknown
-    left_out = list_images(root).left_out.total()
-    assert left_out == made.left_out + len(unknown)
+    assert left_out.total() == made.left_out + len(unknown)
     assert bool(left_out) == any("left out of" in note for note in source.notes)
     assert [source.describe(i) for i in range(source.size)] == [printable(path) for path in paths]
 
