@@ -77,6 +77,7 @@ LIMITS: dict[tuple[float, float], dict[str, tuple[str, ...]]] = {
             "knn_every_epochs",
             "quality_every_epochs",
             "quality_images",
+            "subset",
         ),
         "mesh": ("spread_parameters_above",),
         "method": (
@@ -110,7 +111,7 @@ LIMITS: dict[tuple[float, float], dict[str, tuple[str, ...]]] = {
     (0, 1): {
         "augment": ("blur", "flip", "grey", "jitter"),
         "data": ("max_bad_fraction",),
-        "eval": ("min_scale",),
+        "eval": ("duplicate_threshold", "min_scale", "outlier_share"),
         "method": ("momentum",),
         "optim": ("drop_factor", "momentum"),
     },
@@ -204,6 +205,9 @@ def defaults(method: str = "swav") -> ConfigDict:
     evaluation.clusters = 100  # of k-means
     evaluation.sort_into = ""  # a folder that gets one for each cluster, with its images
     evaluation.sort_by = "copy"  # or link
+    evaluation.duplicate_threshold = 0.95  # cosine similarity from which images are duplicates
+    evaluation.outlier_share = 0.01  # of the images, those that are least like any other
+    evaluation.subset = 0  # images of a diverse subset; 0 for none
     evaluation.knn_every_epochs = 0  # besides before and after training; 0 for only those
     evaluation.classify_every_epochs = 1  # of method supervised
     evaluation.knn_k = (20, 200)
@@ -219,7 +223,7 @@ def defaults(method: str = "swav") -> ConfigDict:
     evaluation.quality_images = 2048  # of the training set, evenly spaced; 0 for no such scores
     evaluation.labels_csv = ""  # a file of the classes of images that show several: task svm
     evaluation.retrieval_k = (1, 10, 100)
-    evaluation.neighbours = 10  # of each test image in the table of task retrieval
+    evaluation.neighbours = 10  # of an image, in tasks retrieval and curate
     evaluation.batch_size = 256
 
     checkpoint = config.checkpoint = ConfigDict()

@@ -97,7 +97,7 @@ class Table:
         replace(path, with_suffix[path.suffix[1:]])
 
 
-def replace(path: AnyPath, write: Callable[[Path], None]) -> None:
+def replace(path: AnyPath, write: Callable[[Path], object]) -> None:
     """Writes a file; an older one of other content is kept, as `<name>.1` or the next free number.
 
     Args:

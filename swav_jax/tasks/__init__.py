@@ -35,4 +35,5 @@ TASKS = {
     "retrieval": "swav_jax.tasks.retrieval:retrieval_task",
     "embed": "swav_jax.tasks.embed:embed_task",
     "cluster": "swav_jax.tasks.cluster:cluster_task",
+    "curate": "swav_jax.tasks.curate:curate_task",
 }

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from swav_jax.data.sources.source import DataError
 from swav_jax.tasks.embed import embed_task
 from swav_jax.trained import settings_of
 from swav_jax.workdir import read_results
@@ -50,6 +51,18 @@ def test_older_embeddings_are_kept(workdir, photos):
     assert np.load(workdir / "embeddings.npz")["embeddings"].shape == (13, 8)
     assert np.load(workdir / "embeddings.npz.1")["embeddings"].shape == (13, 16)
     assert not (workdir / "embeddings.npz.2").exists()
+
+
+def test_no_image_is_an_error(workdir, tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="no image in"):
+        embed(workdir, data_dir=str(tmp_path / "empty"), data_name="folder")
+
+
+def test_a_file_that_cannot_be_written_is_an_error(workdir, photos):
+    (workdir / ".embeddings.npz.partial").mkdir()  # in the way, for root too
+    with pytest.raises(OSError, match=r"embeddings\.npz"):
+        embed(workdir, data_dir=str(photos))
 
 
 def test_parquet(workdir, photos):
