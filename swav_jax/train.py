@@ -22,10 +22,10 @@ from swav_jax.monitor.watch import Watch
 from swav_jax.run import Run, build
 from swav_jax.runtime.interruption import INTERRUPTED, Interruption
 from swav_jax.runtime.processes import check_same, from_process_0, warn
-from swav_jax.runtime.storage import AnyPath
+from swav_jax.runtime.storage import AnyPath, write_whole
 from swav_jax.step import Step, compiled_step, draw_state, shardings, state_shapes
 from swav_jax.weights.origin import open_origin, start_from
-from swav_jax.workdir import AT_RANDOM, CHECKPOINTS, claimed, read_results
+from swav_jax.workdir import AT_RANDOM, CHECKPOINTS, SUMMARY, claimed, read_results
 
 
 def pretrain(config: ConfigDict, workdir: AnyPath, source: Source | None = None) -> None:
@@ -66,7 +66,9 @@ def pretrain(config: ConfigDict, workdir: AnyPath, source: Source | None = None)
 
         # ---- the steps --------------------------------------------------------------------------
         if process_0:
-            logging.info(summary(run, shapes))
+            said = summary(run, shapes)
+            logging.info(said)
+            write_whole(workdir / SUMMARY, f"{said}\n")
         take_step = compiled_step(run, shapes)
         with Watch(run, workdir, first_step=int(state.step)) as watch:
             state = run_steps(run, state, take_step, checkpoints, interruption, watch)

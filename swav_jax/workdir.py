@@ -39,6 +39,7 @@ DOCTOR = "doctor.md"
 PLAN = "plan.json"
 CURVES = "curves.png"
 CROPS = "crops.png"
+SUMMARY = "summary.txt"
 REPORT = "report.html"
 COMPARISON = "compare.html"
 PROFILE = "profile"  # traces

@@ -219,9 +219,11 @@ function report(images) {
 
   // ---- colours --------------------------------------------------------------------------------
   // Ten colours that colour-blind people can tell apart (M. A. Petroff, Accessible color sequences
-  // for data visualization, 2021); more classes get hues in turn, and the legend picks one out.
+  // for data visualization, 2021; on dark, three are lighter); more classes get hues in turn, and
+  // the legend picks one out.
   function colour(number, many) {
-    const ten = ["#3f90da", "#ffa90e", "#bd1f01", "#94a4a2", "#832db6", "#a96b59", "#e76300", "#b9ac70", "#717581", "#92dadd"];
+    const [red, violet, slate] = dark ? ["#ff6a4d", "#b27be0", "#8a90a3"] : ["#bd1f01", "#832db6", "#717581"];
+    const ten = ["#3f90da", "#ffa90e", red, "#94a4a2", violet, "#a96b59", "#e76300", "#b9ac70", slate, "#92dadd"];
     if (number < 0) return "#8888";
     if (many <= ten.length) return ten[number];
     const lightness = (dark ? [0.72, 0.82, 0.62] : [0.6, 0.72, 0.48])[number % 3];
@@ -248,8 +250,18 @@ function report(images) {
   fillNeighbours();
 
   // ---- near-duplicates and outliers -----------------------------------------------------------
+  const FIRST = 6; // of a group
   for (const strip of document.querySelectorAll("[data-images]")) {
-    strip.replaceChildren(tiles(JSON.parse(strip.dataset.images)));
+    const members = JSON.parse(strip.dataset.images);
+    const shown = strip.classList.contains("alike") ? members.slice(0, FIRST) : members;
+    const all = () => show(
+      make("div", { class: "head" }, make("div", {}, make("h3", {}, plural(members.length, "near-duplicate"))), closing()),
+      tiles(members),
+    );
+    strip.replaceChildren(tiles(shown));
+    if (shown.length < members.length) {
+      strip.append(make("button", { class: "quiet", type: "button", onclick: all, "aria-label": `All ${members.length} of the group` }, `+${members.length - shown.length}`));
+    }
   }
 
   if (data.map) drawMap(data.map);
@@ -302,32 +314,30 @@ function report(images) {
       context.setTransform(ratio, 0, 0, ratio, 0, 0);
       const many = groups();
       const colours = Array.from({ length: many }, (_, group) => colour(group, many));
+      const colourOf = (k) => colours[groupOf(k)] ?? "#8888";
       const radius = Math.min(6, (map.x.length > 2000 ? 2.2 : 3.4) * Math.sqrt(view.zoom));
-      const side = Math.min(images.side, 30 * Math.sqrt(view.zoom));
-      const taken = new Set();
-      for (const pass of only === null ? [null] : [false, true]) {
-        for (let k = 0; k < map.x.length; k++) {
-          const group = groupOf(k);
-          if (pass !== null && pass !== (group === only)) continue;
-          const x = toX(k), y = toY(k);
-          if (x < -side || y < -side || x > width + side || y > height + side) continue;
-          context.globalAlpha = pass === false ? 0.12 : 0.9;
-          context.fillStyle = colours[group] ?? "#8888";
-          if (pictures && pass !== false) {
-            const cell = `${Math.round(x / side)},${Math.round(y / side)}`;
-            if (taken.has(cell)) continue;
-            taken.add(cell);
-            const [sheet, column, row] = place(map.images[k]);
-            context.fillRect(x - side / 2 - 1.5, y - side / 2 - 1.5, side + 3, side + 3);
-            const image = sheetImage(sheet);
-            context.globalAlpha = 1;
-            if (image.complete) context.drawImage(image, column * images.side, row * images.side, images.side, images.side, x - side / 2, y - side / 2, side, side);
-            continue;
-          }
+      const points = visible();
+      const chosen = points.filter((k) => only === null || groupOf(k) === only);
+      const dots = (numbers, opacity) => {
+        context.globalAlpha = opacity;
+        for (const k of numbers) {
+          context.fillStyle = colourOf(k);
           context.beginPath();
-          context.arc(x, y, radius, 0, 7);
+          context.arc(toX(k), toY(k), radius, 0, 7);
           context.fill();
         }
+      };
+      if (only !== null) dots(points, 0.12);
+      dots(chosen, pictures ? 0.35 : 0.9);
+      context.globalAlpha = 1;
+      const side = Math.min(64, 30 * Math.sqrt(view.zoom));
+      for (const k of pictures ? apart(chosen, side + 4) : []) {
+        const x = toX(k) - side / 2, y = toY(k) - side / 2;
+        const [sheet, column, row] = place(map.images[k]);
+        const image = sheetImage(sheet);
+        context.fillStyle = colourOf(k);
+        context.fillRect(x - 1.5, y - 1.5, side + 3, side + 3);
+        if (image.complete) context.drawImage(image, column * images.side, row * images.side, images.side, images.side, x, y, side, side);
       }
       context.globalAlpha = 1;
       if (at !== null) {
@@ -337,6 +347,28 @@ function report(images) {
         context.arc(toX(at), toY(at), radius + 4, 0, 7);
         context.stroke();
       }
+    }
+
+    /** The points that the window shows. */
+    function visible() {
+      const inside = (at, end) => at > -40 && at < end + 40;
+      return map.x.map((_, k) => k).filter((k) => inside(toX(k), width) && inside(toY(k), height));
+    }
+
+    /** Those of some points whose squares do not overlap; the best of a cluster come first. */
+    function apart(numbers, side) {
+      const taken = new Map(); // points by the square of a grid that they are in
+      return numbers.filter((k) => {
+        const x = toX(k), y = toY(k), column = Math.floor(x / side), row = Math.floor(y / side);
+        for (let i = column - 1; i <= column + 1; i++) {
+          for (let j = row - 1; j <= row + 1; j++) {
+            const other = taken.get(`${i},${j}`);
+            if (other && Math.abs(other[0] - x) < side && Math.abs(other[1] - y) < side) return false;
+          }
+        }
+        taken.set(`${column},${row}`, [x, y]);
+        return true;
+      });
     }
 
     function fillLegend() {

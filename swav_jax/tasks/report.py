@@ -8,7 +8,8 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from swav_jax.answers import find_clusters, read_rows
-from swav_jax.pages.report import Looked, report
+from swav_jax.pages.looked import Looked
+from swav_jax.pages.report import report
 from swav_jax.runtime.storage import AnyPath, write_whole
 from swav_jax.trained import Trained, open_trained
 from swav_jax.workdir import REPORT

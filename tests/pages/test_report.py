@@ -86,25 +86,34 @@ def test_people_can_use_it(workdir, tmp_path):
         assert sum(address.startswith("file:") for address in page.requests) == 2  # the page, twice
 
 
-def test_a_folder_of_one_image_without_labels(workdir, tmp_path):
-    smooth(0, 20, 30).save(tmp_path / "a<b.png")
+def report_of(workdir, folder, **settings):
+    """The report of a folder's images, and its data."""
     config = settings_of(workdir)
-    config.eval.data_dir, config.eval.images = str(tmp_path), "."
+    config.eval.update(data_dir=str(folder), images=".", **settings)
     report_task(config, workdir)
     page = (workdir / "report.html").read_text()
-    data = data_of(page)
+    return page, data_of(page)
+
+
+def test_a_folder_of_one_image_without_labels(workdir, tmp_path):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    smooth(0, 20, 30).save(folder / "a<b.png")
+    page, data = report_of(workdir, folder)
     assert data["images"]["names"] == ["a<b.png"] and data["images"]["labels"] is None
     assert "map" not in data and "There are too few images" in page
+    if CHROMIUM:
+        with browser(tmp_path / "profile") as opened:
+            opened.open(workdir / "report.html", 800)
+            assert opened.errors == []
+            assert opened.run("document.querySelectorAll('#gallery .card').length") == 1
 
 
 def test_damaged_images_are_counted(workdir, tmp_path):
     (tmp_path / "bad.jpg").write_bytes(b"\xff\xd8\xff\xe0 cut short")
-    config = settings_of(workdir)
-    config.eval.data_dir, config.eval.images = str(tmp_path), "."
     with pytest.raises(DataError, match="1 of 1 images cannot be read"):
-        report_task(config, workdir)
+        report_of(workdir, tmp_path)
     for number in range(3):
         smooth(number, 20, 30).save(tmp_path / f"{number}.png")
-    report_task(config, workdir)
-    page = (workdir / "report.html").read_text()
-    assert "1 unreadable" in page and data_of(page)["images"]["names"][0].endswith(".png")
+    page, data = report_of(workdir, tmp_path)
+    assert "1 unreadable" in page and sorted(data["images"]["names"]) == ["0.png", "1.png", "2.png"]
