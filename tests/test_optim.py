@@ -43,6 +43,14 @@ def test_drops():
     np.testing.assert_allclose(steps(schedule, 5), [0.03, 0.03, 0.003, 0.003, 0.0003], rtol=1e-6)
 
 
+def test_drops_of_a_configuration_fall_by_its_factor():
+    config = defaults()
+    config.optim.schedule, config.optim.base_lr = "drops", 0.5
+    config.optim.drop_epochs, config.optim.drop_factor = (1, 2), 0.2
+    schedule = optim.schedule(config.optim, steps_per_epoch=2, total_steps=6)
+    np.testing.assert_allclose(steps(schedule, 6), np.repeat([0.5, 0.1, 0.02], 2), rtol=1e-6)
+
+
 def test_constant():
     np.testing.assert_allclose(steps(optim.drops(base=0.05, at_steps=[]), 3), 0.05, rtol=1e-6)
 

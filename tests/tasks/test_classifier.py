@@ -111,20 +111,16 @@ def test_both_protocols_and_logistic_regression_alone(workdir):
     assert both["protocol"].startswith("1 epochs of SGD")
 
 
-def test_few_labels_and_all(workdir):
-    config = short(workdir)
-    semisup_task(config, workdir)
-    found = results(workdir, "semisup")
-    assert (found["1pct_train_images"], found["10pct_train_images"]) == (16, 150)
-    assert 0 <= found["1pct_top1"] <= found["1pct_best_top1"] <= found["1pct_top5"] <= 100
-    settings = json.loads((workdir / "semisup_1" / "config.json").read_text())
-    assert settings["optim"]["base_lr"] == 5 * 16 / 256
-    assert settings["method"]["backbone_lr_factor"] == 0.02 / 5
-    before, after = saved(workdir, BACKBONE), saved(workdir / "semisup_10", BACKBONE)
+def test_fine_tuning_moves_the_backbone_at_its_own_rate(workdir):
+    finetune_task(short(workdir), workdir)
+    found = results(workdir, "finetune")
+    assert found["train_images"] == 1500
+    assert 0 <= found["top1"] <= found["best_top1"] <= found["top5"] <= 100
+    settings = json.loads((workdir / "finetune" / "config.json").read_text())
+    assert settings["optim"]["base_lr"] == 0.2
+    assert settings["method"]["backbone_lr_factor"] == 0.01 / 0.2
+    before, after = saved(workdir, BACKBONE), saved(workdir / "finetune", BACKBONE)
     assert all((before[name] != after[name]).any() for name in before)
-
-    finetune_task(config, workdir)
-    assert results(workdir, "finetune")["train_images"] == 1500
 
 
 @pytest.fixture
@@ -168,6 +164,9 @@ def test_the_published_images_are_those_of_one_percent_of_imagenet(workdir, tmp_
     found = results(workdir, "semisup")
     assert found["1pct_train_images"] == 8
     assert found["1pct_protocol"].startswith("the published images, 1 epochs")
+    settings = json.loads((workdir / "semisup_1" / "config.json").read_text())
+    assert settings["optim"]["base_lr"] == 5 * 8 / 256
+    assert settings["method"]["backbone_lr_factor"] == 0.02 / 5
     assert found["10pct_train_images"] == 9  # drawn: there is no such set
     assert found["10pct_protocol"].startswith("10 % of each class")
 
