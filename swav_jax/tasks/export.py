@@ -10,6 +10,8 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from swav_jax.checkpoints.read import find, load_variables
+from swav_jax.config import ConfigError
+from swav_jax.runtime.storage import AnyPath, entries, in_bucket, written_on_disk
 from swav_jax.trained import Trained, open_trained
 from swav_jax.weights.export import export
 from swav_jax.weights.network import Network
@@ -19,17 +21,21 @@ EXPORT = "export"  # folder in the workdir
 EXAMPLES = 4
 
 
-def export_task(config: ConfigDict, workdir: Path, format: str) -> None:
+def export_task(config: ConfigDict, workdir: AnyPath, format: str) -> None:
     """Writes `<workdir>/export/<format>` and prints the proof.
 
     Raises:
-      ConfigError: the format has no place for this network.
+      ConfigError: the format has no place for this network, or a bucket holds such an export.
       FileNotFoundError: there is no checkpoint.
     """
+    place = workdir / EXPORT
+    if in_bucket(place) and entries(place / format):
+        raise ConfigError(f"{place / format} is there already: remove it, or copy it elsewhere")
     trained = open_trained(config, workdir)
     if jax.process_index() == 0:
-        made, proof = export(network_of(trained), format, workdir / EXPORT)
-        print(f"{made}: {proof}")
+        with written_on_disk(place) as folder:
+            made, proof = export(network_of(trained), format, Path(folder))
+        print(f"{place / made.name}: {proof}")
 
 
 def network_of(trained: Trained) -> Network:

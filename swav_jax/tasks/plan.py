@@ -16,7 +16,7 @@ from swav_jax.plan.chips import CHIPS
 from swav_jax.plan.compiled import compile_step, topology
 from swav_jax.plan.estimate import estimate, needed_bytes
 from swav_jax.run import on_own_folder, open_split
-from swav_jax.runtime.storage import AnyPath
+from swav_jax.runtime.storage import AnyPath, make_folder
 from swav_jax.workdir import PLAN, write_whole
 
 # For those who plan before they have the data: images of the splits that the configs train on.
@@ -84,7 +84,7 @@ def plan_task(
             found["price"] = hours * len(devices) * price_per_chip_hour
         break
     found["fits"] = found.get("fits_with") == {"train.accumulate": begun}
-    workdir.mkdir(parents=True, exist_ok=True)
+    make_folder(workdir)
     write_whole(workdir / PLAN, json.dumps(found, indent=2) + "\n")
     print(_as_text(found, config))
 
