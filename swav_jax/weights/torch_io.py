@@ -94,12 +94,17 @@ def _of_torch(path: Path) -> dict[str, np.ndarray]:
                 contents = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # what damaged bytes raise is of any type
         raise WeightsError(f"{path} {_complaint(error)}") from None
-    tensors = dict(_flattened(contents, torch.Tensor))
     return {
-        name: _in_float32((tensor.float() if tensor.is_floating_point() else tensor).numpy())
-        for name, tensor in tensors.items()
-        if tensor.layout == torch.strided and not tensor.is_quantized
+        name: _in_float32(_as_array(tensor)) for name, tensor in _flattened(contents, torch.Tensor)
     }
+
+
+def _as_array(tensor: Any) -> np.ndarray:
+    """A tensor of PyTorch in NumPy, which has no bfloat16."""
+    if tensor.is_quantized:
+        tensor = tensor.int_repr()
+    dense = tensor.detach().to_dense()
+    return (dense.float() if dense.is_floating_point() else dense).numpy()
 
 
 def _plain() -> list[Any]:
@@ -132,7 +137,7 @@ def _complaint(error: Exception) -> str:
 def _flattened(tree: Any, leaf: type, path: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
     """The leaves in nested dicts, by their path."""
     if isinstance(tree, leaf):
-        yield ".".join(path), tree.detach()  # type: ignore[attr-defined]
+        yield ".".join(path), tree
     elif isinstance(tree, Mapping) and len(path) < DEEPEST:
         for key, value in tree.items():
             yield from _flattened(value, leaf, (*path, str(key)))

@@ -198,6 +198,15 @@ BROKEN = {
         "layer1.0.conv2.weight": np.ones((128, 4, 3, 3), "f"),
         "layer1.0.conv3.weight": np.ones((256, 128, 1, 1), "f"),
     },
+    "projection_head.3.weight is missing": without(SWAV, "module.projection_head.3.weight"),
+    "a set of prototypes is missing: there are prototypes.prototypes0.weight": without(
+        SWAV, "module.prototypes.prototypes1.weight"
+    ),
+    "a set of prototypes is missing: there are prototypes.weight_v": without(
+        published.solo_learn(weight_norm(SWAV)), "module.prototypes.weight_g"
+    ),
+    "conv1.weight has the shape (8, 27), which is no convolution's": SWAV
+    | {"module.conv1.weight": np.ones((8, 27), "f")},
     "a Vision Transformer": {"module.cls_token": np.ones((1, 1, 8), "f")},
     "all are an optimiser's state": {"optimizer.state.0.momentum_buffer": np.ones(3, "f")},
     "it holds no tensors": {},
