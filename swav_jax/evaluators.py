@@ -78,11 +78,11 @@ def evaluate(
       state: has the parameters.
       names: of EVALUATORS.
       workdir: of the run.
-      at_random: the network is not trained yet; only the first score of each evaluator is written,
-        as `random_init_<score>`.
+      at_random: the network is not trained yet; its scores are written as `random_init_<score>`,
+        without counts.
 
     Returns:
-      `<name>_<score>` for the first score of each evaluator, for the curves.
+      `<name>_<score>` for all scores that are no counts, which are whole numbers, for the curves.
     """
     variables = {"params": state.params, "batch_stats": state.batch_stats}
     found = {name: EVALUATORS[name](run, variables) for name in names}
@@ -90,9 +90,9 @@ def evaluate(
     for name, scores in found.items():
         if not scores:
             continue
-        first = next(iter(scores))
-        curves[f"{name}_{first}"] = scores[first]
+        measured = {score: value for score, value in scores.items() if isinstance(value, float)}
+        curves |= {f"{name}_{score}": value for score, value in measured.items()}
         if jax.process_index() == 0:
-            noted = {f"{AT_RANDOM}{first}": scores[first]} if at_random else scores
-            update_results(workdir, name, noted)
+            before = {f"{AT_RANDOM}{score}": value for score, value in measured.items()}
+            update_results(workdir, name, before if at_random else scores)
     return curves

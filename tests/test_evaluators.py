@@ -33,7 +33,7 @@ def test_evaluators_are_due_at_their_intervals_and_at_the_end():
 
 def test_another_evaluator_is_one_entry(tmp_path, monkeypatch):
     def count(run, variables):
-        return {"leaves": float(len(variables["params"])), "rest": 1.0}
+        return {"leaves": float(len(variables["params"])), "rest": 1}
 
     monkeypatch.setattr(evaluators, "EVALUATORS", {"count": count, "none": lambda *_: None})
     monkeypatch.setattr(SwAV, "evaluators", ("count", "none"))
@@ -44,7 +44,7 @@ def test_another_evaluator_is_one_entry(tmp_path, monkeypatch):
     monkeypatch.setattr("swav_jax.config.check", lambda *_: None)  # of keys that it does not know
     train.pretrain(config, tmp_path)
     results = json.loads((tmp_path / "results.json").read_text())
-    assert results["count"] == {"random_init_leaves": 3.0, "leaves": 3.0, "rest": 1.0}
+    assert results["count"] == {"random_init_leaves": 3.0, "leaves": 3.0, "rest": 1}
     assert "none" not in results
     last = json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[-1])
     assert last["count_leaves"] == 3.0 and "count_rest" not in last

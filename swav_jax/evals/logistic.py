@@ -25,9 +25,7 @@ from swav_jax.evals.labelled import Images, readable
 from swav_jax.evals.subset import balanced
 from swav_jax.ops.precision import full_einsum
 
-PENALTIES = 10.0 ** np.arange(
-    0, -6.5, -0.5
-)  # from strong to weak: each starts where the last ended
+PENALTIES = 10.0 ** np.arange(0, -6.5, -0.5)  # from strong to weak: each fit starts at the last
 PATIENCE = 3  # penalties without a better accuracy before weaker ones are not tried any more
 HELD_OUT = 0.2  # of each class with at least three images, to choose the penalty on
 TOLERANCE = 1e-4  # of the gradient's largest entry, as scikit-learn's default

@@ -64,19 +64,6 @@ def uniformity(features: Float[np.ndarray, "N F"], t: float = 2.0) -> float:
     return float(np.log(np.mean(np.exp(-t * squared)))) if len(squared) else float("nan")
 
 
-def alignment(one: Float[np.ndarray, "N F"], other: Float[np.ndarray, "N F"]) -> float:
-    """Mean squared distance between the directions of two views of an image, from 0 to 4.
-
-    mean |z_i - z'_i|^2 (Wang & Isola, 2020, section 4.1.1, with their exponent alpha = 2); lower is
-    more alike.
-
-    Args:
-      one: features of a view of each image.
-      other: features of another view of each image.
-    """
-    return float(np.mean(np.sum((_unit(one) - _unit(other)) ** 2, axis=1)))
-
-
 def _eigenvalues(rows: Float64[np.ndarray, "N F"]) -> Float64[np.ndarray, "R"]:
     """The min(N, F) largest eigenvalues of rows^T rows, from the highest to the lowest."""
     few = rows.T @ rows if rows.shape[0] > rows.shape[1] else rows @ rows.T

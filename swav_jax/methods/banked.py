@@ -32,7 +32,7 @@ from swav_jax.methods.contract import (
 from swav_jax.methods.prototypes import init_with_prototypes, sets_of
 from swav_jax.models.encoder import embed
 from swav_jax.ops import bank
-from swav_jax.ops.metrics import embedding_std
+from swav_jax.ops.metrics import alignment, embedding_std
 from swav_jax.ops.precision import at_least_float32
 from swav_jax.ops.prediction import cluster_prediction
 
@@ -79,6 +79,7 @@ class Banked(Method):
         )
         assigned = lax.stop_gradient(outputs)[:, self.assignment_crops, :]
         metrics["embedding_std"] = embedding_std(assigned[:, 0])
+        metrics["alignment"] = alignment(outputs[:, 0], outputs[:, 1:])
         return value, (extra | {"bank": bank.write(extra["bank"], index, assigned)}, metrics)
 
     def with_full_bank(self, state: TrainState, visit: Visit, epoch: int) -> TrainState:

@@ -27,7 +27,7 @@ from swav_jax.methods.contract import Clock, Extra, Metrics, Params
 from swav_jax.methods.momentum import Momentum, Views
 from swav_jax.ops import queue
 from swav_jax.ops.contrastive import info_nce
-from swav_jax.ops.metrics import embedding_std
+from swav_jax.ops.metrics import alignment, embedding_std
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,5 +43,6 @@ class MoCo(Momentum):
         metrics = {
             "positive_accuracy": accuracy,
             "embedding_std": embedding_std(queries[:, 0]),
+            "alignment": alignment(keys, queries),
         }
         return loss, (extra | {"keys": queue.push(extra["keys"], keys)}, metrics)

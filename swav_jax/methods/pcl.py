@@ -45,7 +45,7 @@ from swav_jax.ops.clusters import usage
 from swav_jax.ops.concentration import concentration
 from swav_jax.ops.contrastive import Contrast, info_nce, proto_nce, sample_negatives
 from swav_jax.ops.kmeans import KMeans, kmeans, random_rows
-from swav_jax.ops.metrics import embedding_std
+from swav_jax.ops.metrics import alignment, embedding_std
 from swav_jax.ops.precision import at_least_float32
 from swav_jax.ops.similarity import unit
 
@@ -115,6 +115,7 @@ class PCL(Momentum):
             "proto_nce": clusters.loss,
             "prototype_accuracy": clusters.accuracy,
             "embedding_std": embedding_std(queries[:, 0]),
+            "alignment": alignment(keys, queries),
         }
         extra = extra | {"keys": queue.push(extra["keys"], keys)}
         return instances.loss + clusters.loss, (extra, metrics)

@@ -19,7 +19,7 @@ from swav_jax import sharding
 from swav_jax.methods import checks
 from swav_jax.methods.contract import Clock, Extra, Method, Metrics, Params, Sizes
 from swav_jax.ops.contrastive import Contrast, nt_xent
-from swav_jax.ops.metrics import embedding_std
+from swav_jax.ops.metrics import alignment, embedding_std
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +54,7 @@ class SimCLR(Method):
         metrics = {
             "positive_accuracy": accuracy,
             "embedding_std": embedding_std(outputs[:, 0]),
+            "alignment": alignment(outputs[:, 0], outputs[:, 1:]),
         }
         return loss, (extra, metrics)
 

@@ -29,7 +29,7 @@ from swav_jax.methods.contract import (
 )
 from swav_jax.methods.prototypes import init_with_prototypes, on_unit_sphere, sets_of
 from swav_jax.ops import queue
-from swav_jax.ops.metrics import code_statistics, embedding_std
+from swav_jax.ops.metrics import alignment, code_statistics, embedding_std
 from swav_jax.ops.prediction import swapped_prediction
 from swav_jax.ops.similarity import similarity
 from swav_jax.ops.sinkhorn import harden, sinkhorn
@@ -94,6 +94,7 @@ class SwAV(Method):
         loss, metrics = jax.tree.map(lambda *x: jnp.mean(jnp.stack(x)), *heads)
         assigned = lax.stop_gradient(embedding)[:, self.assignment_crops, :]
         metrics["embedding_std"] = embedding_std(assigned[:, 0])
+        metrics["alignment"] = alignment(embedding[:, 0], embedding[:, 1:])
         if self.queue_length:
             metrics["queue_used"] = self._queue_full(extra).astype(loss.dtype)
             extra = self._remember(extra, assigned, clock)

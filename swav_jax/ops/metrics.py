@@ -40,6 +40,17 @@ def embedding_std(embedding: Float[Array, "B D"]) -> Float[Array, ""]:
 
 
 @jax.named_scope("metrics")
+def alignment(crop: Float[Array, "B D"], others: Float[Array, "B V D"]) -> Float[Array, ""]:
+    """How far an image's crops are apart: 0 is one point, 2 is unrelated; NaN without others.
+
+    The mean squared distance of a crop's unit-length embedding from those of the other crops: Wang
+    & Isola, 2020, "Understanding contrastive representation learning through alignment and
+    uniformity on the hypersphere", section 4.1.1, with alpha = 2.
+    """
+    return jnp.mean(jnp.sum(jnp.square(others - crop[:, None]), axis=-1))
+
+
+@jax.named_scope("metrics")
 def norms(params: PyTree, gradients: PyTree, moved: PyTree) -> dict[str, Float[Array, ""]]:
     """Euclidean norms over all parameters, of a step from `params` to `moved`.
 

@@ -3,7 +3,7 @@ import pytest
 from scipy.spatial.distance import pdist
 from scipy.stats import entropy
 
-from swav_jax.evals.quality import alignment, alpha, quality, rankme, uniformity
+from swav_jax.evals.quality import alpha, quality, rankme, uniformity
 
 
 def with_spectrum(eigenvalues, images):
@@ -51,12 +51,6 @@ def test_uniformity_is_that_of_all_pairs():
     expected = np.log(np.mean(np.exp(-2 * pdist(unit) ** 2)))
     assert uniformity(7 * features) == pytest.approx(expected)
     assert uniformity(np.ones((9, 3))) == pytest.approx(0)
-
-
-def test_alignment_is_the_distance_of_views():
-    one = np.array([[1.0, 0.0], [0.0, 2.0], [3.0, 0.0]])
-    other = np.array([[5.0, 0.0], [1.0, 0.0], [-1.0, 0.0]])
-    assert alignment(one, other) == pytest.approx((0 + 2 + 4) / 3)
 
 
 def test_too_little_is_no_number_and_no_error():

@@ -15,6 +15,15 @@ def test_uniform_and_one_hot_codes():
     assert float(one_hot["prototypes_used"]) == 3 / 8
 
 
+def test_alignment_is_the_distance_of_an_images_crops():
+    z = np.random.RandomState(0).randn(5, 3, 8).astype(np.float32)
+    z /= np.linalg.norm(z, axis=-1, keepdims=True)
+    cosines = np.einsum("bd,bvd->bv", z[:, 0], z[:, 1:])
+    found = metrics.alignment(jnp.asarray(z[:, 0]), jnp.asarray(z[:, 1:]))
+    assert float(found) == pytest.approx(np.mean(2 - 2 * cosines), rel=1e-5)
+    assert np.isnan(metrics.alignment(jnp.ones((4, 8)), jnp.ones((4, 0, 8))))
+
+
 def test_embedding_std_is_one_for_an_even_spread_and_zero_for_a_point():
     spread = unit(jnp.asarray(np.random.default_rng(0).normal(size=(5000, 16)), jnp.float32))
     assert float(metrics.embedding_std(spread)) == pytest.approx(1, abs=0.01)
