@@ -3,6 +3,7 @@
 It has a configuration, metrics and checkpoints of its own, and goes on after a kill as any run.
 """
 
+import hashlib
 import math
 import os
 from collections.abc import Sequence
@@ -77,7 +78,8 @@ def train_classifier(
 
     Args:
       trained: whose backbone it is on; its settings name the test images.
-      folder: of the run's workdir, for the classifier's own run.
+      folder: of the run's workdir, for the classifier's own run; of other images than the run's,
+        its name gets an ending of theirs.
       source: images with labels that the classifier learns from.
       protocol: how it is trained.
 
@@ -89,7 +91,7 @@ def train_classifier(
       ConfigError: the folder holds a classifier of another checkpoint, or with other settings.
       SystemExit: after a signal, see `pretrain`.
     """
-    workdir = trained.workdir / folder
+    workdir = trained.workdir / f"{folder}{_ending(trained.config)}"
     config = _settings(trained, workdir, source, protocol)
     try:
         pretrain(config, workdir, source)
@@ -115,8 +117,7 @@ def train_classifier(
 
 def _settings(trained: Trained, workdir: AnyPath, source: Source, protocol: Protocol) -> ConfigDict:
     """The configuration of a classifier: the run's, but for what the protocol says."""
-    images = on_evaluated_images(trained.config)
-    config = of_method(images.copy_and_resolve_references(), "supervised")
+    config = of_method(on_evaluated_images(trained.config), "supervised")
     config.init_from, config.init_parts = _origin(trained, workdir), "backbone"
     batch, devices = min(BATCH, 2 ** (source.size.bit_length() - 1)), jax.device_count()
     if batch % devices:
@@ -150,6 +151,16 @@ def _settings(trained: Trained, workdir: AnyPath, source: Source, protocol: Prot
     config.eval.classify_every_epochs = 1
     config.profile.steps = ""
     return config
+
+
+def _ending(config: ConfigDict) -> str:
+    """What tells the images of `eval` apart; "" for the run's own."""
+    images = on_evaluated_images(config).data
+    keys = ("name", "data_dir", "train", "test")
+    if all(images[key] == config.data[key] for key in keys):
+        return ""
+    text = "\n".join(images[key] for key in keys)
+    return f"_{hashlib.sha256(text.encode()).hexdigest()[:6]}"
 
 
 def _origin(trained: Trained, workdir: AnyPath) -> str:

@@ -142,6 +142,11 @@ def test_a_list_names_the_labelled_images(workdir, photos, tmp_path):
     config.eval.semisup_list = str(tmp_path / "some.txt")
     semisup_task(config, workdir)
     assert results(workdir, "semisup")["list_some_train_images"] == 8
+    folders = [path.name for path in workdir.glob("semisup*")]
+
+    (tmp_path / "some.txt").write_text("".join(f"cat/{i}.png\ndog/{i}.png\n" for i in range(4, 8)))
+    semisup_task(config, workdir)
+    assert len(folders) == 1 and len([*workdir.glob("semisup*")]) == 2  # each keeps its classifier
 
 
 def test_the_published_images_are_those_of_one_percent_of_imagenet(workdir, tmp_path):
@@ -164,7 +169,8 @@ def test_the_published_images_are_those_of_one_percent_of_imagenet(workdir, tmp_
     found = results(workdir, "semisup")
     assert found["1pct_train_images"] == 8
     assert found["1pct_protocol"].startswith("the published images, 1 epochs")
-    settings = json.loads((workdir / "semisup_1" / "config.json").read_text())
+    (folder,) = workdir.glob("semisup_1_*")  # of images that are not the run's own
+    settings = json.loads((folder / "config.json").read_text())
     assert settings["optim"]["base_lr"] == 5 * 8 / 256
     assert settings["method"]["backbone_lr_factor"] == 0.02 / 5
     assert found["10pct_train_images"] == 9  # drawn: there is no such set
