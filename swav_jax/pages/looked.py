@@ -1,4 +1,4 @@
-"""What a report shows of images: their clusters, a map, neighbours."""
+"""What a report shows of images: their clusters, a map, neighbours, near-duplicates, outliers."""
 
 import dataclasses
 import os.path
@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from swav_jax.evals.agreement import agreement
-from swav_jax.evals.knn import neighbours
+from swav_jax.evals.curation import Duplicates, near_duplicates, others, remoteness
 from swav_jax.evals.labelled import Images
 from swav_jax.pages.gallery import chosen, summaries
 from swav_jax.pages.map import MOST, embedded
@@ -18,6 +18,8 @@ from swav_jax.pages.page import Section, choice
 from swav_jax.pages.thumbnails import COLUMNS, sheets, thumbnails
 
 NEAR = 16  # neighbours of an image
+GROUPS = 24  # of near-duplicates that are shown
+OUTLIERS = 24  # that are shown
 LISTED = 40  # empty clusters that need no unfolding
 
 
@@ -45,19 +47,19 @@ class Looked(NamedTuple):
     unreadable: int
 
 
-def show(looked: Looked) -> tuple[list[Section], dict[str, Any]]:
+def show(looked: Looked, duplicate_threshold: float) -> tuple[list[Section], dict[str, Any]]:
     """The sections of a page about images, and what its script reads.
 
     Args:
       looked: the images. The page has at most a few thousand of them: those of the map, drawn at
         random, and the best of each cluster.
+      duplicate_threshold: cosine similarity from which images are near-duplicates.
     """
     source, size = looked.images.source, len(looked.clusters)
     sample = np.random.default_rng(0).permutation(size)[:MOST]
     shown = chosen(looked.clusters, looked.scores, looked.total, [sample])
     features, labels = looked.features[shown], source.labels
-    found = neighbours(features, features, min(NEAR + 1, len(shown)))
-    cosines, near = (np.asarray(values)[:, 1:] for values in found)  # the first is the image itself
+    cosines, near = others(features, NEAR)
     pictures = thumbnails(_part(looked.images, shown))
     data: dict[str, Any] = {
         "images": {
@@ -78,10 +80,13 @@ def show(looked: Looked) -> tuple[list[Section], dict[str, Any]]:
     if points is not None:
         x, y = points.round(4).T.tolist()
         data["map"] = {"images": places.tolist(), "x": x, "y": y}
+    alike = near_duplicates(cosines, near, features, duplicate_threshold)
+    far = np.argsort(-remoteness(cosines), kind="stable")[:OUTLIERS].tolist()
     sections = [
         _clusters(looked, data["clusters"]),
         _map(looked, len(places) if "map" in data else 0),
         _neighbours(len(shown)),
+        _odd(alike, far, duplicate_threshold),
     ]
     return sections, data
 
@@ -166,4 +171,27 @@ def _neighbours(count: int) -> Section:
         "page. Choose any image of the page to see its own.</p>"
         '<div class="bar"><button class="quiet" type="button" id="shuffle">Other images</button>'
         '</div><div id="neighbour-rows"></div>',
+    )
+
+
+def _odd(alike: Duplicates, far: list[int], threshold: float) -> Section:
+    numbers = range(1 + alike.group.max())
+    groups = [np.flatnonzero(alike.group == number) for number in numbers]
+    groups.sort(key=lambda group: -alike.similarity[group].mean())
+    strips = "".join(
+        f'<div class="alike" data-images="{group.tolist()}"></div>' for group in groups[:GROUPS]
+    )
+    more = f", the {GROUPS} most alike of them here" if len(groups) > GROUPS else ""
+    found = f"{len(groups):,} group{'' if len(groups) == 1 else 's'}{more}" if groups else "none"
+    return Section(
+        "odd",
+        "Duplicates and outliers",
+        f'<p class="lead">Among the {len(alike.group):,} images of this page; '
+        "<code>--task=curate</code> looks at all and writes lists. Nothing is deleted.</p>"
+        f"<h3>Near-duplicates: {found}</h3>"
+        f'<p class="small muted">Cosine similarity of features from {threshold:g}, directly or by '
+        f'others of the group.</p><div class="groups">{strips}</div>'
+        "<h3>Outliers</h3>"
+        f'<p class="small muted">Least like their {NEAR} nearest neighbours, the farthest first.'
+        f'</p><div data-images="{far}"></div>',
     )

@@ -13,7 +13,7 @@ from swav_jax.tasks.report import report_task
 from swav_jax.trained import settings_of
 
 needs_chromium = pytest.mark.skipif(not CHROMIUM, reason="there is no Chromium")
-SECTIONS = ["clusters", "map", "neighbours", "figures", "training", "doctor", "settings"]
+SECTIONS = ["clusters", "map", "neighbours", "odd", "figures", "training", "doctor", "settings"]
 
 
 @pytest.fixture(scope="module")
@@ -109,11 +109,15 @@ def test_a_folder_of_one_image_without_labels(workdir, tmp_path):
             assert opened.run("document.querySelectorAll('#gallery .card').length") == 1
 
 
-def test_damaged_images_are_counted(workdir, tmp_path):
+def test_damaged_images_are_counted_and_copies_are_found(workdir, tmp_path):
     (tmp_path / "bad.jpg").write_bytes(b"\xff\xd8\xff\xe0 cut short")
     with pytest.raises(DataError, match="1 of 1 images cannot be read"):
         report_of(workdir, tmp_path)
-    for number in range(3):
-        smooth(number, 20, 30).save(tmp_path / f"{number}.png")
-    page, data = report_of(workdir, tmp_path)
-    assert "1 unreadable" in page and sorted(data["images"]["names"]) == ["0.png", "1.png", "2.png"]
+    for number, name in enumerate("abcab"):
+        smooth("abc".index(name), 20, 30).save(tmp_path / f"{name}{number}.png")
+    page, data = report_of(workdir, tmp_path, duplicate_threshold=0.999999)
+    names = data["images"]["names"]
+    groups = [json.loads(text) for text in re.findall(r'class="alike" data-images="(.*?)"', page)]
+    found = sorted(sorted(names[i] for i in group) for group in groups)
+    assert found == [["a0.png", "a3.png"], ["b1.png", "b4.png"]]
+    assert "1 unreadable" in page and "2 groups" in page
