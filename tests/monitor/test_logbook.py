@@ -1,10 +1,13 @@
 import json
 
+import bucket
 import pytest
 from absl import logging
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from swav_jax.monitor.logbook import Logbook
+from swav_jax.runtime.storage import copy_folder, located
+from swav_jax.workdir import read_metrics
 
 
 def open_logbook(workdir, first_step=0, active=True):
@@ -40,6 +43,22 @@ def test_steps_that_are_made_again_are_recorded_once(tmp_path, cut_off):
             file.write('{"step": 6, "lo')
     record(tmp_path, 3, range(4, 10), loss=2.0)
     expected = [(step, 1.0 if step <= 3 else 2.0) for step in range(1, 10)]
+    assert written(tmp_path) == drawn(tmp_path) == expected
+
+
+@pytest.mark.parametrize("first_step", [4, 5])
+def test_a_kill_takes_no_line_and_no_point_from_a_bucket(tmp_path, monkeypatch, first_step):
+    for module in ("events", "logbook"):
+        monkeypatch.setattr(f"swav_jax.monitor.{module}.POINTS", 3)
+    with bucket.served(monkeypatch):
+        workdir = located("gs://bucket/run")
+        killed = open_logbook(workdir)  # and never closed
+        for step in range(1, 6):
+            killed.write(step, step / 3, {"loss": 1.0})
+        assert len(read_metrics(workdir)) == 5
+        record(workdir, first_step, range(first_step + 1, 10), loss=2.0)
+        copy_folder(workdir, tmp_path)
+    expected = [(step, 1.0 if step <= first_step else 2.0) for step in range(1, 10)]
     assert written(tmp_path) == drawn(tmp_path) == expected
 
 
