@@ -1,5 +1,6 @@
 """The evaluations of a run while it trains: functions by name, each with its own interval."""
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from functools import partial
 
@@ -10,6 +11,7 @@ from jaxtyping import PyTree
 from swav_jax.evals.classify import classify
 from swav_jax.evals.features import pooled
 from swav_jax.evals.knn import knn
+from swav_jax.evals.labelled import Images
 from swav_jax.evals.quality import quality
 from swav_jax.methods.contract import TrainState
 from swav_jax.methods.supervised import Supervised
@@ -43,8 +45,15 @@ def _quality(run: Run, variables: PyTree) -> Scores | None:
         return None
     numbers = np.linspace(0, run.source.size - 1, count).astype(np.int64)
     part = run.source.part(numbers, np.full(count, -1, np.int32), ())
-    rows = pooled(run.method.encoder, variables, as_evaluated(run.config, part))
+    rows = pooled(run.method.encoder, variables, _of_one_size(run, as_evaluated(run.config, part)))
     return quality(rows[rows.any(axis=1)])
+
+
+def _of_one_size(run: Run, images: Images) -> Images:
+    """The images, all as large as training's largest crop where they would be left as they are."""
+    size = max(crop[1] for crop in run.config.data.crops)
+    resize = images.resize or (0 if images.crop else size)
+    return dataclasses.replace(images, resize=resize, crop=images.crop or resize)
 
 
 # From (run, variables) to scores, the most important one first; None where there is nothing to

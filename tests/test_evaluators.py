@@ -3,6 +3,7 @@ import json
 import jax
 import numpy as np
 import pytest
+from images import smooth
 from tiny import tiny_swav
 
 from swav_jax import evaluators, train
@@ -66,3 +67,14 @@ def test_quality_needs_no_labels_and_reads_some_images(tmp_path):
         rows = pooled(run.method.encoder, load_variables(find(tmp_path))[0], run.train_images)
     spread = np.linspace(0, 1499, 40).astype(int)
     assert found["rankme"] == pytest.approx(rankme(rows[spread]), rel=1e-4)
+
+
+def test_quality_of_images_of_several_sizes(tmp_path):
+    for number in range(20):
+        smooth(number, 20 + number, 30).save(tmp_path / f"{number}.png")
+    config = tiny_swav()
+    config.data.update(name="folder", data_dir=str(tmp_path), eval_resize=0, eval_crop=0)
+    config.method.freeze_prototypes_steps, config.train.steps = 1, 2
+    config.eval.quality_images = 15
+    train.pretrain(config, tmp_path / "run")
+    assert 1 < read_results(tmp_path / "run")["quality"]["rankme"] < 15
