@@ -25,7 +25,7 @@ from swav_jax.runtime.processes import check_same, from_process_0, warn
 from swav_jax.runtime.storage import AnyPath, write_whole
 from swav_jax.step import Step, compiled_step, draw_state, shardings, state_shapes
 from swav_jax.weights.origin import open_origin, start_from
-from swav_jax.workdir import AT_RANDOM, CHECKPOINTS, SUMMARY, claimed, read_results
+from swav_jax.workdir import AT_RANDOM, CHECKPOINTS, SUMMARY, OtherRun, claimed, read_results
 
 
 def pretrain(config: ConfigDict, workdir: AnyPath, source: Source | None = None) -> None:
@@ -85,16 +85,17 @@ def resume(run: Run, shapes: TrainState, checkpoints: Checkpoints) -> TrainState
     """The newest checkpoint's state, or None if nothing was ever saved.
 
     Raises:
-      ConfigError: the checkpoint was trained on another number of images.
+      OtherRun: the checkpoint was trained on another number of images.
     """
 
     def same_images(metadata: dict[str, Any]) -> None:
-        if metadata["images"] != run.sizes.size:
-            raise config_lib.ConfigError(
-                f"the run began with {metadata['images']} training images, and there are "
-                f"{run.sizes.size} now, which would change its epochs and the order of images. "
-                "Restore the images, or start another --workdir with --config.init_from of this "
-                "one."
+        then, now = metadata["images"], run.sizes.size
+        if then != now:
+            raise OtherRun(
+                f"the run began with {then} training images, and there are {now} now, which would "
+                "change its epochs and the order of images. Restore the images, or start another "
+                "--workdir with --config.init_from of this one.",
+                f"{then} training images there, {now} here",
             )
 
     restored = checkpoints.restore(shapes, approve=same_images)

@@ -67,8 +67,8 @@ MAY_CHANGE_ON_RESUME = (
 )
 
 
-class OtherSettings(ConfigError):
-    """The run in a workdir has other settings; `changed` names some of them."""
+class OtherRun(ConfigError):
+    """The run in a workdir has other settings or images; `changed` says which."""
 
     def __init__(self, message: str, changed: str):
         super().__init__(message)
@@ -172,7 +172,7 @@ def _check_same_run(old: dict[str, Any], config: ConfigDict, workdir: AnyPath) -
         begins = not other_network and bool(saved_steps(workdir / CHECKPOINTS))
         start = f", with --config.init_from={workdir} to start from its backbone" if begins else ""
         some = f"{'; '.join(changed[:5])}{'; ...' * (len(changed) > 5)}"
-        raise OtherSettings(
+        raise OtherRun(
             f"{workdir} holds a run with other settings ({some}). Resume that run with its own "
             f"settings, or choose another --workdir{start}.",
             some,

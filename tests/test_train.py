@@ -22,7 +22,7 @@ from swav_jax.run import build
 from swav_jax.runtime.interruption import INTERRUPTED
 from swav_jax.runtime.storage import entries, located
 from swav_jax.step import draw_state, state_shapes
-from swav_jax.workdir import saved_steps
+from swav_jax.workdir import OtherRun, saved_steps
 
 
 def test_stopped_and_damaged_equals_uninterrupted_to_the_bit(tmp_path, monkeypatch):
@@ -143,8 +143,11 @@ def test_another_number_of_images_is_refused_by_both_numbers(tmp_path, method):
             if images == 1500:
                 checkpoints.save(1, draw_state(run, shapes), {"config": {}, "images": images})
                 continue
-            with pytest.raises(ConfigError, match="with 1500 training images, and there are 297"):
+            with pytest.raises(
+                OtherRun, match="with 1500 training images, and there are 297"
+            ) as no:
                 train.resume(run, shapes, checkpoints)
+            assert no.value.changed == "1500 training images there, 297 here"
 
 
 def losses(config, devices, steps):

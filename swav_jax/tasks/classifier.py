@@ -22,7 +22,7 @@ from swav_jax.run import on_evaluated_images
 from swav_jax.runtime.storage import AnyPath
 from swav_jax.train import pretrain
 from swav_jax.trained import Trained
-from swav_jax.workdir import OtherSettings, read_config, read_metrics, read_results
+from swav_jax.workdir import OtherRun, read_config, read_metrics, read_results
 
 BATCH = 256  # of the published protocols
 
@@ -88,14 +88,14 @@ def train_classifier(
       has it, and the numbers of `train_images` and `test_images`; {} but in process 0.
 
     Raises:
-      ConfigError: the folder holds a classifier of another checkpoint, or with other settings.
+      ConfigError: the folder holds a classifier of another checkpoint, other settings or images.
       SystemExit: after a signal, see `pretrain`.
     """
     workdir = trained.workdir / f"{folder}{_ending(trained.config)}"
     config = _settings(trained, workdir, source, protocol)
     try:
         pretrain(config, workdir, source)
-    except OtherSettings as other:
+    except OtherRun as other:
         raise ConfigError(
             f"{workdir} holds a classifier that was trained otherwise ({other.changed}): use the "
             "same settings to go on with it, or rename that folder to train a new one"
