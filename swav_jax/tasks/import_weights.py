@@ -81,7 +81,7 @@ def import_weights(config: ConfigDict, workdir: AnyPath) -> None:
             raise ConfigError(f"{workdir} holds a run already: choose another --workdir")
         claim(config, workdir)
         with Checkpoints(workdir / CHECKPOINTS) as checkpoints:
-            state = {name: jnp.asarray(leaf) for name, leaf in origin.leaves.items()}
+            state = {name: jnp.asarray(leaf) for name, leaf in origin.items()}
             metadata = {"config": to_dict(config), "images": 0}
             checkpoints.save(0, unflatten_dict(state, sep="/"), metadata)
     logging.info("%s is a workdir now, for evaluations and for --config.init_from", workdir)

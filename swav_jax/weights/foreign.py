@@ -23,6 +23,14 @@ from swav_jax.weights.formats import HEAD, Format, foreign, recognise
 from swav_jax.weights.torch_io import WeightsError, read_metadata, read_tensors
 from swav_jax.weights.torch_names import from_torch
 
+# The settings of `config.model` that say what a part is.
+SETTINGS = {
+    "backbone": ("arch", "stem", "width"),
+    "head": ("head_hidden", "head_layers", "head_norm", "dim"),
+    "prototypes": ("prototypes", "prototype_heads", "dim"),
+    "key_encoder": (),
+}
+
 
 @dataclass(frozen=True)
 class Weights:
@@ -247,14 +255,8 @@ def _report(
     found: Mapping[str, Tensors],
     unused: Mapping[str, str],
 ) -> str:
-    settings = {
-        "backbone": ("arch", "stem", "width"),
-        "head": ("head_hidden", "head_layers", "head_norm", "dim"),
-        "prototypes": ("prototypes", "prototype_heads"),
-        "key_encoder": (),
-    }
     lines = [f"{source}: names of {format.name}"]
-    for part, keys in settings.items():
+    for part, keys in SETTINGS.items():
         if part in found:
             known = ", ".join(f"{key}={model[key]}" for key in keys if key in model)
             lines.append(f"  {part:<12} {len(found[part]):>4} tensors  {known}")

@@ -1,8 +1,7 @@
 """What a training starts from: trained parts of a run, or of a file of another library."""
 
 import dataclasses
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from swav_jax.methods.contract import TrainState
 from swav_jax.models.backbones import ARCHS
 from swav_jax.trees import map_named, named_leaves
 from swav_jax.versions import completed
-from swav_jax.weights.foreign import read_weights
+from swav_jax.weights.foreign import SETTINGS, read_weights
 
 # Where the parts of a network are in a training state.
 PLACES = {
@@ -26,30 +25,11 @@ PLACES = {
     "prototypes": ("params/prototypes",),
     "key_encoder": ("extra/key_encoder", "batch_stats/key_encoder"),
 }
-# The settings of `config.model` that say what a part is.
-SETTINGS = {
-    "backbone": ("arch", "stem", "width"),
-    "head": ("head_hidden", "head_layers", "head_norm", "dim"),
-    "prototypes": ("prototypes", "prototype_heads", "dim"),
-    "key_encoder": (),
-}
+Leaves = dict[str, Any]  # arrays by their name in a training state
 
 
-@dataclass(frozen=True)
-class Origin:
-    """Trained parts of a network.
-
-    Attributes:
-      parts: those of INIT_PARTS that are here.
-      leaves: their arrays by their name in a training state.
-    """
-
-    parts: tuple[str, ...]
-    leaves: dict[str, Any]
-
-
-def open_origin(config: ConfigDict, shapes: TrainState | None = None) -> Origin:
-    """Reads what `config.init_from` and `config.init_parts` name, and checks that it fits.
+def open_origin(config: ConfigDict, shapes: TrainState | None = None) -> Leaves:
+    """The trained parts that `config.init_from` and `config.init_parts` name, if they fit.
 
     With "auto" that is the backbone of a run, and of a file all that it has and the method uses.
 
@@ -67,16 +47,11 @@ def open_origin(config: ConfigDict, shapes: TrainState | None = None) -> Origin:
     here = None if shapes is None else named_leaves(shapes)
     used = INIT_PARTS if here is None else _parts_in(here)
     is_file = Path(path).expanduser().is_file()
-    if auto:
-        wanted = [part for part in INIT_PARTS if part in used] if is_file else ["backbone"]
-    else:
+    if not auto:
         wanted = config.init_parts.split(",")
-    if is_file:
-        weights = read_weights(path, wanted, stem=config.model.stem)
-        logging.info("%s", weights.report)
-        model, names = weights.model, list(weights.leaves)
     else:
-        model, names = completed(load_metadata(path)["config"])["model"], saved_names(path)
+        wanted = [part for part in INIT_PARTS if part in used] if is_file else ["backbone"]
+    model, names, load = _in_file(path, wanted, config.model.stem) if is_file else _in_run(path)
     there = _parts_in(names)
     for part in wanted:
         if not auto and (part not in there or part not in used):
@@ -84,39 +59,45 @@ def open_origin(config: ConfigDict, shapes: TrainState | None = None) -> Origin:
             raise ConfigError(
                 f"init_parts is {config.init_parts}, but {who} has no {part}: name others, or auto"
             )
-    parts = tuple(part for part in wanted if part in there)
+    parts = [part for part in wanted if part in there]
     _check_settings(config, model, parts)
-    taken = [name for name in names if any(_is_of(part, name) for part in parts)]
-    if is_file:
-        leaves = {name: weights.leaves[name] for name in taken}
-    else:
-        leaves = named_leaves(load_variables(path, taken)[0])
+    leaves = load([name for name in names if any(_is_of(part, name) for part in parts)])
     for name, leaf in leaves.items():
         if here is not None and (name not in here or here[name].shape != leaf.shape):
             shape = here[name].shape if name in here else "none"
             raise ConfigError(
                 f"init_from: {name} has the shape {leaf.shape} in {path}, and {shape} in this run"
             )
-    if here is not None:
-        afresh = [part for part in used if part not in parts]
-        logging.info(
-            "taken from %s: %s; drawn at random: %s",
-            path, ", ".join(parts), ", ".join(afresh) or "nothing",
-        )  # fmt: skip
-    return Origin(parts, leaves)
+    logging.info("taken from %s: %s", path, ", ".join(parts))
+    return leaves
 
 
-def start_from(state: TrainState, origin: Origin) -> TrainState:
+# The settings of `config.model` there, the names of all leaves, and a function that reads some.
+Found = tuple[Mapping[str, Any], Collection[str], Callable[[list[str]], Leaves]]
+
+
+def _in_file(path: str, wanted: Collection[str], stem: str) -> Found:
+    weights = read_weights(path, wanted, stem)
+    logging.info("%s", weights.report)
+    return weights.model, weights.leaves, lambda names: {n: weights.leaves[n] for n in names}
+
+
+def _in_run(path: str) -> Found:
+    model = completed(load_metadata(path)["config"])["model"]
+    return model, saved_names(path), lambda names: named_leaves(load_variables(path, names)[0])
+
+
+def start_from(state: TrainState, origin: Leaves) -> TrainState:
     """A fresh state with trained parts in it, in every copy that the method keeps of them.
 
     Args:
       state: of the run that `open_origin` was asked for, on any devices.
-      origin: what goes into it.
+      origin: what `open_origin` gave.
     """
 
     def put(name: str, leaf: Any) -> Any:
         # Without trained ones, a key encoder begins as a copy of backbone and head.
-        value = origin.leaves.get(name, origin.leaves.get(_copied(name)))
+        value = origin.get(name, origin.get(_copied(name)))
         if value is None:
             return leaf
         return jax.device_put(np.asarray(value, leaf.dtype), leaf.sharding)
@@ -148,7 +129,7 @@ def _check_settings(config: ConfigDict, model: Mapping[str, Any], parts: Collect
             keys = tuple(key for key in keys if key not in ("arch", "width"))
         if part == "head" and model["head_hidden"] == 0 == config.model.head_hidden:
             keys = ("dim",)  # a head of one layer has no others
-        differing = [key for key in keys if model[key] != config.model[key]]
+        differing = [key for key in keys if key in model and model[key] != config.model[key]]
         if differing:
             there = ", ".join(f"model.{key}={model[key]}" for key in differing)
             here = ", ".join(str(config.model[key]) for key in differing)

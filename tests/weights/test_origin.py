@@ -161,12 +161,25 @@ def test_sets_of_other_sizes_are_refused_and_the_rest_is_taken(save):
     assert_equal(state.params["prototypes"], fresh.params["prototypes"])
 
 
+def test_a_head_of_one_layer_needs_its_setting(save):
+    _, variables, _ = published.network(**NETWORK)
+    bare = {c: {"backbone": tree["backbone"]} for c, tree in variables.items()}
+    file = published.momentum_contrast(published.swav(bare), "encoder_q")
+    file |= {"module.encoder_q.fc.weight": np.ones((8, 16), "f")}
+    config = tiny_config("simclr")
+    config.init_from = save(file)
+    assert "the head of" in (message := refused(config)) and "model.head_hidden=0" in message
+    config.model.head_hidden = 0
+    _, state = started(config)
+    assert np.all(state.params["head"]["projection_head"]["kernel"] == 1)
+
+
 def test_the_same_network_by_another_name_fits(save):
     _, variables, _ = published.network(stem="strided", arch="resnet10_tiny")
     config = tiny_swav()
     config.model.arch, config.model.width = "resnet10_tiny", 8
     config.init_from = save(published.swav(variables))
-    assert set(open_origin(config).leaves) == set(named_leaves(variables))
+    assert set(open_origin(config)) == set(named_leaves(variables))
     config.model.width = 16
     with pytest.raises(ConfigError, match=r"has model\.width=0, this run 16"):
         open_origin(config)
