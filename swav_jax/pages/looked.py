@@ -19,6 +19,7 @@ from swav_jax.pages.thumbnails import COLUMNS, sheets, thumbnails
 
 NEAR = 16  # neighbours of an image
 GROUPS = 24  # of near-duplicates that are shown
+CHAIN = 0.1  # share of the images in one group from which the threshold looks too low
 OUTLIERS = 24  # that are shown
 LISTED = 40  # empty clusters that need no unfolding
 
@@ -190,8 +191,20 @@ def _odd(alike: Duplicates, far: list[int], threshold: float) -> Section:
         "<code>--task=curate</code> looks at all and writes lists. Nothing is deleted.</p>"
         f"<h3>Near-duplicates: {found}</h3>"
         f'<p class="small muted">Cosine similarity of features from {threshold:g}, directly or by '
-        f'others of the group.</p><div class="groups">{strips}</div>'
+        f"others of the group.{_too_low(groups, len(alike.group))}</p>"
+        f'<div class="groups">{strips}</div>'
         "<h3>Outliers</h3>"
         f'<p class="small muted">Least like their {NEAR} nearest neighbours, the farthest first.'
         f'</p><div data-images="{far}"></div>',
+    )
+
+
+def _too_low(groups: Sequence[Int[np.ndarray, "n"]], images: int) -> str:
+    """A warning where a threshold makes one group of different images."""
+    largest = max(map(len, groups), default=0)
+    if largest <= max(CHAIN * images, 10):
+        return ""
+    return (
+        f" <b>One group has {largest:,} images: to this network different images are more alike "
+        "than that. A higher <code>--config.eval.duplicate_threshold</code> shows less.</b>"
     )

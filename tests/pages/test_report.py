@@ -39,6 +39,7 @@ def test_it_holds_what_was_asked_for(workdir):
     data = data_of(page)
     assert sum(cluster["size"] for cluster in data["clusters"]) == 297
     assert len(data["map"]["x"]) == len(data["images"]["names"]) == 297
+    assert "One group has 297 images" in page  # three steps: all is alike
     top1 = json.loads((workdir / "results.json").read_text())["knn"]["top1"]
     assert f'<td class="number">{top1:.4g}</td>' in page
 
@@ -120,4 +121,4 @@ def test_damaged_images_are_counted_and_copies_are_found(workdir, tmp_path):
     groups = [json.loads(text) for text in re.findall(r'class="alike" data-images="(.*?)"', page)]
     found = sorted(sorted(names[i] for i in group) for group in groups)
     assert found == [["a0.png", "a3.png"], ["b1.png", "b4.png"]]
-    assert "1 unreadable" in page and "2 groups" in page
+    assert "1 unreadable" in page and "2 groups" in page and "One group has" not in page
