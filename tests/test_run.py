@@ -77,7 +77,7 @@ def test_evaluations_name_their_own_images(tmp_path):
 
     config.eval.data_name, config.data.eval_resize, config.data.eval_crop = "tfds:birds", 0, 0
     data = on_evaluated_images(config).data
-    assert (data.name, data.eval_resize, data.eval_crop) == ("tfds:birds", 18, 16)
+    assert (data.name, data.eval_resize, data.eval_crop) == ("tfds:birds", 16, 16)
 
 
 def test_all_splits_are_shown_alike_and_what_is_not_used_is_said(tmp_path, monkeypatch):
