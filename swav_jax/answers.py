@@ -83,6 +83,11 @@ def read_rows(trained: Trained, images: Images, layer: str) -> Rows:
 
 
 def _check_layer(trained: Trained, images: Images, layer: str) -> None:
+    if layer == "embedding" and "head" not in trained.variables["params"]:
+        raise ConfigError(
+            f"eval.layer is embedding, but the network in {trained.workdir} has no projection "
+            "head: use pooled"
+        )
     if layer not in STAGES:
         return
     size = images.crop or images.resize or max(crop[1] for crop in trained.config.data.crops)

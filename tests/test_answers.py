@@ -39,6 +39,14 @@ def test_stages_are_maps(workdir, photos):
         read_rows(trained, trained.images(), "c5")
 
 
+def test_embeddings_need_a_projection_head(workdir, photos):
+    trained = of_photos(workdir, photos)
+    trained.variables["params"].pop("head")  # as in DeepCluster, or an imported backbone
+    assert len(read_rows(trained, trained.images(), "pooled").numbers) == 13
+    with pytest.raises(ConfigError, match="has no projection head: use pooled"):
+        read_rows(trained, trained.images(), "embedding")
+
+
 def test_no_readable_image_is_an_error(workdir, tmp_path):
     (tmp_path / "photos").mkdir()
     for name in ("a.png", "b.png"):
