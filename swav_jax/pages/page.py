@@ -8,6 +8,7 @@ from string import Template
 from typing import Any, NamedTuple
 
 HERE = files("swav_jax.pages")
+SCRIPTS = "page.js", "map.js", "images.js"  # the last one begins
 
 
 class Section(NamedTuple):
@@ -41,7 +42,7 @@ def page(
         body="\n".join([head, *body]),
         # In a script element, "</" and "<!--" would end or begin something else.
         data=json.dumps(data or {}, separators=(",", ":")).replace("<", "\\u003c"),
-        script=(HERE / "script.js").read_text(),
+        script="\n".join((HERE / name).read_text() for name in SCRIPTS),
     )
     return text.encode(errors="replace")  # names of files need not be Unicode
 
