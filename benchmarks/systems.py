@@ -7,7 +7,8 @@ A *system* is a method with its settings; PCL has two. Crops are smaller than in
 `configs/swav_cifar10_small.py`, for speed. Each system trains in a process of its own, by the loop
 that users run; an interrupted one is resumed, and a finished one only read: two of these with
 `--only`, each on a core of its own, take half the time. Clusters are the method's own; those of
-methods that make none come from k-means on their features. Prints the table; the last line is JSON.
+methods that make none come from k-means on their features. *linear* is logistic regression on
+centre crops. Prints the table; the last line is JSON.
 """
 
 import argparse
@@ -15,6 +16,7 @@ import json
 import resource
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +30,14 @@ from configs.shared.cifar10_small import cifar10_small
 from swav_jax import sharding, train
 from swav_jax.checkpoints.read import load_variables
 from swav_jax.evals.features import of_images, pooled
-from swav_jax.evals.labelled import Images
+from swav_jax.evals.labelled import Images, labelled
+from swav_jax.evals.logistic import fast_linear
+from swav_jax.features import features
 from swav_jax.ops.kmeans import kmeans, random_rows
 from swav_jax.ops.similarity import unit
 from swav_jax.run import make_encoder, open_images
 from swav_jax.runtime.xla import reuse_freed_memory, start
+from swav_jax.trained import open_trained
 from swav_jax.workdir import CONFIG, read_metrics, read_results, update_results
 
 CLUSTERS = 100
@@ -69,6 +74,7 @@ SYSTEMS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 COLUMNS = {
     "knn_top1": "k-NN",
+    "linear_top1": "linear",
     "nmi": "NMI",
     "ami": "AMI",
     "kmeans_nmi": "NMI of k-means",
@@ -139,8 +145,11 @@ def measure(config: ConfigDict, workdir: Path) -> None:
         clusters = own_clusters(config, workdir, variables, images)
     clusters = by_kmeans if clusters is None else clusters
     knn, labels = read_results(workdir)["knn"], images.source.labels
+    trained = open_trained(config, workdir)
+    pair = labelled(trained.train_images(), trained.test_images())
     found = {
         "knn_top1": knn["top1"],
+        "linear_top1": fast_linear(partial(features, trained), *pair)["top1"],
         "random_init_top1": knn["random_init_top1"],
         "nmi": normalized_mutual_info_score(labels, clusters),
         "ami": adjusted_mutual_info_score(labels, clusters),
