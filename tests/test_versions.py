@@ -32,11 +32,11 @@ def test_what_runs_did_before_a_setting_existed_may_differ_from_its_default(monk
 
 def test_settings_of_newer_versions_stay_and_are_named():
     newer = to_dict(defaults()) | {"teacher": {"rate": 0.9}}
-    newer["model"]["width"] = 2
+    newer["model"]["experts"] = 2
     assert completed(newer)["teacher"] == {"rate": 0.9}
-    assert unknown_settings(newer) == ["model.width", "teacher.rate"]
+    assert unknown_settings(newer) == ["model.experts", "teacher.rate"]
     assert changes(newer, defaults()) == [
-        "model.width: 2 there, None here",
+        "model.experts: 2 there, None here",
         "teacher.rate: 0.9 there, None here",
     ]
 

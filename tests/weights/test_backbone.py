@@ -32,12 +32,17 @@ def snippets(page="README.md"):
     return re.findall(r"```python\n(.*?)```", text, re.DOTALL)
 
 
-def test_the_three_lines_of_the_readme(trained, tmp_path, monkeypatch):
+def test_the_readme_loads_a_run_and_its_backbone(trained, tmp_path, monkeypatch):
     (tmp_path / "runs").mkdir()
     (tmp_path / "runs" / "quickstart").symlink_to(trained)
     monkeypatch.chdir(tmp_path)
+    run, backbone, _ = snippets()
+    names = {"images": np.zeros((2, 16, 16, 3), np.uint8)}
+    exec(run, names)
+    assert names["embeddings"].shape == (2, 16)
+    assert (tmp_path / "clusters.csv").read_text().startswith("path,cluster,score,")
     names = {"images": np.ones((2, 16, 16, 3), np.float32)}
-    exec(snippets()[0], names)
+    exec(backbone, names)
     assert names["features"].shape == (2, 16)
 
 
@@ -45,7 +50,7 @@ def test_the_readme_puts_a_backbone_into_nnx(trained):
     model, variables = swav_jax.load_backbone(trained)
     images = np.random.default_rng(0).random((2, 16, 16, 3), np.float32)
     names = {"model": model, "variables": variables, "images": images}
-    exec(snippets()[1], names)
+    exec(snippets()[2], names)
     expected = model.apply(variables, images, train=False)
     np.testing.assert_allclose(names["bridged"](images, train=False), expected, rtol=1e-6)
 
