@@ -13,7 +13,7 @@ from PIL import ImageColor
 from swav_jax.augment.photometric import Augment
 from swav_jax.methods import METHODS
 from swav_jax.methods.contract import Sizes
-from swav_jax.models.backbones import ARCHS, STEMS
+from swav_jax.models.backbones import ARCHS, REMATS, STEMS
 from swav_jax.optim import OPTIMIZERS, SCHEDULES
 from swav_jax.sharding import BANK_MEMORIES
 
@@ -190,6 +190,7 @@ def defaults(method: str = "swav") -> ConfigDict:
     train.epochs = 100
     train.steps = config_dict.placeholder(int)
     train.accumulate = 1  # parts that a batch is processed in
+    train.remat = "none"  # or stage, block: whose activations are computed again, to save memory
     train.log_every_steps = 50
 
     evaluation = config.eval = ConfigDict()  # on images of its own; "" for those of `data`
@@ -371,6 +372,7 @@ def _unknown_choices(config: ConfigDict) -> Iterator[str]:
         ("model.arch", config.model.arch, tuple(ARCHS)),
         ("model.stem", config.model.stem, tuple(STEMS)),
         ("model.dtype", config.model.dtype, ("bfloat16", "float32", "float64")),
+        ("train.remat", config.train.remat, REMATS),
         ("optim.name", config.optim.name, tuple(OPTIMIZERS)),
         ("optim.schedule", config.optim.schedule, tuple(SCHEDULES)),
         ("mesh.bank_memory", config.mesh.bank_memory, tuple(BANK_MEMORIES)),

@@ -205,7 +205,8 @@ def make_encoder(config: ConfigDict) -> Encoder:
     head = ProjectionHead(
         model.head_hidden, model.dim, model.head_layers, model.head_norm, **shared
     )
-    return Encoder(backbone(model.arch, stem=model.stem, width=model.width, **shared), head)
+    settings = {"stem": model.stem, "width": model.width, "remat": config.train.remat}
+    return Encoder(backbone(model.arch, **settings, **shared), head)
 
 
 def make_method(config: ConfigDict, source: Source | None = None) -> Method:

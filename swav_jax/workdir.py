@@ -63,6 +63,7 @@ MAY_CHANGE_ON_RESUME = (
     "mesh.",
     "profile.",
     "train.log_every_steps:",
+    "train.remat:",
     *(f"{section}.{epochs}:" for section, epochs, _ in DURATIONS),  # their steps count
 )
 

@@ -89,6 +89,8 @@ class ResNet(nn.Module):
       dtype: of activations and products: bfloat16, float32 or float64.
       param_dtype: of parameters and running statistics.
       bn_groups: see `BatchNorm.groups`.
+      remat: what the backward pass computes again, so that its activations need not be kept: one of
+        REMATS.
     """
 
     block: type[BasicBlock] | type[Bottleneck]
@@ -98,6 +100,7 @@ class ResNet(nn.Module):
     dtype: DTypeLike = jnp.float32
     param_dtype: DTypeLike = jnp.float32
     bn_groups: int = 1
+    remat: str = "none"
 
     @nn.compact
     def stages(self, x: Float[Array, "B S S 3"], train: bool) -> dict[str, Float[Array, "B h w C"]]:
@@ -113,24 +116,38 @@ class ResNet(nn.Module):
         if pooled:
             x = nn.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
         maps = {}
-        for stage, blocks in enumerate(self.stage_sizes):
-            for i in range(blocks):
-                x = self.block(
-                    features=self.width * 2**stage,
-                    stride=2 if stage > 0 and i == 0 else 1,
-                    dtype=self.dtype,
-                    param_dtype=self.param_dtype,
-                    bn_groups=self.bn_groups,
-                    name=f"layer{stage + 1}_{i}",
-                )(x, train)
+        for stage in range(len(self.stage_sizes)):
+
+            def blocks(self: "ResNet", x: Array, stage: int = stage) -> Array:
+                return self._blocks(x, stage, train)
+
+            x = nn.remat(blocks)(self, x) if self.remat == "stage" else blocks(self, x)
             maps[f"c{stage + 2}"] = x
         return maps
+
+    def _blocks(self, x: Float[Array, "B H W I"], stage: int, train: bool) -> Array:
+        """The blocks of one stage."""
+        block = self.block
+        if self.remat == "block":
+            block = nn.remat(block, static_argnums=(2,))  # `train`; the module counts too
+        for i in range(self.stage_sizes[stage]):
+            x = block(
+                features=self.width * 2**stage,
+                stride=2 if stage > 0 and i == 0 else 1,
+                dtype=self.dtype,
+                param_dtype=self.param_dtype,
+                bn_groups=self.bn_groups,
+                name=f"layer{stage + 1}_{i}",
+            )(x, train)
+        return x
 
     def __call__(self, x: Float[Array, "B S S 3"], train: bool) -> Float[Array, "B F"]:
         """Pooled features in at least float32; F = 8 * width * block.expansion."""
         last = self.stages(x, train)[f"c{len(self.stage_sizes) + 1}"]
         return last.mean((1, 2), dtype=at_least_float32(last.dtype))
 
+
+REMATS = ("none", "stage", "block")
 
 # The wide networks of the SwAV paper widen every stage and the stem.
 ARCHS: dict[str, dict[str, Any]] = {
@@ -156,15 +173,25 @@ def backbone(
     dtype: DTypeLike = jnp.float32,
     param_dtype: DTypeLike = jnp.float32,
     bn_groups: int = 1,
+    remat: str = "none",
 ) -> ResNet:
     """Builds a network of `ARCHS`, of another width if `width` is not 0.
 
     Raises:
-      ValueError: unknown `arch` or `stem`.
+      ValueError: unknown `arch`, `stem` or `remat`.
     """
     if arch not in ARCHS:
         raise ValueError(f"unknown model.arch {arch!r}; known are {', '.join(ARCHS)}")
     if stem not in STEMS:
         raise ValueError(f"unknown model.stem {stem!r}; known are {', '.join(STEMS)}")
+    if remat not in REMATS:
+        raise ValueError(f"unknown train.remat {remat!r}; known are {', '.join(REMATS)}")
     settings = ARCHS[arch] | ({"width": width} if width else {})
-    return ResNet(**settings, stem=stem, dtype=dtype, param_dtype=param_dtype, bn_groups=bn_groups)
+    return ResNet(
+        **settings,
+        stem=stem,
+        dtype=dtype,
+        param_dtype=param_dtype,
+        bn_groups=bn_groups,
+        remat=remat,
+    )
