@@ -332,6 +332,8 @@ def _problems(config: ConfigDict, devices: int) -> Iterator[str]:
         yield f"eval.knn_k {config.eval.knn_k} must name numbers of neighbours, like (20, 200)"
     if config.model.width and "width" not in ARCHS[config.model.arch]:
         yield f"model.width {config.model.width} is for ResNets; {config.model.arch} takes 0"
+    if config.train.remat != "none" and "width" not in ARCHS[config.model.arch]:
+        yield f"train.remat {config.train.remat} is for ResNets; {config.model.arch} takes none"
     parts = config.init_parts.split(",")
     if config.init_parts != "auto" and ("backbone" not in parts or set(parts) - {*INIT_PARTS}):
         yield (

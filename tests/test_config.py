@@ -272,6 +272,7 @@ def test_published_settings_are_those_published(name):
         ("model.prototypes", 3001, "mesh.model 2 does not divide model.prototypes"),
         ("mesh.model", 3, "does not divide the 8 devices"),
         ("train.accumulate", 0, "train.accumulate is 0"),
+        ("train.remat", "layer", "unknown train.remat 'layer'; known are none, stage, block"),
         ("train.epochs", 0, "train.epochs is 0"),
         ("train.steps", 0, "train.steps is 0"),
         ("checkpoint.keep_last", 0, "checkpoint.keep_last is 0"),
@@ -488,3 +489,14 @@ def test_durations_in_epochs_that_have_no_effect_are_warned_of():
     config.method.freeze_prototypes_steps = None
     assert not duration_warnings(config)
     assert not duration_warnings(defaults("simclr"))
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value"), [("model", "width", 8), ("train", "remat", "stage")]
+)
+def test_what_is_for_resnets_is_refused_for_others(section, key, value):
+    config = defaults("deepcluster")
+    config.model.arch = "alexnet_sobel"
+    config[section][key] = value
+    with pytest.raises(ConfigError, match=rf"{section}\.{key} {value} is for ResNets"):
+        check(config, devices=1)

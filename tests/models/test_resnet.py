@@ -96,3 +96,25 @@ def test_unknown_names_are_answered_with_the_known_ones():
     with pytest.raises(ValueError, match=r"unknown model.stem 'mnist'.*cifar"):
         backbone("resnet50", stem="mnist")
     assert "resnet50" in ARCHS
+
+
+@pytest.mark.parametrize("remat", ["stage", "block"])
+def test_what_is_computed_again_changes_nothing(remat):
+    images = jnp.asarray(np.random.default_rng(0).normal(size=(4, 16, 16, 3)), jnp.float32)
+
+    def gradients(model):
+        variables = model.init(jax.random.key(0), images, train=False)
+
+        def loss(params):
+            given = variables | {"params": params}
+            features, updated = model.apply(given, images, train=True, mutable=["batch_stats"])
+            return jnp.sum(features**2), updated
+
+        return jax.make_jaxpr(jax.grad(loss, has_aux=True))(variables["params"]), jax.jit(
+            jax.grad(loss, has_aux=True)
+        )(variables["params"])
+
+    plain, wanted = gradients(backbone("resnet10_tiny", stem="cifar"))
+    again, found = gradients(backbone("resnet10_tiny", stem="cifar", remat=remat))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), found, wanted)
+    assert "remat" not in str(plain) and str(again).count("remat") >= 4  # stages, or their blocks
