@@ -250,12 +250,14 @@ def _prototypes(trained: Trained) -> tuple[list[Prototypes], Trained]:
         return [], trained
     try:
         with jax.set_mesh(trained.mesh):
-            saved, _ = load_variables(trained.workdir, method.prototypes_in)
+            saved, _ = load_variables(trained.checkpoint, method.prototypes_in)
     except KeyError:
         return [], trained
     try:
         sets = jax.device_get(method.prototype_sets(saved))
     except ValueError as reason:
+        if not trained.config.eval.cluster_by:  # none yet, as in a warm-up: k-means then
+            return [], trained
         raise ConfigError(f"{reason}: --config.eval.cluster_by=kmeans needs none") from None
     if variables := method.clustered_encoder(saved):
         identity = f"{trained.identity}, that which clusters"

@@ -45,7 +45,9 @@ def _quality(run: Run, variables: PyTree) -> Scores | None:
         return None
     numbers = np.linspace(0, run.source.size - 1, count).astype(np.int64)
     part = run.source.part(numbers, np.full(count, -1, np.int32), ())
-    rows = pooled(run.method.encoder, variables, _of_one_size(run, as_evaluated(run.config, part)))
+    images = _of_one_size(run, as_evaluated(run.config, part))
+    images = dataclasses.replace(images, max_bad_fraction=1.0)  # training counts those of the whole
+    rows = pooled(run.method.encoder, variables, images)
     return quality(rows[rows.any(axis=1)])
 
 

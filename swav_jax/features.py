@@ -16,7 +16,7 @@ import jax
 import numpy as np
 from jaxtyping import Float32
 
-from swav_jax.data.sources.source import Source
+from swav_jax.data.sources.source import DataError, Source
 from swav_jax.evals.features import embed_images, layer_of, of_images
 from swav_jax.evals.labelled import Images
 from swav_jax.runtime.processes import from_process_0
@@ -64,7 +64,8 @@ def features(
     if jax.process_index() == 0:
         make_folder(folder)
         write_whole(folder / "about.json", text)
-    done = from_process_0(sum(rows for _, rows in _pieces(folder)))
+    pieces = _pieces(folder)
+    done = from_process_0(sum(rows for _, rows in pieces))
     if done < source.size:
         what = f"features of {source.size} images"
         with jax.set_mesh(trained.mesh), progress(what, source.size, done) as now:
@@ -74,13 +75,28 @@ def features(
                 if jax.process_index() == 0:
                     written = BytesIO()
                     np.save(written, rows)
-                    write_whole(folder / f"{first:09}-{len(rows)}.npy", written.getvalue())
+                    path = folder / f"{first:09}-{len(rows)}.npy"
+                    write_whole(path, written.getvalue())
+                    pieces.append((path, len(rows)))  # another process may be writing others
         from_process_0(0)  # the others read when the last piece is there
-    whole = np.concatenate([np.load(BytesIO(path.read_bytes())) for path, _ in _pieces(folder)])
+        pieces = pieces if jax.process_index() == 0 else _pieces(folder)
+    whole = np.concatenate([np.load(BytesIO(path.read_bytes())) for path, _ in pieces])
     unreadable = np.isnan(whole.reshape(len(whole), -1)[:, 0])
     source.unreadable.update(np.flatnonzero(unreadable).tolist())
+    _check_readable(images)
     whole[unreadable] = 0
     return whole
+
+
+def _check_readable(images: Images) -> None:
+    """Refuses (DataError) too many unreadable images, those that an earlier pass found too."""
+    source, bad = images.source, sorted(images.source.unreadable)
+    if len(bad) > images.max_bad_fraction * source.size:
+        some = ", ".join(source.describe(i) for i in bad[:5])
+        raise DataError(
+            f"{len(bad)} of {source.size} images cannot be read and data.max_bad_fraction allows "
+            f"{images.max_bad_fraction * source.size:g}: {some}{' ...' * (len(bad) > 5)}"
+        )
 
 
 def _in_pieces(
@@ -127,7 +143,7 @@ def _pieces(folder: AnyPath) -> list[tuple[AnyPath, int]]:
 
 def _fingerprint(source: Source) -> str:
     """Differs if another image, or another version of a file, is in another place."""
-    digest = hashlib.blake2b(str(source.pixels).encode())
+    digest = hashlib.blake2b(f"{source.pixels} {source.feature}".encode())
     for number in range(source.size):
         digest.update(f"{source.describe(number)}\0{source.changed(number)}\n".encode())
     return digest.hexdigest()

@@ -17,7 +17,7 @@ from PIL import Image
 
 from swav_jax import train
 from swav_jax.answers import find_clusters, read_rows
-from swav_jax.config import ConfigError, of_method
+from swav_jax.config import ConfigError, check, of_method
 from swav_jax.data.crops import central_crop
 from swav_jax.data.sources.listed import open_paths
 from swav_jax.data.sources.memory import open_arrays
@@ -132,6 +132,7 @@ class TrainedRun:
         """
         config = self.config.copy_and_resolve_references()
         config.eval.update(cluster_by=by, clusters=clusters)
+        check(config, devices=1)
         trained = dataclasses.replace(self._trained, config=config)
         return find_clusters(trained, self._images(images)).table()
 

@@ -132,8 +132,9 @@ def on_own_folder(config: ConfigDict) -> ConfigDict:
         f"data.data_dir {data.data_dir} holds images and no prepared data set: these are used"
     )
     config.data.name = "folder"
-    for section, split in (("data", "train"), ("data", "test"), ("eval", "train")):
-        config[section][split] = config[section][split].partition("[")[0]
+    for section, splits in (("data", ("train", "test")), ("eval", ("train", "test", "images"))):
+        for split in splits:
+            config[section][split] = config[section][split].partition("[")[0]
     return config
 
 
@@ -153,8 +154,9 @@ def on_evaluated_images(config: ConfigDict) -> ConfigDict:
     data.image_key = data.label_key = ""
     if not wanted.data_name and (data.name == "digits" or is_own_folder(wanted.data_dir)):
         data.name = "folder"
-    data.name = wanted.data_name or data.name
-    data.data_dir = wanted.data_dir or data.data_dir
+    name, before = wanted.data_name or data.name, data.name
+    same_kind = name.partition(":")[0] == before.partition(":")[0]
+    data.name, data.data_dir = name, wanted.data_dir or (data.data_dir if same_kind else "")
     if not (data.eval_resize or data.eval_crop):  # the run's images have one size, others may not
         data.eval_resize = data.eval_crop = max(crop[1] for crop in data.crops)
     return config

@@ -39,6 +39,7 @@ class Trained:
     Attributes:
       config: the run's settings; those of `eval` may be others.
       workdir: of the run.
+      checkpoint: that was read.
       encoder: backbone and head.
       variables: `{"params": ..., "batch_stats": ...}` of all that the method trains: `backbone`,
         `head`, `prototypes`.
@@ -48,6 +49,7 @@ class Trained:
 
     config: ConfigDict
     workdir: AnyPath
+    checkpoint: AnyPath
     encoder: Encoder
     variables: dict[str, Any]
     mesh: Mesh
@@ -72,8 +74,12 @@ class Trained:
         config = self.config.copy_and_resolve_references()
         if Path(config.eval.images).expanduser().is_file():
             config.eval.update(data_name="folder", data_dir=config.eval.images, images=".")
+        split = config.eval.images or config.eval.train
         config = on_evaluated_images(config)
-        images = open_images(config, config.eval.images or config.data.train)
+        # Of a folder that is not the run's, all images are meant: nothing is trained on them.
+        everything = bool(config.eval.data_dir) and config.data.name == "folder"
+        split = split or ("." if everything else config.data.train)
+        images = open_images(config, split)
         return dataclasses.replace(images, max_bad_fraction=1.0)
 
 
@@ -121,6 +127,7 @@ def open_trained(config: ConfigDict, workdir: AnyPath) -> Trained:
     return Trained(
         config=config,
         workdir=workdir,
+        checkpoint=checkpoint,
         encoder=make_encoder(config),
         variables=variables,
         mesh=mesh,

@@ -168,7 +168,12 @@ def _check_same_run(old: dict[str, Any], config: ConfigDict, workdir: AnyPath) -
             f"a newer version of swav_jax made the run in {workdir}: this one has no settings "
             f"{', '.join(unknown)}. Resume it with that version, or choose another --workdir."
         )
-    if changed := [change for change in changes(old, config) if not _may_change(change)]:
+    from_labels = config.method.name == "supervised"
+    if changed := [
+        change
+        for change in changes(old, config)
+        if not _may_change(change) or (from_labels and change.startswith("data.label_key:"))
+    ]:
         other_network = any(change.startswith(("model.arch:", "model.stem:")) for change in changed)
         begins = not other_network and bool(saved_steps(workdir / CHECKPOINTS))
         start = f", with --config.init_from={workdir} to start from its backbone" if begins else ""
@@ -229,16 +234,18 @@ def update_results(workdir: AnyPath, task: str, results: Mapping[str, Any]) -> d
 
 
 def replace_results(workdir: AnyPath, task: str, results: Mapping[str, Any]) -> None:
-    """Puts a task's results into `results.json`; those of other images are kept in `earlier`.
+    """Puts a task's results into `results.json`; others of it stay, or are kept in `earlier`.
 
     Args:
       workdir: of the run.
       task: whose results they are.
-      results: `images` says what they were measured on; results without it are of any images.
+      results: those that stay have the same `images` and `checkpoint`, and the same protocols, or
+        do not say.
     """
     everything = read_results(workdir)
     old = everything.pop(task, {})
-    if old.get("images", results["images"]) != results["images"]:
+    say = [name for name in results if name in ("images", "checkpoint") or "protocol" in name]
+    if any(old.get(name, results[name]) != results[name] for name in say):
         everything.setdefault("earlier", []).append({"task": task} | old)
         old = {}
     everything[task] = old | dict(results)

@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 from images import smooth
@@ -5,6 +7,7 @@ from tiny import tiny_swav
 
 from swav_jax import features as features_lib
 from swav_jax import train
+from swav_jax.data.sources.source import DataError
 from swav_jax.evals.features import embed_images
 from swav_jax.features import features
 from swav_jax.trained import at_random, open_trained, settings_of
@@ -45,6 +48,16 @@ def test_features_are_computed_once(trained, monkeypatch):
     smooth(99, 20, 30).save(path)
     with pytest.raises(TypeError):
         features(trained, trained.images())  # another image
+
+
+def test_too_many_unreadable_images_are_refused_from_what_is_kept_too(trained):
+    images = trained.images()
+    features(trained, images)
+    strict = dataclasses.replace(trained.images(), max_bad_fraction=0.05)
+    with pytest.raises(
+        DataError, match=r"2 of 23 images cannot be read .* allows 1\.15: .*05\.png"
+    ):
+        features(trained, strict)
 
 
 def test_a_kill_costs_what_was_not_written(trained, monkeypatch):

@@ -17,6 +17,7 @@ from swav_jax.workdir import (
     locked,
     read_metrics,
     read_results,
+    replace_results,
     update_results,
     write_whole,
 )
@@ -188,6 +189,23 @@ def test_results_of_tasks_are_merged(tmp_path):
         "knn": {"random_init_top1": 10.0, "top1": 20.0},
         "linear": {"top1": 30.0},
     }
+
+
+def test_results_that_were_measured_otherwise_are_kept_as_earlier_ones(tmp_path):
+    update_results(tmp_path, "linear", {"random_init_top1": 5.0})
+    about = {"images": {"test": "9 images"}, "checkpoint": "step 3"}
+    sgd = {"top1": 30.0, "protocol": "SGD"} | about
+    fast = {"fast_top1": 31.0, "fast_protocol": "regression"} | about
+    replace_results(tmp_path, "linear", sgd)
+    replace_results(tmp_path, "linear", fast)
+    both = {"random_init_top1": 5.0} | sgd | fast
+    assert read_results(tmp_path) == {"linear": both}
+    for change in ({"checkpoint": "step 6"}, {"images": {}}, {"fast_protocol": "another"}):
+        replace_results(tmp_path, "linear", fast | change)
+        results = read_results(tmp_path)
+        assert results["linear"] == fast | change
+        assert results["earlier"][0] == {"task": "linear"} | both
+    assert len(results["earlier"]) == 3
 
 
 def test_a_line_that_a_kill_cut_short_is_not_read(tmp_path):

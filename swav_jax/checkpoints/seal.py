@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import Array, UInt32
 
 from swav_jax import sharding
-from swav_jax.runtime.storage import AnyPath, files_below, write_whole
+from swav_jax.runtime.storage import AnyPath, files_below, in_bucket, write_whole
 from swav_jax.runtime.xla import RUNS_ONCE
 from swav_jax.workdir import SEAL
 
@@ -71,7 +71,7 @@ def read_seal(folder: AnyPath) -> dict[str, Any]:
     """The seal's contents, in its second line and after; the first is their digest."""
     try:
         digest, _, body = (folder / SEAL).read_bytes().partition(b"\n")
-    except OSError as error:
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
         raise CheckpointError(f"{folder} has no readable seal: {error}") from error
     if digest != _digest_line(body):
         raise CheckpointError(f"{folder / SEAL} is not what was written")
@@ -94,7 +94,11 @@ def wrong_files(folder: AnyPath) -> str:
             for name, digest in sealed.items()
             if not (folder / name).exists() or _file_digest(folder / name) != digest
         ]
-    except (CheckpointError, OSError) as error:
+    except CheckpointError as error:
+        return str(error)
+    except OSError as error:
+        if in_bucket(folder):  # the network's error, perhaps, and no damage
+            raise
         return str(error)
     what = "are missing or changed"
     return f"{len(wrong)} of {len(sealed)} files {what}, {wrong[0]} first" if wrong else ""

@@ -18,13 +18,13 @@ NEEDED = re.compile(r"required [\w ]*\(([\d.]+)([KMGT])\) exceeds available HBM"
 UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
-def estimate(compiled: Any, chip: Chip, images: int) -> dict[str, Any]:
+def estimate(compiled: Any, chip: Chip, images: float) -> dict[str, Any]:
     """What a step costs on one chip.
 
     Args:
       compiled: the step, from `compile_step`.
       chip: that it was compiled for.
-      images: of a batch on each chip.
+      images: of a batch for each chip; chips that share prototypes share images.
 
     Returns:
       what `plan.json` holds of a step that fits: bytes on a device by kind, FLOPs and HBM bytes an

@@ -34,7 +34,10 @@ def without_noise() -> None:
     """Leaves out those lines from here on. Python's own stderr stays as it is."""
     if not sys.executable:
         return
-    terminal = os.dup(2)
+    try:
+        terminal = os.dup(2)
+    except OSError:  # it is closed
+        return
     try:
         passing = subprocess.Popen(
             [sys.executable, "-I", "-S", "-c", FILTER],

@@ -103,11 +103,9 @@ def append(path: AnyPath, line: str) -> None:
         return
     tail = _tail(path)
     lines = _text(tail) + line
-    if path.exists() and lines.count("\n") < TAIL_LINES:
-        write_whole(tail, lines)
-    else:
-        write_whole(path, read_appended(path) + line)
-        tail.unlink(missing_ok=True)
+    write_whole(tail, lines)
+    if not path.exists() or lines.count("\n") >= TAIL_LINES:
+        settle(path)
 
 
 def read_appended(path: AnyPath) -> str:
@@ -120,7 +118,8 @@ def settle(path: AnyPath) -> None:
     """Puts all lines that were appended into the one file, for other programs."""
     if in_bucket(path) and _tail(path).exists():
         write_whole(path, read_appended(path))
-        _tail(path).unlink(missing_ok=True)
+        with bucket_errors(path):
+            _tail(path).unlink(missing_ok=True)
 
 
 def _tail(path: AnyPath) -> AnyPath:

@@ -14,7 +14,6 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from swav_jax.checkpoints.read import find
 from swav_jax.config import ConfigError, of_method
 from swav_jax.data.sources.source import DataError, Source
 from swav_jax.evals.labelled import Images, labelled
@@ -156,7 +155,7 @@ def _settings(trained: Trained, workdir: AnyPath, source: Source, protocol: Prot
 def _ending(config: ConfigDict) -> str:
     """What tells the images of `eval` apart; "" for the run's own."""
     images = on_evaluated_images(config).data
-    keys = ("name", "data_dir", "train", "test")
+    keys = ("name", "data_dir", "train", "test", "label_key")
     if all(images[key] == config.data[key] for key in keys):
         return ""
     text = "\n".join(images[key] for key in keys)
@@ -165,7 +164,7 @@ def _ending(config: ConfigDict) -> str:
 
 def _origin(trained: Trained, workdir: AnyPath) -> str:
     """The checkpoint that is judged, by the path that it had when its classifier began."""
-    checkpoint, began = find(trained.workdir), read_config(workdir).get("init_from", "")
+    checkpoint, began = trained.checkpoint, read_config(workdir).get("init_from", "")
     same = PurePath(began).parts[-2:] == checkpoint.parts[-2:]
     return began if same else os.fspath(checkpoint)
 

@@ -24,7 +24,8 @@ def record(
 ) -> None:
     """Puts a task's figures into `results.json` and prints them, in process 0.
 
-    Earlier figures of the task stay if they are of the same images; else they move to `earlier`.
+    Earlier figures of the task stay if they are of the same images and checkpoint, by the same
+    protocol; else they move to `earlier`.
 
     Args:
       trained: the network that was judged.
@@ -46,9 +47,10 @@ def record(
     }
     before = {f"{AT_RANDOM}{name}": value for name, value in at_random.items()}
     of = {which: str(some.source) for which, some in images.items() if some}
-    about = {f"{begin}protocol": protocol, "images": of}
+    step = f"step {trained.checkpoint.name}"
+    about = {f"{begin}protocol": protocol, "images": of, "checkpoint": step}
+    print(table(task, figures, at_random))  # first: the workdir may not be writable
     replace_results(trained.workdir, task, figures | before | about)
-    print(table(task, figures, at_random))
 
 
 def table(task: str, figures: Figures, at_random: Figures) -> str:

@@ -72,11 +72,12 @@ def plan_task(
         except Exception as error:
             if (needed := needed_bytes(error)) is None:
                 raise
-            logging.info("it does not fit: %.1f of %.1f GiB", needed / GIB, chip.memory / GIB)
+            much = f"{needed / GIB:.1f}" if needed else "more than"
+            logging.info("it does not fit: %s of %.1f GiB", much, chip.memory / GIB)
             found.setdefault("needed_bytes_per_device", needed)
             continue
         found["compile_seconds"] = time.perf_counter() - start
-        here = config.data.batch_size // len(devices) * config.mesh.model
+        here = config.data.batch_size / len(devices)
         found |= estimate(compiled, chip, here) | {"fits_with": {"train.accumulate": parts}}
         hours = steps * found["step_seconds"] / 3600
         found["hours"] = hours

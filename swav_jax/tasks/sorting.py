@@ -87,6 +87,6 @@ def _put(image: Path, folder: Path, by: str) -> None:
             partial.replace(place)
             return
         if os.path.realpath(place) == os.path.realpath(image) or (
-            by == "copy" and filecmp.cmp(place, image, shallow=True)
+            by == "copy" and filecmp.cmp(place, image, shallow=False)
         ):
             return

@@ -92,7 +92,8 @@ def export(network: Network, name: str, folder: Path) -> tuple[Path, str]:
 def features_of(network: Network) -> Features:
     """The features that the network itself gives its examples."""
     apply = jax.jit(partial(network.backbone.apply, train=False))
-    return np.asarray(apply(network.backbone_variables(), network.images))
+    with jax.default_matmul_precision("highest"):  # accelerators round factors otherwise
+        return np.asarray(apply(network.backbone_variables(), network.images))
 
 
 # ---- the formats --------------------------------------------------------------------------------
@@ -356,10 +357,10 @@ def _model_card(network: Network) -> str:
     return f"""---
 library_name: transformers
 pipeline_tag: image-feature-extraction
-tags: [self-supervised, swav_jax]
+tags: [swav_jax]
 ---
 
-# {network.arch}, trained without labels by swav_jax
+# {network.arch}
 
 {network.about}
 

@@ -102,6 +102,7 @@ FORMATS = (
             (rf"({HEAD}\..+)", r"\1"),
             (r"(prototypes\.(?:prototypes\d+\.)?weight)", r"\1"),
         ),
+        unused=((r"fc\..+", CLASSIFIER),),
         std=SWAV_STD,
     ),
     Format("MoCo, PCL", _momentum_contrast()),

@@ -22,12 +22,12 @@ def read_preprocessing(path: str | Path) -> tuple[Preprocessing, Path] | None:
         return _parsed(path, said, _ours), path
     for name, read in BESIDE.items():
         file = path.with_name(name)
-        if file.is_file() and (found := _parsed(file, file.read_text(), read)):
+        if file.is_file() and (found := _parsed(file, file.read_bytes(), read)):
             return found, file
     return None
 
 
-def _parsed(file: Path, text: str, read: Callable[[Any], Preprocessing | None]) -> Any:
+def _parsed(file: Path, text: str | bytes, read: Callable[[Any], Preprocessing | None]) -> Any:
     try:
         return read(json.loads(text))
     except (ValueError, KeyError, TypeError, AttributeError) as problem:

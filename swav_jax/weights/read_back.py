@@ -31,7 +31,7 @@ def features_by(
     Raises:
       RuntimeError: the library cannot read the files.
     """
-    if not find_spec(library):
+    if not find_spec(library) or not find_spec("torch"):
         return None
     with TemporaryDirectory() as scratch:
         given, found = Path(scratch, "images.npy"), Path(scratch, "features.npy")

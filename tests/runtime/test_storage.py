@@ -81,6 +81,14 @@ def test_a_kill_between_two_writes_of_a_bucket_doubles_no_line(monkeypatch):
         settle(file)
         assert file.read_text() == read_appended(file) == "a\nb\nc\n"
 
+        monkeypatch.setattr(storage, "TAIL_LINES", 2)
+        append(file, "d\n")
+        with monkeypatch.context() as patch:
+            patch.setattr(bucket.Bucket, "rm", killed)
+            with pytest.raises(KeyboardInterrupt):
+                append(file, "e\n")  # which makes the tail long enough
+        assert read_appended(file) == "a\nb\nc\nd\ne\n"
+
 
 def test_folders_move_with_all_that_is_below_them(folder):
     storage.make_folder(folder / "one" / "deep")

@@ -15,7 +15,8 @@ from swav_jax.data.sources.source import DataError
 CACHE_RECORDS = 200_000  # a record index of at least this many records is kept on disk
 
 Shards = Sequence[Any]  # tfds's FileInstructions: filename, skip, take, examples_in_shard
-RandomAccess = tuple[Callable[[int], bytes], Callable[[int], str]]  # record, its description
+Place = Callable[[int], tuple[str, int]]  # the file of a record, and its number there
+RandomAccess = tuple[Callable[[int], bytes], Place]
 
 
 def array_records(shards: Shards) -> RandomAccess:
@@ -24,7 +25,7 @@ def array_records(shards: Shards) -> RandomAccess:
     from array_record.python import array_record_data_source  # type: ignore[import-untyped]
 
     records = array_record_data_source.ArrayRecordDataSource(shards)
-    return lambda i: records[int(i)], lambda i: f"record {i} of {shards[0].filename} ..."
+    return lambda i: records[int(i)], _places(shards)
 
 
 def tfrecords(shards: Shards) -> RandomAccess:
@@ -32,13 +33,8 @@ def tfrecords(shards: Shards) -> RandomAccess:
 
     A TFRecord is: length (8 bytes), its checksum (4), the record, its checksum (4).
     """
-    files = [os.fspath(shard.filename) for shard in shards]
-    first = np.cumsum([0] + [shard.take for shard in shards])
+    place = _places(shards)
     offsets, lengths = kept("records", shards, lambda: _record_places(shards))
-
-    def place(i: int) -> tuple[str, int]:
-        shard = int(np.searchsorted(first, i, side="right")) - 1
-        return files[shard], int(i) - int(first[shard]) + shards[shard].skip
 
     def record(i: int) -> bytes:
         file = os.open(place(i)[0], os.O_RDONLY)
@@ -50,7 +46,18 @@ def tfrecords(shards: Shards) -> RandomAccess:
             raise OSError(f"{place(i)[0]} ends within record {place(i)[1]}")
         return data
 
-    return record, lambda i: "{}, record {}".format(*place(i))
+    return record, place
+
+
+def _places(shards: Shards) -> Place:
+    files = [os.fspath(shard.filename) for shard in shards]
+    first = np.cumsum([0] + [shard.take for shard in shards])
+
+    def place(i: int) -> tuple[str, int]:
+        shard = int(np.searchsorted(first, i, side="right")) - 1
+        return files[shard], int(i) - int(first[shard]) + shards[shard].skip
+
+    return place
 
 
 def kept(what: str, shards: Shards, make: Callable[[], np.ndarray]) -> np.ndarray:

@@ -54,6 +54,7 @@ class Source:
       explain: number of an image that cannot be read -> why, for messages.
       changed: image number -> when its file was changed, in nanoseconds; 0 if it never is.
       lasting: whether an image's name means the same tomorrow; False for images in memory.
+      feature: of a record that is the image; "" where a file is one.
       notes: what a user should know: what of the data is not used, what was found out from them.
       pixels: how stored pixels become those that are read.
       unreadable: numbers of the images that this process has found unreadable so far.
@@ -70,6 +71,7 @@ class Source:
     explain: Callable[[int], str] = lambda _: "damaged"
     changed: Callable[[int], int] = lambda _: 0
     lasting: bool = True
+    feature: str = ""
     notes: tuple[str, ...] = ()
     pixels: Pixels = AS_USUAL
     unreadable: set[int] = dataclasses.field(default_factory=set, compare=False)

@@ -76,14 +76,17 @@ def open_tfds(
     image_key, label_key = _image_key(builder.info, image_key), _label_key(builder.info, label_key)
     class_names = tuple(builder.info.features[label_key].names) if label_key else ()
     if builder.info.file_format.value == "array_record":
-        record, describe = array_records(shards)
+        record, place = array_records(shards)
     elif builder.info.file_format.value == "tfrecord":
-        record, describe = tfrecords(shards)
+        record, place = tfrecords(shards)
     else:
         raise DataError(
             f"{name} is stored as {builder.info.file_format.value}, which cannot be read in any "
             "order: prepare it with `tfds build --file_format=array_record`"
         )
+
+    def describe(i: int) -> str:
+        return "{}, record {}".format(*place(i))
 
     def read(i: tf.Tensor) -> tf.Tensor:
         example = tf.io.parse_single_example(
@@ -153,6 +156,8 @@ def open_tfds(
         find_labels=find_labels,
         find_multi_labels=find_multi_labels,
         explain=lambda i: why_unreadable(lambda: image_data(i), pixels),
+        changed=lambda i: os.stat(place(i)[0]).st_mtime_ns,
+        feature=image_key,
         notes=tuple(f"{name}: {note}" for note in notes),
         pixels=pixels,
     )

@@ -24,9 +24,9 @@ def test_records_by_hand(tmp_path, monkeypatch):
     shards = [Shard(str(a), 1, 2, 3), Shard(str(b), 0, 2, 2)]
     want = [b"", b"two", b"three" * 1000, b"four"]
 
-    record, describe = records.tfrecords(shards)
+    record, place = records.tfrecords(shards)
     assert [record(i) for i in range(4)] == want
-    assert describe(1) == f"{a}, record 2" and describe(3) == f"{b}, record 1"
+    assert place(1) == (str(a), 2) and place(3) == (str(b), 1)
 
     # A large set's index is kept on disk, found again, and made anew for changed files.
     monkeypatch.setattr(records, "CACHE_RECORDS", 1)
