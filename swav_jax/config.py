@@ -328,8 +328,9 @@ def _problems(config: ConfigDict, devices: int) -> Iterator[str]:
     yield from _out_of_range(config)
     yield from _data_problems(config.data, config.eval)
     yield from _batch_problems(config, devices)
-    if not config.eval.knn_k:
-        yield f"eval.knn_k {config.eval.knn_k} must name numbers of neighbours, like (20, 200)"
+    for key, like in (("knn_k", "(20, 200)"), ("retrieval_k", "(1, 10, 100)")):
+        if not config.eval[key]:
+            yield f"eval.{key} {config.eval[key]} must name numbers of neighbours, like {like}"
     if config.model.width and "width" not in ARCHS[config.model.arch]:
         yield f"model.width {config.model.width} is for ResNets; {config.model.arch} takes 0"
     if config.train.remat != "none" and "width" not in ARCHS[config.model.arch]:

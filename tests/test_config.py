@@ -279,6 +279,7 @@ def test_published_settings_are_those_published(name):
         ("data.crops", (2, 32, 0.3, 1.0), "it lists crops like"),
         ("data.eval_crop", 300, "does not fit"),
         ("eval.knn_k", (), "eval.knn_k"),
+        ("eval.retrieval_k", (), "eval.retrieval_k"),
         ("seed", -1, "seed -1 must lie"),
         ("profile.steps", "10", "like 10:15"),
         ("augment.order", ("flip", "twist"), "twist"),

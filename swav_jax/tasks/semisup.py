@@ -54,7 +54,12 @@ def semisup_task(config: ConfigDict, workdir: AnyPath) -> None:
 def _listed(trained: Trained, train: Images) -> Part:
     """The images of `eval.semisup_list`."""
     path = located(trained.config.eval.semisup_list)
-    names = filter(None, map(str.strip, path.read_text().splitlines()))
+    try:
+        names = list(filter(None, map(str.strip, path.read_text().splitlines())))
+    except UnicodeDecodeError as problem:
+        raise DataError(f"eval.semisup_list {path} is no text: {problem}") from None
+    if not names:
+        raise DataError(f"eval.semisup_list {path} names no image: write a file name on each line")
     numbers = listed(train.source, names)
     few = len(numbers) < FEW * train.source.size
     choice = hashlib.sha256(numbers.tobytes()).hexdigest()[:6]  # of images: a folder for each

@@ -188,6 +188,10 @@ def test_images_without_labels_or_too_few_are_refused(workdir, photos):
     config.eval.semisup_list = str(photos / "few.txt")
     with pytest.raises(ConfigError, match=r"2 images with labels make batches of 2, .* 8 devices"):
         semisup_task(config, workdir)
+    for contents, complaint in ((b"\n", "names no image"), (b"\xff.png", "is no text")):
+        (photos / "few.txt").write_bytes(contents)
+        with pytest.raises(DataError, match=rf"few\.txt {complaint}"):
+            semisup_task(config, workdir)
     shutil.rmtree(photos / "test")
     with pytest.raises(DataError, match="labelled images that it can classify"):
         finetune_task(config, workdir)
