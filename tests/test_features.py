@@ -79,3 +79,14 @@ def test_a_kill_costs_what_was_not_written(trained, monkeypatch):
         features(network, images, "embedding")
     np.testing.assert_array_equal(features(network, images, "embedding"), whole)
     assert begun == [0, 16]
+
+
+def test_all_images_of_another_folder_are_meant(trained, tmp_path):
+    for number, name in enumerate(("train", "test", "cat")):
+        (tmp_path / name).mkdir()
+        smooth(number, 20, 30).save(tmp_path / name / "a.png")
+    config = trained.config.copy_and_resolve_references()
+    config.eval.data_dir = str(tmp_path)
+    assert dataclasses.replace(trained, config=config).images().source.size == 3
+    config.eval.images = "cat"
+    assert dataclasses.replace(trained, config=config).images().source.size == 1

@@ -256,3 +256,16 @@ def test_any_other_name_is_a_workdirs(tmp_path, name):
         checkpoints.save(1, {"a": jnp.arange(3)}, {})
     found, _ = load_variables(tmp_path / name, ("a",))
     assert found["a"].tolist() == [0, 1, 2]
+
+
+def test_labels_may_change_unless_the_run_learns_from_them(tmp_path):
+    for method in ("swav", "supervised"):
+        workdir, config = tmp_path / method, defaults(method)
+        claim(config, workdir)
+        append_metrics(workdir, {"step": 1, "loss": 1.0})
+        config.data.label_key = "other"
+        if method == "swav":
+            claim(config, workdir)
+            continue
+        with pytest.raises(ConfigError, match=r"data\.label_key: '' there, 'other' here"):
+            claim(config, workdir)

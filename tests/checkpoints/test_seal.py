@@ -1,3 +1,4 @@
+import bucket
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -5,7 +6,9 @@ import pytest
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from swav_jax.checkpoints.seal import leaf_digest
+from swav_jax.checkpoints import seal
+from swav_jax.checkpoints.seal import leaf_digest, write_seal, wrong_files
+from swav_jax.runtime.storage import located
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int8", "bool", "uint32", "float16"])
@@ -34,3 +37,19 @@ def test_digest_is_what_its_equation_says(x64):
         words = values.reshape(-1).view(np.uint32).tolist()
         expected = sum(mix(word ^ mix(place)) for place, word in enumerate(words)) % 2**32
         assert int(leaf_digest(jnp.asarray(values))) == expected
+
+
+def test_an_error_of_the_network_is_no_damage_and_one_of_the_disk_is(tmp_path, monkeypatch):
+    def fails(file):
+        raise OSError("it took too long")
+
+    with bucket.served(monkeypatch):
+        folders = {place: located(place) for place in (str(tmp_path), "gs://bucket/run")}
+        for folder in folders.values():
+            (folder / "array").write_text("numbers")
+            write_seal(folder, {"leaves": {}, "files": seal.file_digests(folder)})
+            assert wrong_files(folder) == ""
+        monkeypatch.setattr(seal, "_file_digest", fails)
+        assert wrong_files(folders[str(tmp_path)]) == "it took too long"
+        with pytest.raises(OSError, match="it took too long"):
+            wrong_files(folders["gs://bucket/run"])

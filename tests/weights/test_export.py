@@ -17,6 +17,7 @@ from swav_jax.config import ConfigError
 from swav_jax.models.backbones import backbone
 from swav_jax.models.resnet import ARCHS
 from swav_jax.weights.export import export, features_of
+from swav_jax.weights.formats import recognise
 from swav_jax.weights.network import Network
 from swav_jax.weights.torch_names import from_torch, to_torch
 
@@ -160,6 +161,8 @@ def test_safetensors_hold_all_parts_to_the_bit(tmp_path):
     of = network("resnet10_tiny", "cifar")
     made, _ = export(with_classifier(of), "safetensors", tmp_path)
     tensors = load_file(made / "model.safetensors")
+    # A linear head beside a linear classifier is the head still.
+    assert "projection_head.weight" in recognise(tensors).names
     assert tensors.pop("fc.weight").shape == (7, 64) and tensors.pop("fc.bias").shape == (7,)
     jax.tree.map(np.testing.assert_array_equal, from_torch(tensors), of.variables)
     assert json.loads((made / "preprocessing.json").read_text()) == PREPROCESSING
