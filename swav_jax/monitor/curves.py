@@ -1,6 +1,7 @@
 """A picture of a run's metrics, for those who have matplotlib (`pip install swav_jax[viz]`)."""
 
 import io
+import logging as python_logging
 from importlib.util import find_spec
 
 from absl import logging
@@ -24,6 +25,8 @@ def draw_curves(workdir: AnyPath) -> None:
     if not find_spec("matplotlib"):
         logging.info("no curves.png: matplotlib is not installed")
         return
+    # Its first start on a machine logs that it has listed the fonts.
+    python_logging.getLogger("matplotlib").setLevel(python_logging.WARNING)
     from matplotlib.figure import Figure
 
     lines = read_metrics(workdir)
