@@ -1,6 +1,6 @@
 """Exact k-NN, by itself or beside faiss: the same features, the same neighbours.
 
-    pip install faiss-cpu
+    pip install -e ".[peers]"
     python -m benchmarks.knn --peer [--rows 100000] [--width 2048] [--queries 2000] [--k 20]
 
 Features are unit vectors around common centres. Both search `rounds` times, in turn, so that
@@ -61,7 +61,7 @@ def faiss_search(rows: np.ndarray, queries: np.ndarray, k: int) -> Callable[[], 
     try:
         import faiss  # only for comparing
     except ModuleNotFoundError as error:
-        raise SystemExit("The peer is missing: pip install faiss-cpu") from error
+        raise SystemExit("The peer is missing: pip install -e '.[peers]'") from error
     index = faiss.IndexFlatIP(rows.shape[1])
     index.add(rows)
     return lambda: index.search(queries, k)[1]
