@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Callable, Mapping
 from functools import partial
+from typing import Any
 
 import jax
 import numpy as np
@@ -10,27 +11,33 @@ from jaxtyping import PyTree
 
 from swav_jax.evals.classify import classify
 from swav_jax.evals.features import pooled
-from swav_jax.evals.knn import knn
+from swav_jax.evals.knn import knn, knn_protocol
 from swav_jax.evals.labelled import Images
 from swav_jax.evals.quality import quality
 from swav_jax.methods.contract import TrainState
 from swav_jax.methods.supervised import Supervised
 from swav_jax.run import Run, as_evaluated
 from swav_jax.runtime.storage import AnyPath
-from swav_jax.workdir import AT_RANDOM, update_results
+from swav_jax.workdir import AT_RANDOM, replace_results
 
-Scores = dict[str, float]
+Scores = dict[str, Any]  # numbers, and what `record` of the tasks says they are of
 
 
 def _knn(run: Run, variables: PyTree) -> Scores | None:
-    settings = run.config.eval
-    return knn(
+    settings, train, test = run.config.eval, run.train_images, run.test_images
+    found = knn(
         partial(pooled, run.method.encoder, variables),
-        run.train_images,
-        run.test_images,
+        train,
+        test,
         ks=settings.knn_k,
         temperature=settings.knn_temperature,
     )
+    if found is None:
+        return None
+    return found | {
+        "protocol": knn_protocol(settings.knn_k, settings.knn_temperature),
+        "images": {"train": str(train.source), "test": str(test.source) if test else ""},
+    }
 
 
 def _classify(run: Run, variables: PyTree) -> Scores | None:
@@ -68,6 +75,9 @@ EVALUATORS: Mapping[str, Callable[[Run, PyTree], Scores | None]] = {
 }
 
 
+ABOUT = ("protocol", "images")  # of scores that are no numbers
+
+
 def due(run: Run, done: int) -> list[str]:
     """The evaluators of the method that are due after `done` steps: all of them at the end."""
     names = run.method.evaluators
@@ -81,7 +91,7 @@ def due(run: Run, done: int) -> list[str]:
 
 def evaluate(
     run: Run, state: TrainState, names: list[str], workdir: AnyPath, *, at_random: bool = False
-) -> Scores:
+) -> dict[str, float]:
     """Evaluates a run, and writes the scores to `results.json`.
 
     Args:
@@ -97,13 +107,18 @@ def evaluate(
     """
     variables = {"params": state.params, "batch_stats": state.batch_stats}
     found = {name: EVALUATORS[name](run, variables) for name in names}
-    curves: Scores = {}
+    curves: dict[str, float] = {}
     for name, scores in found.items():
         if not scores:
             continue
         measured = {score: value for score, value in scores.items() if isinstance(value, float)}
         curves |= {f"{name}_{score}": value for score, value in measured.items()}
         if jax.process_index() == 0:
-            before = {f"{AT_RANDOM}{score}": value for score, value in measured.items()}
-            update_results(workdir, name, before if at_random else scores)
+            if at_random:
+                about = {key: value for key, value in scores.items() if key in ABOUT}
+                scores = {f"{AT_RANDOM}{score}": value for score, value in measured.items()} | about
+            else:
+                scores |= {"checkpoint": f"step {int(state.step)}"}
+            # Those of earlier steps are in the curves.
+            replace_results(workdir, name, scores, any_step=True)
     return curves

@@ -10,6 +10,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from io import BytesIO
 
 import jax
@@ -19,6 +20,7 @@ from jaxtyping import Float32
 from swav_jax.data.sources.source import DataError, Source
 from swav_jax.evals.features import embed_images, layer_of, of_images
 from swav_jax.evals.labelled import Images
+from swav_jax.runtime import machine
 from swav_jax.runtime.processes import from_process_0
 from swav_jax.runtime.progress import progress
 from swav_jax.runtime.storage import AnyPath, entries, in_bucket, make_folder, write_whole
@@ -63,29 +65,38 @@ def features(
     folder = trained.workdir / FEATURES / hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
     if jax.process_index() == 0:
         make_folder(folder)
-        write_whole(folder / "about.json", text)
-    pieces = _pieces(folder)
-    done = from_process_0(sum(rows for _, rows in pieces))
-    if done < source.size:
-        what = f"features of {source.size} images"
-        with jax.set_mesh(trained.mesh), progress(what, source.size, done) as now:
-            apply = layer_of(trained.encoder, layer)
-            batches = embed_images(apply, trained.variables, images, first=done)
-            for first, rows in _in_pieces(batches, done, source.size, now):
-                if jax.process_index() == 0:
-                    written = BytesIO()
-                    np.save(written, rows)
-                    path = folder / f"{first:09}-{len(rows)}.npy"
-                    write_whole(path, written.getvalue())
-                    pieces.append((path, len(rows)))  # another process may be writing others
-        from_process_0(0)  # the others read when the last piece is there
-        pieces = pieces if jax.process_index() == 0 else _pieces(folder)
+    mine = jax.process_index() == 0 and not in_bucket(folder)
+    with machine.one_at_a_time(folder / ".lock") if mine else nullcontext():
+        if jax.process_index() == 0:
+            write_whole(folder / "about.json", text)
+        pieces = _all_pieces(trained, images, layer, folder)
     whole = np.concatenate([np.load(BytesIO(path.read_bytes())) for path, _ in pieces])
     unreadable = np.isnan(whole.reshape(len(whole), -1)[:, 0])
     source.unreadable.update(np.flatnonzero(unreadable).tolist())
     _check_readable(images)
     whole[unreadable] = 0
     return whole
+
+
+def _all_pieces(
+    trained: Trained, images: Images, layer: str, folder: AnyPath
+) -> list[tuple[AnyPath, int]]:
+    """Computes the pieces that are not in the folder yet, and returns all as `_pieces` does."""
+    source, pieces = images.source, _pieces(folder)
+    done = from_process_0(sum(rows for _, rows in pieces))
+    if done == source.size:
+        return pieces
+    what = f"features of {source.size} images"
+    with jax.set_mesh(trained.mesh), progress(what, source.size, done) as now:
+        apply = layer_of(trained.encoder, layer)
+        batches = embed_images(apply, trained.variables, images, first=done)
+        for first, rows in _in_pieces(batches, done, source.size, now):
+            if jax.process_index() == 0:
+                written = BytesIO()
+                np.save(written, rows)
+                write_whole(folder / f"{first:09}-{len(rows)}.npy", written.getvalue())
+    from_process_0(0)  # the others read when the last piece is there
+    return _pieces(folder)
 
 
 def _check_readable(images: Images) -> None:

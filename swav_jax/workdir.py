@@ -7,7 +7,7 @@ import itertools
 import json
 import math
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 from absl import logging
@@ -47,6 +47,7 @@ TENSORBOARD = "tensorboard"  # events
 FEATURES = "features"  # of data sets, a folder each
 NEIGHBOURS = "neighbours.csv"  # path,rank,neighbour,similarity
 LOCK = ".lock"
+RESULTS_LOCK = ".results.lock"  # held while `results.json` is read, changed and written
 PATTERN = "*?[\\"  # characters that Orbax does not take as they are
 
 AT_RANDOM = "random_init_"  # begins the names of results of the network before training
@@ -140,9 +141,11 @@ def claim(config: ConfigDict, workdir: AnyPath) -> None:
     if entries(workdir / CHECKPOINTS) or (workdir / METRICS).exists():
         _check_same_run(old, config, workdir)
         return
-    results = read_results(workdir)
-    if old != settings and results:
-        write_whole(workdir / RESULTS, _json(_of_no_random_network(results), indent=2))
+    if old != settings and read_results(workdir):
+        with _changing_results(workdir) as results:
+            kept = _of_no_random_network(results)
+            results.clear()
+            results.update(kept)
     make_folder(workdir)
     write_whole(path, _json(settings, indent=2))
 
@@ -227,29 +230,46 @@ def update_results(workdir: AnyPath, task: str, results: Mapping[str, Any]) -> d
     Numbers that are NaN or infinite are left out, earlier ones too: other programs could not read
     the file. The same holds for `metrics.jsonl`.
     """
-    everything = read_results(workdir)
-    everything[task] = everything.get(task, {}) | dict(results)
-    write_whole(workdir / RESULTS, _json(everything, indent=2))
+    with _changing_results(workdir) as everything:
+        everything[task] = everything.get(task, {}) | dict(results)
     return everything[task]
 
 
-def replace_results(workdir: AnyPath, task: str, results: Mapping[str, Any]) -> None:
+def replace_results(
+    workdir: AnyPath, task: str, results: Mapping[str, Any], *, any_step: bool = False
+) -> None:
     """Puts a task's results into `results.json`; others of it stay, or are kept in `earlier`.
 
     Args:
       workdir: of the run.
       task: whose results they are.
-      results: those that stay have the same `images` and `checkpoint`, and the same protocols, or
+      results: those that stay have the same `checkpoint`, and the same `images` and protocols, or
         do not say.
+      any_step: those of another checkpoint stay too.
     """
-    everything = read_results(workdir)
-    old = everything.pop(task, {})
-    say = [name for name in results if name in ("images", "checkpoint") or "protocol" in name]
-    if any(old.get(name, results[name]) != results[name] for name in say):
-        everything.setdefault("earlier", []).append({"task": task} | old)
-        old = {}
-    everything[task] = old | dict(results)
-    write_whole(workdir / RESULTS, _json(everything, indent=2))
+    with _changing_results(workdir) as everything:
+        old = everything.pop(task, {})
+        both = [key for key in old if key in results and (key == "images" or "protocol" in key)]
+        other = any(old[key] != results[key] for key in both)
+        if not any_step:  # training by earlier versions did not say the images, nor the checkpoint
+            other |= bool(old) and old.get("checkpoint") != results.get("checkpoint")
+        if other:
+            everything.setdefault("earlier", []).append({"task": task} | old)
+            old = {}
+        everything[task] = old | dict(results)
+
+
+@contextmanager
+def _changing_results(workdir: AnyPath) -> Iterator[dict[str, Any]]:
+    """The contents of `results.json`, which the block changes; they are written when it ends.
+
+    On a disk only one process at a time: none loses what another writes.
+    """
+    alone = nullcontext() if in_bucket(workdir) else machine.one_at_a_time(workdir / RESULTS_LOCK)
+    with alone:
+        everything = read_results(workdir)
+        yield everything
+        write_whole(workdir / RESULTS, _json(everything, indent=2))
 
 
 def read_metrics(workdir: AnyPath) -> list[dict[str, Any]]:

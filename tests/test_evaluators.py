@@ -45,7 +45,8 @@ def test_another_evaluator_is_one_entry(tmp_path, monkeypatch):
     monkeypatch.setattr("swav_jax.config.check", lambda *_: None)  # of keys that it does not know
     train.pretrain(config, tmp_path)
     results = json.loads((tmp_path / "results.json").read_text())
-    assert results["count"] == {"random_init_leaves": 3.0, "leaves": 3.0, "rest": 1}
+    numbers = {"random_init_leaves": 3.0, "leaves": 3.0, "rest": 1}
+    assert results["count"] == numbers | {"checkpoint": "step 2"}
     assert "none" not in results
     last = json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[-1])
     assert last["count_leaves"] == 3.0 and "count_rest" not in last

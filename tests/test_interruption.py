@@ -1,6 +1,8 @@
 """Whole runs as users start them, killed and interrupted, alone and as several processes."""
 
 import json
+import re
+import shutil
 import time
 from importlib import import_module
 
@@ -15,11 +17,15 @@ from processes import (
     launch,
     launch_two,
     metrics,
+    run_main,
     saved,
+    start,
     succeed,
     train_by_one_and_by_two,
     wait_until,
 )
+
+from swav_jax import features
 
 pytestmark = pytest.mark.slow
 
@@ -78,6 +84,51 @@ def test_sigterm_to_one_of_two_processes_ends_both_and_one_goes_on(tmp_path):
     succeed(workdir, launch(workdir, *flags))
     assert int(saved(workdir)["['step']"]) == 60
     assert trained_steps(workdir) == list(range(1, 61))
+
+
+def run_in_small_pieces(workdir, flags):
+    """`main.py` with features of two images a piece, slowly; says where it begins to compute."""
+    embed_images, features.PIECE = features.embed_images, 2 * 16
+
+    def slowly(apply, variables, images, first):
+        print(f"computes from image {first}", flush=True)
+        for batch in embed_images(apply, variables, images, first):
+            time.sleep(0.2)
+            yield batch
+
+    features.embed_images = slowly
+    run_main(workdir, flags, devices=1)
+
+
+@pytest.mark.parametrize("task", ["embed", "cluster"])
+def test_a_task_killed_within_its_features_equals_one_in_one_go(workdir, photos, tmp_path, task):
+    whole = shutil.copytree(workdir, tmp_path / "whole")
+    given = (f"--config.eval.data_dir={photos}", "--config.eval.batch_size=2")
+    flags = (
+        f"--task={task}",
+        *given,
+        "--config.eval.cluster_by=kmeans",
+        "--config.eval.clusters=3",
+    )
+
+    def pieces():
+        files = (workdir / "features").glob("*/[0-9]*.npy")
+        return {path: path.stat().st_mtime_ns for path in files}
+
+    succeed(whole, start(run_in_small_pieces, whole, flags))
+    process = start(run_in_small_pieces, workdir, flags)
+    assert wait_until(lambda: len(pieces()) > 1, process)
+    kill(process)
+    kept, outputs = pieces(), {path.name for path in whole.iterdir() if path.is_file()}
+    rows = sum(int(path.stem.split("-")[1]) for path in kept)
+    assert 0 < rows < 14 and len(outputs) > len([p for p in workdir.iterdir() if p.is_file()])
+    succeed(workdir, start(run_in_small_pieces, workdir, flags))
+
+    said = (tmp_path / "run.log").read_text()
+    assert re.findall(r"computes from image (\d+)", said) == ["0", str(rows)]
+    assert kept.items() < pieces().items()
+    for name in outputs:
+        assert (workdir / name).read_bytes() == (whole / name).read_bytes(), name
 
 
 def quickstart(method="", **settings):

@@ -1,5 +1,7 @@
 import json
 import math
+import subprocess
+import sys
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -192,8 +194,8 @@ def test_results_of_tasks_are_merged(tmp_path):
 
 
 def test_results_that_were_measured_otherwise_are_kept_as_earlier_ones(tmp_path):
-    update_results(tmp_path, "linear", {"random_init_top1": 5.0})
     about = {"images": {"test": "9 images"}, "checkpoint": "step 3"}
+    update_results(tmp_path, "linear", {"random_init_top1": 5.0} | about)
     sgd = {"top1": 30.0, "protocol": "SGD"} | about
     fast = {"fast_top1": 31.0, "fast_protocol": "regression"} | about
     replace_results(tmp_path, "linear", sgd)
@@ -206,6 +208,26 @@ def test_results_that_were_measured_otherwise_are_kept_as_earlier_ones(tmp_path)
         assert results["linear"] == fast | change
         assert results["earlier"][0] == {"task": "linear"} | both
     assert len(results["earlier"]) == 3
+
+
+WRITES = """
+import pathlib, sys
+from swav_jax.workdir import update_results
+workdir, task = pathlib.Path(sys.argv[1]), sys.argv[2]
+(workdir / f"ready_{task}").touch()
+while len(list(workdir.glob("ready_*"))) < 2:
+    pass
+for number in range(100):
+    update_results(workdir, task, {str(number): number})
+"""
+
+
+def test_processes_that_write_at_once_lose_no_results(tmp_path):
+    write = [sys.executable, "-c", WRITES, str(tmp_path)]
+    both = [subprocess.Popen([*write, task]) for task in "ab"]
+    assert [process.wait(60) for process in both] == [0, 0]
+    whole = {str(number): number for number in range(100)}
+    assert read_results(tmp_path) == {"a": whole, "b": whole}
 
 
 def test_a_line_that_a_kill_cut_short_is_not_read(tmp_path):

@@ -55,6 +55,12 @@ def knn(
     )
 
 
+def knn_protocol(ks: Sequence[int], temperature: float) -> str:
+    """What k-NN accuracies are of, in a line."""
+    numbers = " and ".join(map(str, ks))
+    return f"weighted votes of {numbers} neighbours, temperature {temperature:g}, pooled features"
+
+
 def knn_accuracy(
     train_features: Float[np.ndarray, "N F"],
     train_labels: Int[np.ndarray, "N"],

@@ -1,8 +1,12 @@
 """What the operating system offers, asked for and never assumed: cores, a cache folder, locks."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
+
+from absl import logging
 
 
 def cores() -> int:
@@ -26,22 +30,42 @@ def cache_folder() -> Path | None:
     return folder if os.access(folder, os.W_OK) else None
 
 
-def lock(file: IO[str]) -> bool:
+@contextmanager
+def one_at_a_time(path: Path) -> Iterator[None]:
+    """Waits until no other process is in a block of this file, where there are file locks.
+
+    Raises:
+      OSError: the file cannot be written to.
+    """
+    with path.open("w") as file:
+        try:
+            lock(file)
+        except BlockingIOError:
+            logging.info("another process has %s: waiting for it", path)
+            lock(file, wait=True)
+        yield
+
+
+def lock(file: IO[str], *, wait: bool = False) -> bool:
     """Locks an open file until it is closed or the process ends.
+
+    Args:
+      file: to lock.
+      wait: for another process that has the lock.
 
     Returns:
       whether it is locked: some systems have no such locks, and some file systems (Lustre without
       `-o flock`, some network mounts) refuse them.
 
     Raises:
-      BlockingIOError: another process has the lock.
+      BlockingIOError: another process has the lock, and this one does not wait.
     """
     try:
         import fcntl  # not on Windows
     except ImportError:
         return False
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
     except BlockingIOError:
         raise
     except OSError:

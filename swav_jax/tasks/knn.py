@@ -5,7 +5,7 @@ from functools import partial
 from ml_collections import ConfigDict
 
 from swav_jax.data.sources.source import DataError
-from swav_jax.evals.knn import knn
+from swav_jax.evals.knn import knn, knn_protocol
 from swav_jax.features import features
 from swav_jax.runtime.storage import AnyPath
 from swav_jax.tasks.figures import record
@@ -44,7 +44,7 @@ def knn_task(config: ConfigDict, workdir: AnyPath) -> None:
         "knn",
         scores(trained),
         at_random=scores(at_random(trained)),
-        protocol=f"weighted votes, temperature {settings.knn_temperature:g}, pooled features",
+        protocol=knn_protocol(settings.knn_k, settings.knn_temperature),
         train=train,
         test=test,
     )
