@@ -12,7 +12,7 @@ from jaxtyping import Array, Int, PyTree
 from swav_jax import keys, sharding
 from swav_jax.augment.photometric import normalise
 from swav_jax.data.batch import Batch, EvalBatch
-from swav_jax.data.batches import eval_batches, train_batches
+from swav_jax.data.passes import one_pass
 from swav_jax.evals.agreement import compare
 from swav_jax.gradients import split
 from swav_jax.methods.contract import Fold, TrainState, Visited
@@ -71,6 +71,8 @@ def visit_all(run: Run, epoch: int, fold: Fold, carry: PyTree, view: str) -> PyT
         "threads": data.threads,
     }
     if view == "crops":
+        from swav_jax.data.batches import train_batches  # TensorFlow takes seconds
+
         steps, epoch = run.sizes.steps_per_epoch, FIRST_EPOCH_OF_PASSES + epoch
         batches = train_batches(
             run.source,
@@ -85,7 +87,7 @@ def visit_all(run: Run, epoch: int, fold: Fold, carry: PyTree, view: str) -> PyT
             carry = _fold_crops(carry, sharding.put_batch(run.mesh, batch), epoch, fold, run)
         return carry
 
-    centers = eval_batches(
+    centers = one_pass(
         run.source,
         run.sizes.batch_size // run.config.train.accumulate,
         resize=data.eval_resize,

@@ -7,20 +7,19 @@ Python runs only where a source needs it (other formats, and the records of TFDS
 """
 
 import atexit
-import math
 import time
 import weakref
 from collections.abc import Callable, Iterator
 from typing import Any, Generic, TypeVar
 
 import numpy as np
-from absl import logging
 
 from swav_jax.data import index
 from swav_jax.data.batch import Batch, CropSpecs, EvalBatch
 from swav_jax.data.crops import central_crop, multi_crop
 from swav_jax.data.sources.source import DataError, Source
 from swav_jax.data.tf import as_written, tf
+from swav_jax.data.unreadable import note, refuse, replacement_step
 from swav_jax.runtime.machine import cores
 
 REPLACEMENTS = 64  # images tried in place of an unreadable one
@@ -45,7 +44,7 @@ class Batches(Generic[B]):
         self.stage_seconds = {"read": 0.0, "crop": 0.0}
         self._batches: Iterator[tuple[B, dict[str, np.ndarray]]] = dataset.as_numpy_iterator()
         self._source = source
-        self._max_bad = max_bad_fraction * source.size
+        self._max_bad_fraction = max_bad_fraction
         self._replaced = replaced
 
         _open.add(self)
@@ -76,27 +75,13 @@ class Batches(Generic[B]):
         return batch
 
     def _note(self, wanted: int, tried: int) -> None:
-        """Names and counts the unreadable images that were tried in place of `wanted`."""
-        size, unreadable = self._source.size, self._source.unreadable
-        step = _replacement_step(size)
-        for bad in ((wanted + k * step) % size for k in range(tried)):
-            if bad not in unreadable:
-                unreadable.add(bad)
-                logging.warning(
-                    "%s cannot be read (%s); %s",
-                    self._source.describe(bad),
-                    self._source.explain(bad),
-                    "another takes its place" if self._replaced else "it is left out",
-                )
-        if len(unreadable) > self._max_bad or (self._replaced and tried == min(REPLACEMENTS, size)):
-            source = self._source
-            some = [f"{source.describe(i)} ({source.explain(i)})" for i in sorted(unreadable)[:5]]
-            raise DataError(
-                f"{len(unreadable)} of {size} images cannot be read and "
-                f"data.max_bad_fraction allows {self._max_bad:g}: {', '.join(some)}"
-                f"{' ...' if len(unreadable) > len(some) else ''}. Repair or remove them (the "
-                "log names each), or raise data.max_bad_fraction"
-            )
+        """Notes the unreadable images that were tried in place of `wanted`."""
+        source, step = self._source, replacement_step(self._source.size)
+        bad = [(wanted + k * step) % source.size for k in range(tried)]
+        instead = "another takes its place" if self._replaced else "it is left out"
+        note(source, bad, self._max_bad_fraction, instead=instead)
+        if self._replaced and tried == min(REPLACEMENTS, source.size):
+            refuse(source, self._max_bad_fraction)
 
 
 _open: weakref.WeakSet[Batches] = weakref.WeakSet()
@@ -300,7 +285,7 @@ def _read_or_replace(
         return source.read(wanted), wanted, tf.constant(0, tf.int64)
 
     def read(k: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        number = (wanted + k * _replacement_step(source.size)) % source.size
+        number = (wanted + k * replacement_step(source.size)) % source.size
         return source.read(number), number, k
 
     candidates = min(candidates, source.size)
@@ -310,14 +295,3 @@ def _read_or_replace(
         (tf.zeros([1, 1, 3], tf.uint8), np.int64(-1), np.int64(candidates))
     )
     return readable.concatenate(none).take(1).get_single_element()
-
-
-def _replacement_step(size: int) -> int:
-    """A stride that visits every image once: near the golden section of N, and coprime to N.
-
-    Damaged files are often neighbours; the stride leaves them at once.
-    """
-    step = max(1, round(size * 0.618))
-    while math.gcd(step, size) != 1:
-        step += 1
-    return step

@@ -3,7 +3,7 @@
 import dataclasses
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 
 import jax
@@ -12,7 +12,7 @@ from absl import logging
 from jaxtyping import Float32, Int32
 
 from swav_jax.data.batch import EvalBatch
-from swav_jax.data.batches import Batches, eval_batches
+from swav_jax.data.passes import one_pass
 from swav_jax.data.sources.source import Source
 from swav_jax.runtime.processes import warn
 
@@ -41,9 +41,9 @@ class Images:
     max_bad_fraction: float = 0.01
     threads: int = 0
 
-    def batches(self, multiple: int = 1, first: int = 0) -> Batches[EvalBatch]:
+    def batches(self, multiple: int = 1, first: int = 0) -> Iterator[EvalBatch]:
         """One pass over the images from a number on; a batch is a multiple of `multiple` rows."""
-        return eval_batches(
+        return one_pass(
             self.source,
             -(-self.batch_size // multiple) * multiple,
             resize=self.resize,

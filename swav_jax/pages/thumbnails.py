@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageOps
 
-from swav_jax.data.batches import eval_batches
+from swav_jax.data.passes import one_pass
 from swav_jax.evals.labelled import Images
 from swav_jax.runtime.progress import progress
 
@@ -29,7 +29,7 @@ def thumbnails(images: Images) -> UInt8[np.ndarray, "N P P 3"]:
     source = images.source
     side = next((s for s in SIDES if source.size * s * s <= PIXELS), SIDES[-1])
     small: list[np.ndarray] = []
-    batches = eval_batches(
+    batches = one_pass(
         source,
         min(256, source.size),
         resize=images.resize,

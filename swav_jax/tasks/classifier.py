@@ -171,6 +171,8 @@ def _origin(trained: Trained, workdir: AnyPath) -> str:
 
 def _pixels(source: Source) -> int:
     """The shorter side of the first image."""
+    if source.shape:
+        return min(source.shape)
     from swav_jax.data.tf import tf
 
     return int(min(source.read(tf.constant(0, tf.int64)).shape[:2]))

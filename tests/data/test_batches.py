@@ -14,7 +14,7 @@ from PIL import Image
 
 from swav_jax.data import index
 from swav_jax.data.batch import Batch
-from swav_jax.data.batches import _replacement_step, eval_batches, train_batches
+from swav_jax.data.batches import eval_batches, train_batches
 from swav_jax.data.crops import random_boxes
 from swav_jax.data.sources import open_source
 from swav_jax.data.sources.source import DataError
@@ -255,9 +255,3 @@ train()
 """
     ended = subprocess.run([sys.executable, "-c", program], timeout=120, capture_output=True)
     assert ended.returncode == 1 and b"the error that ends training" in ended.stderr
-
-
-def test_replacements_visit_every_image():
-    for size in (1, 2, 3, 5, 10, 64, 1797):
-        step = _replacement_step(size)
-        assert len({k * step % size for k in range(size)}) == size

@@ -3,8 +3,7 @@
 import numpy as np
 from PIL import Image
 
-from swav_jax.data.sources.source import MissingSplit, Source
-from swav_jax.data.tf import tf
+from swav_jax.data.sources.source import MissingSplit, Source, Tensor
 
 DIGITS_TRAIN = 1500  # of 1,797; the other 297 are the test split
 
@@ -24,11 +23,19 @@ def open_digits(split: str) -> Source:
     )
     images = np.repeat(images[..., None], 3, axis=-1)
     labels = digits.target[chosen].astype(np.int32)
+
+    def read(i: Tensor) -> Tensor:
+        from swav_jax.data.tf import tf
+
+        return tf.gather(tf.constant(images), i)
+
     return Source(
         size=len(chosen),
         class_names=tuple(str(d) for d in range(10)),
         describe=lambda i: f"digit {chosen[i]}",
-        read=lambda i: tf.gather(tf.constant(images), i),
+        read=read,
+        decode=lambda i: images[i],
+        shape=(32, 32),
         may_fail=False,
         find_labels=lambda: labels,
     )

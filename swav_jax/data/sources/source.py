@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Int, Int8, Int32
+from jaxtyping import Int, Int8, Int32, UInt8
 
 from swav_jax.data.sources.names import printable
 from swav_jax.data.sources.pixels import AS_USUAL, Pixels
@@ -46,6 +46,9 @@ class Source:
       describe: image number -> its file or record, for messages.
       path: image number -> its file; None if images are not files of their own.
       read: int64 [] image number -> uint8 [H, W, 3]; TensorFlow ops, for use inside tf.data.
+      decode: image number -> the pixels that `read` gives, without TensorFlow; raises on a damaged
+        image. None where TensorFlow's decoders are much faster.
+      shape: H and W of all images; None where they differ or are not known.
       may_fail: whether `read` can fail on a damaged image, by an error or by giving an empty one;
         False if all is decoded in memory.
       find_labels: gives numbers of `class_names`, negative ones for images without a label, or
@@ -66,6 +69,8 @@ class Source:
     read: Callable[[Tensor], Tensor]
     may_fail: bool
     find_labels: Callable[[], np.ndarray | None]
+    decode: Callable[[int], UInt8[np.ndarray, "H W 3"]] | None = None
+    shape: tuple[int, int] | None = None
     path: Callable[[int], bytes] | None = None
     find_multi_labels: Callable[[], MultiLabels | None] = lambda: None
     explain: Callable[[int], str] = lambda _: "damaged"
@@ -104,16 +109,21 @@ class Source:
         """Some of the images, in the order given, with labels of their own."""
         if np.array_equal(numbers, np.arange(self.size)):  # keeps in mind which are unreadable
             return dataclasses.replace(self, class_names=class_names, find_labels=lambda: labels)
-        from swav_jax.data.tf import tf
 
-        there, path = tf.constant(numbers, tf.int64), self.path
+        def read(i: Tensor) -> Tensor:
+            from swav_jax.data.tf import tf
+
+            return self.read(tf.gather(tf.constant(numbers, tf.int64), i))
+
+        path, decode = self.path, self.decode
         return dataclasses.replace(
             self,
             size=len(numbers),
             class_names=class_names,
             describe=lambda i: self.describe(int(numbers[i])),
             path=path and (lambda i: path(int(numbers[i]))),
-            read=lambda i: self.read(tf.gather(there, i)),
+            read=read,
+            decode=decode and (lambda i: decode(int(numbers[i]))),
             find_labels=lambda: labels,
             find_multi_labels=lambda: None,
             explain=lambda i: self.explain(int(numbers[i])),

@@ -11,11 +11,22 @@ from typing import Any
 import numpy as np
 from absl import logging
 
-from swav_jax.data.sources.decode import decode
-from swav_jax.data.sources.pixels import AS_USUAL, Pixels, evenly, first_look, why_unreadable
+from swav_jax.data.sources.pixels import (
+    AS_USUAL,
+    Pixels,
+    evenly,
+    first_look,
+    rgb,
+    why_unreadable,
+)
 from swav_jax.data.sources.records import array_records, kept, tfrecords
-from swav_jax.data.sources.source import DataError, MissingSplit, MultiLabels, Source
-from swav_jax.data.tf import tf
+from swav_jax.data.sources.source import (
+    DataError,
+    MissingSplit,
+    MultiLabels,
+    Source,
+    Tensor,
+)
 
 HUGGING_FACE = ("datasets", "huggingface_hub")  # packages by which TFDS prepares its data sets
 
@@ -47,6 +58,9 @@ def open_tfds(
       MissingSplit: the data set has no such split.
       DataError: it is not there, cannot be read, or has several features that could be meant.
     """
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # as it says
+    from tensorflow_datasets.proto import tf_example_pb2  # as TensorFlow's, without TensorFlow
+
     builder = _builder(name, data_dir)
     with _calling_tfds(f"prepare {name}"):
         if download:
@@ -74,6 +88,7 @@ def open_tfds(
         raise DataError(f"there is no image in the split {split!r} of {name}")
 
     image_key, label_key = _image_key(builder.info, image_key), _label_key(builder.info, label_key)
+    height, width, _ = builder.info.features[image_key].shape
     class_names = tuple(builder.info.features[label_key].names) if label_key else ()
     if builder.info.file_format.value == "array_record":
         record, place = array_records(shards)
@@ -88,33 +103,36 @@ def open_tfds(
     def describe(i: int) -> str:
         return "{}, record {}".format(*place(i))
 
-    def read(i: tf.Tensor) -> tf.Tensor:
+    def read(i: Tensor) -> Tensor:
+        from swav_jax.data.sources.decode import decode
+        from swav_jax.data.tf import tf
+
         example = tf.io.parse_single_example(
             tf.ensure_shape(tf.numpy_function(record, [i], tf.string, stateful=False), []),
             {image_key: tf.io.FixedLenFeature([], tf.string)},
         )
         return decode(example[image_key], pixels)
 
+    def feature(i: int, key: str) -> Any:
+        return tf_example_pb2.Example.FromString(record(i)).features.feature[key]
+
     def image_data(i: int) -> bytes:
-        example = tf.train.Example.FromString(record(i))
-        return example.features.feature[image_key].bytes_list.value[0]
+        return feature(i, image_key).bytes_list.value[0]
 
     pixels, notes = first_look(image_data, evenly(size), pixels)
 
-    def labels_of(numbers: range) -> np.ndarray:
-        feature = {label_key: tf.io.FixedLenFeature([], tf.int64, default_value=-1)}
+    def label_of(i: int) -> int:
         try:
-            examples = np.array([record(i) for i in numbers], object)
-            return tf.io.parse_example(examples, feature)[label_key].numpy()
-        except (OSError, RuntimeError, tf.errors.OpError):  # a damaged record has no label
-            if len(numbers) == 1:
-                return np.array([-1])
-            return np.concatenate([labels_of(range(i, i + 1)) for i in numbers])
+            (label,) = feature(i, label_key).int64_list.value
+        except (OSError, RuntimeError, ValueError, DecodeError):  # a damaged record has no label
+            return -1
+        return label
 
     def read_labels() -> np.ndarray:
         parts = [range(i, min(i + 1000, size)) for i in range(0, size, 1000)]
         with ThreadPoolExecutor(16) as pool:
-            return np.concatenate(list(pool.map(labels_of, parts))).astype(np.int32)
+            found = pool.map(lambda part: [label_of(i) for i in part], parts)
+            return np.concatenate(list(found)).astype(np.int32)
 
     def find_labels() -> np.ndarray | None:
         if not label_key:
@@ -128,23 +146,22 @@ def open_tfds(
             )
         return labels
 
-    def multi_labels_of(numbers: range, key: str, classes: int) -> np.ndarray:
-        examples = np.array([record(i) for i in numbers], object)
-        found = tf.io.parse_example(examples, {key: tf.io.RaggedFeature(tf.int64)})[key]
-        times = tf.reduce_sum(tf.one_hot(found, classes, dtype=tf.int8), axis=1)
-        return np.minimum(times.numpy(), 1)
+    def multi_labels(key: str, classes: int) -> np.ndarray:
+        present = np.zeros((size, classes), np.int8)
+        for i in range(size):
+            shown = np.array(feature(i, key).int64_list.value, np.int64)
+            present[i, shown[(shown >= 0) & (shown < classes)]] = 1
+        return present
 
     def find_multi_labels() -> MultiLabels | None:
         key = _multi_label_key(builder.info)
         if not key:
             return None
         names = tuple(builder.info.features[key].feature.names)
-        parts = [range(i, min(i + 1000, size)) for i in range(0, size, 1000)]
-        present = np.concatenate([multi_labels_of(part, key, len(names)) for part in parts])
+        present = multi_labels(key, len(names))
         easy = f"{key}_no_difficult"
         if easy in builder.info.features:
-            seen = np.concatenate([multi_labels_of(part, easy, len(names)) for part in parts])
-            present[(present == 1) & (seen == 0)] = -1
+            present[(present == 1) & (multi_labels(easy, len(names)) == 0)] = -1
         return MultiLabels(names, present)
 
     return Source(
@@ -152,6 +169,8 @@ def open_tfds(
         class_names=class_names,
         describe=describe,
         read=read,
+        decode=lambda i: rgb(image_data(i), pixels),
+        shape=(height, width) if height and width else None,
         may_fail=True,
         find_labels=find_labels,
         find_multi_labels=find_multi_labels,

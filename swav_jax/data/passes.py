@@ -1,0 +1,118 @@
+"""One pass over a data set in order, each image as evaluations see it.
+
+TensorFlow is imported where images must be resized or come as files. Images that are only cut, such
+as CIFAR's and the digits, are decoded by Pillow: the same pixels.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+from jaxtyping import UInt8
+
+from swav_jax.data import index
+from swav_jax.data.batch import EvalBatch
+from swav_jax.data.sources.source import DataError, Source
+from swav_jax.data.unreadable import note
+
+
+def one_pass(
+    source: Source,
+    batch_size: int,
+    *,
+    resize: int,
+    crop: int,
+    first: int = 0,
+    process: int = 0,
+    processes: int = 1,
+    max_bad_fraction: float = 0.01,
+    threads: int = 0,
+) -> Iterator[EvalBatch]:
+    """The images in order, each resized and cut from its centre, as torchvision does.
+
+    Args:
+      source: N images.
+      batch_size: B, rows of a global batch over all processes.
+      resize: pixels of the shorter side; 0 leaves the images as they are.
+      crop: S, pixels of the central square; 0 is `resize`, or the whole image without `resize`
+        (then all images must have one size).
+      first: number of the image to begin with.
+      process: this process's number.
+      processes: how many processes share a batch; each gets the same number of batches.
+      max_bad_fraction: of N; more unreadable images on one process than this stop the iterator.
+      threads: that resize images; 0 takes one for each core.
+
+    Returns:
+      An iterator of numpy `EvalBatch`es of B / processes rows. The rows that fill up the last batch
+      are copies of the last image, those of an unreadable image are black; neither is `valid`.
+
+    Raises:
+      ValueError: the batch does not divide among the processes, or resize < crop.
+      DataError: from the iterator: too many unreadable images, or differing sizes.
+    """
+    if 0 < resize < crop:
+        raise ValueError(f"a crop of {crop} pixels does not fit images resized to {resize}")
+    window = _window(source.shape, resize, crop) if source.decode else None
+    if window is None:
+        from swav_jax.data.batches import eval_batches
+
+        return eval_batches(
+            source,
+            batch_size,
+            resize=resize,
+            crop=crop,
+            first=first,
+            process=process,
+            processes=processes,
+            max_bad_fraction=max_bad_fraction,
+            threads=threads,
+        )
+    rows = index.process_rows(batch_size, process, processes)
+    begins = range(first, source.size, batch_size)
+    return (
+        _decoded(source, np.arange(begin + rows.start, begin + rows.stop), window, max_bad_fraction)
+        for begin in begins
+    )
+
+
+def _window(shape: tuple[int, int] | None, resize: int, crop: int) -> tuple[slice, slice] | None:
+    """Rows and columns that evaluation shows of images of one size; None if it resizes them."""
+    if not shape:
+        return None
+    size = crop or resize
+    if not size:
+        return slice(shape[0]), slice(shape[1])
+    if resize not in (0, min(shape)) or size > min(shape):
+        return None
+    top, left = (round((pixels - size) / 2) for pixels in shape)
+    return slice(top, top + size), slice(left, left + size)
+
+
+def _decoded(
+    source: Source,
+    positions: np.ndarray,
+    window: tuple[slice, slice],
+    max_bad_fraction: float,
+) -> EvalBatch:
+    """The windows of the images at these positions; positions beyond the last are filled up."""
+    numbers = np.minimum(positions, source.size - 1)
+    images = [_decode_or_none(source, int(number)) for number in numbers]
+    readable = np.array([image is not None for image in images])
+    note(source, numbers[~readable].tolist(), max_bad_fraction, instead="it is left out")
+    assert source.shape  # it has a window
+    black = np.zeros((*source.shape, 3), np.uint8)
+    shown = [black if image is None else image for image in images]
+    if any(image.shape != black.shape for image in shown):
+        raise DataError("the images differ in size: set a resize and a crop for evaluation")
+    return EvalBatch(
+        image=np.stack(shown)[:, *window],
+        index=numbers.astype(np.int32),
+        valid=readable & (positions < source.size),
+    )
+
+
+def _decode_or_none(source: Source, number: int) -> UInt8[np.ndarray, "H W 3"] | None:
+    assert source.decode  # `one_pass` has checked
+    try:
+        return source.decode(number)
+    except Exception:  # Pillow's decoders raise nearly anything on damaged files
+        return None

@@ -1,0 +1,56 @@
+"""Images that cannot be read: each is named in the log once, and too many stop the run."""
+
+import math
+from collections.abc import Iterable
+
+from absl import logging
+
+from swav_jax.data.sources.source import DataError, Source
+
+
+def note(source: Source, bad: Iterable[int], max_bad_fraction: float, *, instead: str) -> None:
+    """Names and counts images that could not be read.
+
+    Args:
+      source: N images; `unreadable` gets the new ones.
+      bad: numbers of those that could not be read.
+      max_bad_fraction: of N; more unreadable images are refused.
+      instead: what is done about one, for the log.
+
+    Raises:
+      DataError: there are too many.
+    """
+    for number in bad:
+        if number not in source.unreadable:
+            source.unreadable.add(number)
+            why = source.describe(number), source.explain(number)
+            logging.warning("%s cannot be read (%s); %s", *why, instead)
+    if len(source.unreadable) > max_bad_fraction * source.size:
+        refuse(source, max_bad_fraction)
+
+
+def refuse(source: Source, max_bad_fraction: float) -> None:
+    """Says which images cannot be read.
+
+    Raises:
+      DataError: always.
+    """
+    unreadable = sorted(source.unreadable)
+    some = [f"{source.describe(i)} ({source.explain(i)})" for i in unreadable[:5]]
+    raise DataError(
+        f"{len(unreadable)} of {source.size} images cannot be read and "
+        f"data.max_bad_fraction allows {max_bad_fraction * source.size:g}: {', '.join(some)}"
+        f"{' ...' if len(unreadable) > len(some) else ''}. Repair or remove them (the "
+        "log names each), or raise data.max_bad_fraction"
+    )
+
+
+def replacement_step(size: int) -> int:
+    """A stride that visits every image once: near the golden section of N, and coprime to N.
+
+    Damaged files are often neighbours; the stride leaves them at once.
+    """
+    step = max(1, round(size * 0.618))
+    while math.gcd(step, size) != 1:
+        step += 1
+    return step
