@@ -1,76 +1,42 @@
 """The golden numbers of the reference implementations, read from GOLDEN_DIR."""
 
 import re
-from functools import partial
 from math import ceil
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import references
 import tensorflow as tf
 from golden_files import GOLDEN_DIR, W, golden, golden_names
+from references import golden_variables, relative
 
-from swav_jax import optim
 from swav_jax.augment import photometric
 from swav_jax.data import crops
-from swav_jax.data.batch import Batch
 from swav_jax.data.sources.decode import decode
 from swav_jax.data.sources.pixels import AS_USUAL
 from swav_jax.methods import momentum
 from swav_jax.methods.contract import Clock
 from swav_jax.methods.pcl import PCL
-from swav_jax.methods.swav import SwAV
 from swav_jax.models.backbones import backbone
 from swav_jax.models.encoder import Encoder
 from swav_jax.models.heads import ProjectionHead
 from swav_jax.ops.concentration import concentration
 from swav_jax.ops.kmeans import kmeans
 from swav_jax.ops.similarity import unit
-from swav_jax.ops.sinkhorn import sinkhorn
-from swav_jax.step import init_state, train_step
-from swav_jax.weights.torch_names import from_torch, to_torch
 
 pytestmark = pytest.mark.usefixtures("as_users_compile")
 
 # ---- networks --------------------------------------------------------------------------
 
 
-def _relative(ours, theirs):
-    return np.linalg.norm(ours - theirs) / np.linalg.norm(theirs)
-
-
-def _golden_variables(module, seed, *args):
-    """Variables of `module` with the golden weights, each drawn by its PyTorch name."""
-    shapes = jax.eval_shape(lambda: module.init(jax.random.key(0), *args, train=False))
-    zeros = jax.tree.map(lambda s: np.zeros(s.shape, s.dtype), shapes)
-    return from_torch({name: W.weight(seed, name, x.shape) for name, x in to_torch(zeros).items()})
-
-
 @pytest.mark.parametrize("name", golden_names("backbone_*.npz"))
 def test_backbone_matches_reference(name):
-    file = golden(name)
-    seed = file["seed"]
-    net = backbone(name.removeprefix("backbone_").removesuffix(".npz"))
-    # The tree {"backbone": ...} of an Encoder is what the name rule speaks of.
-    encoder = Encoder(net, ProjectionHead(hidden=0, dim=1))
-    variables = _golden_variables(encoder, seed, [jnp.zeros((1, 1, 32, 32, 3))])
-    for key in sorted(k for k in file if k.startswith(("eval", "train"))):
-        mode, size = key[:-2].rstrip("0123456789"), int(key.lstrip("evaltrin"))
-        images = W.images(seed, f"input{size}", (2, 3, size, size)).transpose(0, 2, 3, 1)
-        forward = partial(
-            encoder.apply,
-            train=mode.startswith("train"),
-            method="features",
-            mutable=["batch_stats"],
-        )
-        features, updates = jax.jit(forward)(variables, images)
-        assert _relative(features, file[key]) < 1e-4, key
-        if mode.startswith("train"):
-            running = to_torch(updates)
-            for buffer in (k for k in file if "_running_" in k):
-                ours = running[buffer.replace("_running_", ".running_")]
-                assert _relative(ours, file[buffer]) < 1e-4, buffer
+    pairs = list(references.backbone_pairs(name))
+    assert pairs
+    for key, ours, theirs in pairs:
+        assert relative(ours, theirs) < 1e-4, key
 
 
 def test_multicrop_forward_matches_reference():
@@ -83,111 +49,38 @@ def test_multicrop_forward_matches_reference():
         for i, size in enumerate(sizes)
     ]
     encoder = Encoder(backbone("resnet50"), ProjectionHead(hidden=2048, dim=dim))
-    variables = _golden_variables(encoder, seed, crops)
+    variables = golden_variables(encoder, seed, crops)
     z, _ = jax.jit(lambda v, x: encoder.apply(v, x, True, mutable=["batch_stats"]))(
         variables, crops
     )
     # The batch norms of the last stage see 12 values of the small crops, which magnifies rounding:
     # in float64 this network is 1.2e-4 from the reference's float32.
     crop_major = z.swapaxes(0, 1).reshape(-1, dim)
-    assert _relative(crop_major, file["embedding"]) < 5e-4
+    assert relative(crop_major, file["embedding"]) < 5e-4
     prototypes = W.weight(seed, "prototypes.weight", (file["scores"].shape[1], dim))
-    assert _relative(crop_major @ prototypes.T, file["scores"]) < 5e-4
+    assert relative(crop_major @ prototypes.T, file["scores"]) < 5e-4
 
 
-def _unit(x):
-    return x / np.linalg.norm(x, axis=-1, keepdims=True)
-
-
-@pytest.mark.parametrize("key", [k for k in golden("sinkhorn.npz") if k.startswith("q_")])
-def test_sinkhorn_codes(key):
-    g = golden("sinkhorn.npz")
-    k, b, eps, iterations = re.fullmatch(r"q_K(\d+)_B(\d+)_eps([\d.]+)_it(\d+)", key).groups()
-    z = _unit(W.images(g["seed"], f"z{k}", (int(b), 32)).astype(np.float64))
-    c = _unit(W.images(g["seed"], f"c{k}", (int(k), 32)).astype(np.float64))
-    scores = jnp.asarray(z @ c.T, jnp.float32)
-    codes = sinkhorn(scores, epsilon=float(eps), iterations=int(iterations)).codes
-    assert np.abs(np.asarray(codes)[: len(g[key])] - g[key]).max() < 1e-5
+def test_sinkhorn_codes():
+    pairs = list(references.sinkhorn_pairs())
+    assert pairs
+    for key, ours, theirs in pairs:
+        assert np.abs(ours - theirs).max() < 1e-5, key
 
 
 def test_larc(x64):
-    g = golden("larc_sgd.npz")
-    names = [k.removeprefix("step0.") for k in g if k.startswith("step0.")]
-    params = {n: W.weight(g["seed"], n, g[f"step0.{n}"].shape).astype(np.float64) for n in names}
-    params["zero.weight"] = np.zeros_like(params["zero.weight"])
-    tx = optim.optimizer("larc", weight_decay=g["weight_decay"], momentum=0.9)
-    state = tx.init(params)
-    for t, lr in enumerate(g["lr"]):
-        grads = {
-            n: W.images(g["seed"], f"grad{t}.{n}", p.shape).astype(np.float64)
-            for n, p in params.items()
-        }
-        if t == 3:
-            grads["bn.bias"] *= 0
-        frozen = {"fc.weight": t < 2}
-        direction, new_state = tx.update(grads, state, params)
-        state = optim.freeze(frozen, new_state, state)
-        moved = {n: params[n] - lr * direction[n] for n in names}
-        params = optim.freeze(frozen, moved, params)
-        for n in names:
-            np.testing.assert_allclose(params[n], g[f"step{t}.{n}"], rtol=1e-6, atol=1e-12)
+    pairs = list(references.larc_pairs())
+    assert pairs
+    for key, ours, theirs in pairs:
+        np.testing.assert_allclose(ours, theirs, rtol=1e-6, atol=1e-12, err_msg=key)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", golden_names("swav_trajectory_*.npz"))
 def test_swav_trajectory(name, x64):
-    g = golden(name)
-    seed, batch, total = g["seed"], g["batch"], len(g["loss"])
-    encoder = Encoder(
-        backbone("resnet14", dtype=jnp.float64, param_dtype=jnp.float64),
-        ProjectionHead(32, 16, dtype=jnp.float64, param_dtype=jnp.float64),
-    )
-    method = SwAV(
-        encoder,
-        prototypes=g["prototypes"],
-        heads=1,
-        freeze_prototypes_steps=g["freeze_prototypes_niters"],
-        queue_length=g["queue_length"],
-        queue_start_epoch=4,
-    )
-    optimizer = optim.optimizer("larc", weight_decay=1e-6, momentum=0.9)
-    schedule = optim.warmup_cosine(
-        base=4.8, final=0.0048, start=0.3, warmup_steps=g["warmup"], total_steps=total
-    )
-    step = jax.jit(
-        partial(
-            train_step,
-            method=method,
-            optimizer=optimizer,
-            schedule=schedule,
-            augment=lambda batch, epoch: batch.crops,
-            steps_per_epoch=1,
-            seed=0,
-        )
-    )
-
-    def crops(t):
-        sizes = (64, 64, 32, 32)
-        images = [W.images(seed, f"step{t}.crop{i}", (batch, 3, s, s)) for i, s in enumerate(sizes)]
-        return tuple(np.transpose(x, (0, 2, 3, 1)).astype(np.float64)[:, None] for x in images)
-
-    initial = jax.jit(partial(init_state, method, optimizer, size=batch, seed=0))  # fewer programs
-    state = initial(crops(0))
-    ours = to_torch({"params": state.params, "batch_stats": state.batch_stats})
-    drawn = {n: W.weight(seed, n, x.shape).astype(np.float64) for n, x in ours.items()}
-    state = state.replace(**from_torch(drawn))
-    numbers, losses, lrs = np.arange(batch, dtype=np.int32), [], []
-    for t in range(total):
-        state, metrics = step(state, Batch(crops(t), numbers, numbers))
-        losses.append(float(metrics["loss"]))
-        lrs.append(float(metrics["lr"]))
-    np.testing.assert_allclose(lrs, g["lr"], rtol=1e-6)
-    np.testing.assert_allclose(losses, g["loss"], rtol=1e-6)
-    final = to_torch({"params": state.params, "batch_stats": state.batch_stats})
-    for key in [k for k in g if k.startswith("final.") and k not in ("final.names", "final.norms")]:
-        np.testing.assert_allclose(final[key.removeprefix("final.")], g[key], rtol=1e-6, atol=1e-9)
-    norms = [np.linalg.norm(final[n]) for n in g["final.names"]]
-    np.testing.assert_allclose(norms, g["final.norms"], rtol=1e-6)
+    for key, ours, theirs in references.trajectory_pairs(name):
+        near_zero = 0 if key in ("lr", "loss", "final.norms") else 1e-9
+        np.testing.assert_allclose(ours, theirs, rtol=1e-6, atol=near_zero, err_msg=key)
 
 
 # ---- crops and augmentation ------------------------------------------------------------
