@@ -1,0 +1,167 @@
+"""What a GPU makes of swav_jax: the speed of a step beside PyTorch, and parity.
+
+    python -m benchmarks.gpu [--out gpu.json] [--parts step,parity] [--small]
+
+For a machine with one CUDA card, jax, flax, optax, orbax-checkpoint, ml-collections, scikit-learn
+and Pillow; neither TensorFlow nor a network is needed. Each part has a process of its own, and
+seconds that it may take: all together take at most 8 minutes. What a part finds is in the file as
+soon as it is found; a part that fails or takes too long says so, and the next one begins. The last
+line is the file's JSON. `--small` shows on a CPU that all parts work, by sizes that mean nothing.
+"""
+
+import argparse
+import contextlib
+import importlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+SECONDS = 8 * 60  # of all parts
+
+# Where only numbers count, XLA need not try which kernel is fastest.
+ANY_KERNEL = "--xla_gpu_autotune_level=0"
+SHARED = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}  # parts side by side share the card's memory
+SMALL = {"JAX_PLATFORMS": "cpu", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}  # compiles quickly
+
+# Seconds and environment of each part: a module whose `measure` yields figures. Parts of one row
+# run side by side.
+PARTS: tuple[dict[str, tuple[float, dict[str, str]]], ...] = (
+    {"machine": (20, SHARED)},
+    {"step": (130, {"XLA_PYTHON_CLIENT_MEM_FRACTION": "0.92"})},
+    {"pytorch": (60, {})},
+    {"parity": (70, SHARED | {"XLA_FLAGS": ANY_KERNEL})},
+)
+NAMES = [name for row in PARTS for name in row]
+
+
+def main() -> None:
+    """Runs all parts, or one of them in this process."""
+    flags = parse_flags()
+    if flags.part:
+        for figures in importlib.import_module(f"benchmarks.gpu.{flags.part}").measure(flags):
+            print(json.dumps(figures), flush=True)
+        return
+    flags.out.parent.mkdir(parents=True, exist_ok=True)
+    parts = flags.parts.split(",")
+    if unknown := set(parts) - set(NAMES):
+        sys.exit(f"error: --parts has {', '.join(unknown)}; known are {', '.join(NAMES)}")
+    result, writing, end = {}, threading.Lock(), time.monotonic() + SECONDS
+
+    def run(name: str, seconds: float, environment: dict[str, str]) -> None:
+        figures = result[name] = {}
+
+        def found(line: dict[str, Any]) -> None:
+            with writing:
+                figures.update(line)
+                write(result, flags.out)
+
+        seconds = min(seconds, end - time.monotonic())
+        command = [sys.executable, "-m", "benchmarks.gpu", *sys.argv[1:], f"--part={name}"]
+        command += [f"--seconds={seconds}"]
+        if flags.small:
+            environment = SMALL
+        print(f"{name}: at most {seconds:.0f} s", file=sys.stderr, flush=True)
+        run_part(command, seconds, environment, found, flags.out.with_suffix(f".{name}.log"))
+
+    for row in PARTS:
+        chosen = {name: row[name] for name in row if name in parts}
+        threads = [threading.Thread(target=run, args=(n, *row[n])) for n in chosen]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    result["ratio_to_pytorch"] = ratio(result)
+    write(result, flags.out)
+    print(json.dumps(result))
+
+
+def run_part(
+    command: Sequence[str],
+    seconds: float,
+    environment: dict[str, str],
+    found: Callable[[dict[str, Any]], None],
+    log: Path,
+) -> None:
+    """Runs a process and hands on the JSON that it prints, line by line.
+
+    Args:
+      command: of the process.
+      seconds: after which it is killed, with all processes that it started.
+      environment: added to this process's.
+      found: gets each line's figures, and at last `seconds`, with `error` if it failed.
+      log: file for what else it says.
+    """
+    begin, late = time.monotonic(), threading.Event()
+    flags = " ".join([os.environ.get("XLA_FLAGS", ""), environment.get("XLA_FLAGS", "")]).strip()
+    environment = os.environ | environment | {"XLA_FLAGS": flags}
+    with (
+        log.open("w") as errors,
+        subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            env=environment,
+            text=True,
+            process_group=0,
+        ) as process,
+    ):
+
+        def stop() -> None:
+            late.set()
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+
+        timer = threading.Timer(max(seconds, 0), stop)
+        timer.start()
+        assert process.stdout
+        try:
+            for line in process.stdout:
+                if line.startswith("{"):
+                    found(json.loads(line))
+        finally:
+            timer.cancel()
+    end: dict[str, Any] = {"seconds": round(time.monotonic() - begin, 1)}
+    if late.is_set():
+        end["error"] = f"stopped after {seconds:.0f} s"
+    elif process.returncode:
+        said = log.read_text(errors="replace").strip().splitlines()
+        end["error"] = said[-1] if said else f"ended with code {process.returncode}"
+    found(end)
+
+
+def write(result: dict[str, Any], path: Path) -> None:
+    """Replaces the file at once, so that a kill leaves a whole one."""
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(result, indent=2) + "\n")
+    partial.replace(path)
+
+
+def ratio(result: dict[str, Any]) -> float | None:
+    """Our images a second over PyTorch's, both without recomputing activations."""
+    ours = result.get("step", {}).get("remat_none", {}).get("images_per_second")
+    peer = result.get("pytorch", {}).get("images_per_second")
+    return ours / peer if ours and peer else None
+
+
+def parse_flags() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--out", type=Path, default=Path("runs/gpu.json"))
+    parser.add_argument("--parts", default=",".join(NAMES), help="which, in their usual order")
+    parser.add_argument("--small", action="store_true", help="tiny sizes, for a CPU")
+    parser.add_argument("--part", choices=NAMES, help="run this one in this process")
+    parser.add_argument("--seconds", type=float, default=SECONDS, help="that --part may take")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

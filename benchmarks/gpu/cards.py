@@ -1,0 +1,29 @@
+"""What NVIDIA's cards can do, by the names that CUDA gives them; how much to try on one."""
+
+# Operations a second of dense bfloat16 products, or float16 where a card has no bfloat16 (V100,
+# T4), from the data sheets at nvidia.com, read in November 2026. Those of newer cards state twice
+# as many, "with sparsity".
+PEAK_FLOPS = {
+    "NVIDIA B200": 2250e12,
+    "NVIDIA H200": 989e12,
+    "NVIDIA H100 80GB HBM3": 989e12,
+    "NVIDIA H100 NVL": 835e12,
+    "NVIDIA H100 PCIe": 756e12,
+    "NVIDIA A100-SXM4-80GB": 312e12,
+    "NVIDIA A100-SXM4-40GB": 312e12,
+    "NVIDIA A100 80GB PCIe": 312e12,
+    "NVIDIA A100-PCIE-40GB": 312e12,
+    "NVIDIA L40S": 362e12,
+    "NVIDIA L4": 121e12,
+    "Tesla V100-SXM2-32GB": 125e12,
+    "Tesla V100-SXM2-16GB": 125e12,
+    "Tesla T4": 65e12,
+}
+
+# Less than an image needs in ResNet-50's step: 106 MiB in the TPU's program (docs/scaling.md).
+IMAGE_BYTES = 64 * 2**20
+
+
+def first_batch(memory: int) -> int:
+    """The batch to try first: the largest power of two if an image took only IMAGE_BYTES."""
+    return 2 ** ((memory // IMAGE_BYTES).bit_length() - 1)

@@ -1,0 +1,107 @@
+"""`python -m benchmarks.gpu` at sizes that a CPU computes in seconds."""
+
+import json
+import math
+import sys
+
+import numpy as np
+import pytest
+from jax.profiler import ProfileData
+from tiny import ARCH
+
+from benchmarks.gpu import __main__ as gpu
+from benchmarks.gpu import parity, step
+from benchmarks.gpu.cards import first_batch
+from benchmarks.gpu.kernels import most_expensive
+
+PRINT_AND_WAIT = "print('{\"found\": 1}', flush=True); import time; time.sleep(60)"
+PRINT_AND_FAIL = "print('{\"found\": 1}', flush=True); raise ValueError('no such thing')"
+
+
+def run_part(code, seconds, log):
+    figures = {}
+    gpu.run_part([sys.executable, "-c", code], seconds, {}, figures.update, log)
+    return figures
+
+
+def test_a_part_that_takes_too_long_is_stopped_and_keeps_what_it_found(tmp_path):
+    figures = run_part(PRINT_AND_WAIT, 2, tmp_path / "log")
+    assert figures["found"] == 1
+    assert figures["error"] == "stopped after 2 s"
+    assert figures["seconds"] < 30
+
+
+def test_a_part_that_fails_says_why_and_keeps_what_it_found(tmp_path):
+    figures = run_part(PRINT_AND_FAIL, 50, tmp_path / "log")
+    assert figures["found"] == 1
+    assert figures["error"] == "ValueError: no such thing"
+
+
+def test_the_file_has_a_part_that_works_after_one_that_fails(tmp_path, monkeypatch, capsys):
+    out = tmp_path / "gpu.json"
+    monkeypatch.setattr(gpu, "PARTS", ({"parity": (0, {})}, {"machine": (50, {})}))
+    argv = ["gpu", "--small", "--parts=parity,machine", f"--out={out}"]
+    monkeypatch.setattr(sys, "argv", argv)
+    gpu.main()
+    found = json.loads(out.read_text())
+    assert found == json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert found["parity"]["error"] == "stopped after 0 s"
+    assert found["machine"]["platform"] == "cpu"
+    assert "error" not in found["machine"]
+
+
+def test_step_runs_at_the_largest_batch_whose_program_fits():
+    config = step.small_config()
+    config.model.arch = ARCH
+    *_, unbounded = step.of_config(config, 8, None, 0)
+    (whole,) = unbounded["tried"]
+    assert unbounded["batch"] == 8
+    assert unbounded["images_per_second"] > 0
+    assert math.isclose(unbounded["loss"], math.log(30), rel_tol=0.2)  # ln K: nothing is learnt yet
+    first = next(step.of_config(config, 8, sum(whole["bytes"].values()), 0))
+    assert [tried["batch"] for tried in first["tried"]] == [8, 4]
+    assert first["batch"] == 4
+
+
+@pytest.mark.parametrize(("memory", "batch"), [(79 * 2**30, 1024), (16 * 2**30, 256)])
+def test_first_batch_is_a_power_of_two(memory, batch):
+    assert first_batch(memory) == batch
+
+
+def test_parity_names_the_worst_array():
+    theirs = np.array([3.0, 4.0])
+    pairs = [("near", theirs + 0.001, theirs), ("far", theirs + np.array([0.0, 0.05]), theirs)]
+    judged = parity.judged(iter(pairs), bound=0.001)
+    assert judged["of"] == "far"
+    assert math.isclose(judged["error"], 0.01)
+    assert not judged["within"]
+    assert parity.judged(iter(pairs), bound=0.06, absolute=True)["within"]
+
+
+def test_kernels_are_counted_over_streams_and_profiles():
+    profile = ProfileData.from_text_proto(
+        """
+        planes {
+          name: "/device:GPU:0"
+          event_metadata { key: 1 value { id: 1 name: "convolution" } }
+          event_metadata { key: 2 value { id: 2 name: "fusion" } }
+          event_metadata { key: 3 value { id: 3 name: "the whole step" } }
+          lines { name: "Stream #13(Compute)"
+                  events { metadata_id: 1 duration_ps: 5000 }
+                  events { metadata_id: 2 duration_ps: 3000 } }
+          lines { name: "Stream #14(Compute)" events { metadata_id: 2 duration_ps: 4000 } }
+          lines { name: "XLA Modules" events { metadata_id: 3 duration_ps: 9000 } }
+        }
+        planes {
+          name: "/host:CPU"
+          event_metadata { key: 1 value { id: 1 name: "waiting" } }
+          lines { name: "Stream" events { metadata_id: 1 duration_ps: 9000 } }
+        }
+        """
+    )
+    fusion, convolution = most_expensive([profile, profile])
+    assert fusion["name"] == "fusion"
+    assert fusion["calls"] == 4
+    assert math.isclose(fusion["share"], 7 / 12)
+    assert convolution["name"] == "convolution"
+    assert most_expensive([]) is None
