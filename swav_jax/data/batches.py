@@ -2,14 +2,15 @@
 
 Every random number is a function of (seed, epoch, image, crop) and every batch one of its global
 step, so the same seed gives the same bytes with any number of threads or processes, and after a
-restart at any step. Crops, and JPEG and PNG decoding, are TensorFlow ops outside Python's lock;
-Python runs only where a source needs it (other formats, and the records of TFDS).
+restart at any step. JPEG and PNG are decoded by TensorFlow ops outside Python's lock, and crops are
+resized outside of it; Python itself runs once for a few images, and where a source needs it (other
+formats, and the records of TFDS).
 """
 
 import atexit
 import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -24,6 +25,7 @@ from swav_jax.runtime.machine import cores
 
 REPLACEMENTS = 64  # images tried in place of an unreadable one
 READ_AHEAD = 2  # whole batches
+TOGETHER = 8  # images that a thread reads and cuts at once: calls of Python cost less so
 
 B = TypeVar("B", Batch, EvalBatch)
 
@@ -154,22 +156,22 @@ def train_batches(
         return tf.data.Dataset.from_tensor_slices(tf.ensure_shape(columns, [None, 3]))
 
     @as_written
-    def sample(row: tf.Tensor) -> tuple[Batch, dict[str, tf.Tensor]]:
-        epoch_seed, wanted, draw = tf.unstack(row)
+    def samples(some: tf.Tensor) -> tuple[Batch, dict[str, tf.Tensor]]:
+        epoch_seeds, wanted, draws = tf.unstack(some, axis=-1)
 
-        def cut(image: tf.Tensor, shown: tf.Tensor) -> tuple[tf.Tensor, ...]:
-            return multi_crop(image, crops, tf.stack([epoch_seed, shown + source.size * draw]))
+        def cut(images: Sequence[tf.Tensor], shown: tf.Tensor) -> tuple[tf.Tensor, ...]:
+            seeds = tf.stack([epoch_seeds, shown + source.size * draws], axis=-1)
+            return multi_crop(images, crops, seeds)
 
         views, shown, notes = _read_and_cut(source, wanted, cut)
-        drawn = tf.cast(shown + source.size * draw, tf.int32)
+        drawn = tf.cast(shown + source.size * draws, tf.int32)
         return Batch(crops=views, index=tf.cast(shown, tf.int32), sample=drawn), notes
 
     steps = tf.data.Dataset.range(
         first_step, np.iinfo(np.int64).max if last_step is None else last_step
     )
-    samples = steps.flat_map(rows)
     return Batches(
-        _in_parallel(samples, sample, batch_size // processes, threads),
+        _in_parallel(steps.flat_map(rows), samples, batch_size // processes, threads),
         source,
         max_bad_fraction,
         replaced=True,
@@ -215,14 +217,14 @@ def eval_batches(
     rows = index.process_rows(batch_size, process, processes)
 
     @as_written
-    def sample(position: tf.Tensor) -> tuple[EvalBatch, dict[str, tf.Tensor]]:
-        wanted = tf.minimum(position, source.size - 1)
+    def samples(positions: tf.Tensor) -> tuple[EvalBatch, dict[str, tf.Tensor]]:
+        wanted = tf.minimum(positions, source.size - 1)
 
-        def cut(image: tf.Tensor, _: tf.Tensor) -> tf.Tensor:
-            return central_crop(image, resize, crop)
+        def cut(images: Sequence[tf.Tensor], _: tf.Tensor) -> tf.Tensor:
+            return tf.stack([central_crop(image, resize, crop) for image in images])
 
         image, shown, notes = _read_and_cut(source, wanted, cut, candidates=1)
-        valid = (position < source.size) & (shown >= 0)
+        valid = (positions < source.size) & (shown >= 0)
         return EvalBatch(image=image, index=tf.cast(wanted, tf.int32), valid=valid), notes
 
     @as_written
@@ -232,7 +234,7 @@ def eval_batches(
 
     batches = tf.data.Dataset.range(-(-(source.size - first) // batch_size))
     return Batches(
-        _in_parallel(batches.flat_map(positions), sample, batch_size // processes, threads),
+        _in_parallel(batches.flat_map(positions), samples, batch_size // processes, threads, 1),
         source,
         max_bad_fraction,
         replaced=False,
@@ -240,56 +242,101 @@ def eval_batches(
 
 
 def _in_parallel(
-    rows: tf.data.Dataset, sample: Callable, batch_size: int, threads: int
+    rows: tf.data.Dataset,
+    samples: Callable,
+    batch_size: int,
+    threads: int,
+    together: int = TOGETHER,
 ) -> tf.data.Dataset:
-    """Batches of `sample(row)`, computed by a fixed number of threads, in the rows' order."""
+    """Batches of `samples(some rows)`, made by a fixed number of threads, in the rows' order."""
     threads = threads or cores()
+    together = max(n for n in range(1, together + 1) if batch_size % n == 0)
     options = tf.data.Options()
     options.deterministic = True
     options.autotune.enabled = False
     options.threading.private_threadpool_size = threads
     options.threading.max_intra_op_parallelism = 1  # images are parallel already
-    samples = rows.map(sample, num_parallel_calls=threads)
-    return samples.batch(batch_size, drop_remainder=True).prefetch(READ_AHEAD).with_options(options)
+    some = rows.batch(together, drop_remainder=True).map(samples, num_parallel_calls=threads)
+
+    @as_written
+    def merged(*parts: Any) -> Any:
+        return tf.nest.map_structure(
+            lambda x: tf.reshape(x, tf.concat([[batch_size], tf.shape(x)[2:]], axis=0)), parts
+        )
+
+    batches = some.batch(batch_size // together, drop_remainder=True).map(merged)
+    return batches.prefetch(READ_AHEAD).with_options(options)
 
 
 def _read_and_cut(
     source: Source, wanted: tf.Tensor, cut: Callable, candidates: int = REPLACEMENTS
 ) -> tuple[Any, tf.Tensor, dict[str, tf.Tensor]]:
-    """`cut(image, number)` of an image or its replacement, its number, and what `Batches` notes."""
+    """`cut(images, numbers)` of n images or their replacements, the numbers, and notes of them."""
     begin = tf.timestamp()
     with tf.control_dependencies([begin]):
-        image, shown, tried = _read_or_replace(source, wanted, candidates)
-    with tf.control_dependencies([image]):
+        images, shown, tried = _read_or_replace(source, wanted, candidates)
+    with tf.control_dependencies(images):
         decoded = tf.timestamp()
     with tf.control_dependencies([decoded]):
-        views = cut(image, shown)
+        views = cut(images, shown)
     with tf.control_dependencies(tf.nest.flatten(views)):
         end = tf.timestamp()
-    seconds = tf.stack([decoded - begin, end - decoded])
-    return views, shown, {"wanted": wanted, "tried": tried, "seconds": seconds}
+    seconds = tf.stack([decoded - begin, end - decoded]) / len(images)
+    notes = {"wanted": wanted, "tried": tried, "seconds": tf.tile(seconds[None], [len(images), 1])}
+    return views, shown, notes
 
 
 def _read_or_replace(
     source: Source, wanted: tf.Tensor, candidates: int
-) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Reads an image or, if that fails, the next of its fixed sequence of replacements.
+) -> tuple[tuple[tf.Tensor, ...], tf.Tensor, tf.Tensor]:
+    """Reads n images; where one fails, the next of its fixed sequence of replacements.
 
-    TensorFlow has no `try`; a data set of candidates that skips those with errors does the same.
+    TensorFlow has no `try`; a data set that skips elements with errors does the same. One such data
+    set asks whether all n images can be read, and only if not each has one of its own.
 
     Returns:
-      uint8 [H, W, 3] image, its int64 [] number (-1 and a black pixel if all failed), and how
-      many candidates failed, int64 [].
+      n uint8 [H, W, 3] images, their int64 [n] numbers (-1 and a black pixel if all failed), and
+      how many candidates failed for each, int64 [n].
     """
+    read = tf.function(
+        source.read, input_signature=[tf.TensorSpec([], tf.int64)], autograph=False
+    )  # traced once, however often it is called
+    numbers = tf.unstack(wanted)
+
+    def read_all(_: tf.Tensor = None) -> tuple[tuple[tf.Tensor, ...], tf.Tensor, tf.Tensor]:
+        images: list[tf.Tensor] = []
+        for number in numbers:
+            with tf.control_dependencies(images[-1:]):  # one after the other: others run beside
+                images.append(read(number))
+        return tuple(images), wanted, tf.zeros_like(wanted)
+
     if not source.may_fail:
-        return source.read(wanted), wanted, tf.constant(0, tf.int64)
+        return read_all()
 
-    def read(k: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        number = (wanted + k * replacement_step(source.size)) % source.size
-        return source.read(number), number, k
+    def none_empty(images: tuple[tf.Tensor, ...], *_: tf.Tensor) -> tf.Tensor:
+        return tf.reduce_all([tf.size(image) > 0 for image in images])
 
-    candidates = min(candidates, source.size)
-    readable = tf.data.Dataset.range(candidates).map(read).ignore_errors()
+    def replaced(_: tf.Tensor) -> tuple[tuple[tf.Tensor, ...], tf.Tensor, tf.Tensor]:
+        each = [_first_readable(read, number, source.size, candidates) for number in numbers]
+        images, shown, tried = zip(*each, strict=True)
+        return images, tf.stack(shown), tf.stack(tried)
+
+    once = tf.data.Dataset.range(1)
+    whole = once.map(read_all).ignore_errors().filter(none_empty)
+    return whole.concatenate(once.map(replaced)).take(1).get_single_element()
+
+
+def _first_readable(
+    read: Callable, wanted: tf.Tensor, size: int, candidates: int
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """The first image that can be read of `wanted` and its replacements; see `_read_or_replace`."""
+
+    def candidate(k: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        number = (wanted + k * replacement_step(size)) % size
+        return read(number), number, k
+
+    candidates = min(candidates, size)
+    readable = tf.data.Dataset.range(candidates).map(candidate).ignore_errors()
     readable = readable.filter(lambda image, *_: tf.size(image) > 0)
     none = tf.data.Dataset.from_tensors(
         (tf.zeros([1, 1, 3], tf.uint8), np.int64(-1), np.int64(candidates))

@@ -1,37 +1,47 @@
-"""Random crops of one image at several sizes: torchvision's RandomResizedCrop in TensorFlow ops."""
+"""Random crops of images at several sizes, as torchvision's RandomResizedCrop, inside tf.data."""
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
 from swav_jax.data.batch import CropSpecs
+from swav_jax.data.resize import resized_boxes
 from swav_jax.data.tf import tf
 
 TRIES = 10  # of a random crop, before the central fallback; torchvision's number
 MIN_ASPECT, MAX_ASPECT = 3 / 4, 4 / 3  # width / height; torchvision's default
 
 
-def multi_crop(image: tf.Tensor, crops: CropSpecs, seed: tf.Tensor) -> tuple[tf.Tensor, ...]:
-    """Cuts random crops.
+def multi_crop(
+    images: Sequence[tf.Tensor], crops: CropSpecs, seeds: tf.Tensor
+) -> tuple[tf.Tensor, ...]:
+    """Cuts random crops of some images; those of an image depend on it and its seed alone.
 
     Args:
-      image: uint8 [H, W, 3].
+      images: n of them, uint8 [H, W, 3] of any sizes.
       crops: `(count, size, min_scale, max_scale)` for each resolution.
-      seed: int64 [2].
+      seeds: int64 [n, 2].
 
     Returns:
-      uint8 [count, S, S, 3] for each resolution.
+      uint8 [n, count, S, S, 3] for each resolution.
     """
-    counts = [count for count, *_ in crops]
+    counts, sizes = [count for count, *_ in crops], [size for _, size, *_ in crops]
     low, high = (np.repeat([c[k] for c in crops], counts)[:, None] for k in (2, 3))
-    uniform = tf.random.stateless_uniform(
-        [sum(counts), TRIES, 4], seed, dtype=tf.float64, alg="philox"
+    boxes = tf.stack(
+        [
+            random_boxes(
+                tf.random.stateless_uniform(
+                    [sum(counts), TRIES, 4], seed, dtype=tf.float64, alg="philox"
+                ),
+                tf.shape(image)[:2],
+                low,
+                high,
+            )
+            for image, seed in zip(images, tf.unstack(seeds, len(images)), strict=True)
+        ]
     )
-    boxes = random_boxes(uniform, tf.shape(image)[:2], low, high)
-    return tuple(
-        cut(image, some, size)
-        for some, (_, size, _, _) in zip(tf.split(boxes, counts), crops, strict=True)
-    )
+    return cut(images, tf.split(boxes, counts, axis=1), sizes)
 
 
 def random_boxes(
@@ -69,28 +79,29 @@ def random_boxes(
     return tf.cast(tf.where(tf.reduce_any(fits, axis=-1)[:, None], chosen, central), tf.int32)
 
 
-def cut(image: tf.Tensor, boxes: tf.Tensor, size: int) -> tf.Tensor:
-    """Crops boxes and resizes each.
+def cut(
+    images: Sequence[tf.Tensor], boxes: Sequence[tf.Tensor], sizes: Sequence[int]
+) -> tuple[tf.Tensor, ...]:
+    """Crops boxes and resizes each, in one call of Python for all of them.
 
     Args:
-      image: uint8 [H, W, 3].
-      boxes: int32 [n, 4] (n known): top, left, height, width.
-      size: S.
+      images: n of them, uint8 [H, W, 3] of any sizes.
+      boxes: for each resolution int32 [n, count, 4] (n and count known): top, left, height, width.
+      sizes: S of each resolution.
 
     Returns:
-      uint8 [n, S, S, 3].
+      uint8 [n, count, S, S, 3] for each resolution.
     """
-    count = boxes.shape[0]
-    begins = tf.pad(boxes[:, :2], [[0, 0], [1, 1]])
-    extents = tf.pad(boxes[:, 2:], [[0, 0], [1, 1]], constant_values=-1)  # -1: all of that axis
-    scales = tf.cast(size / boxes[:, 2:], tf.float32)
-    crops = [
-        _resample(tf.slice(image[None], begin, extent), size, scale, [0.0, 0.0])
-        for begin, extent, scale in zip(
-            *(tf.unstack(x, count) for x in (begins, extents, scales)), strict=True
-        )
-    ]
-    return _rounded(tf.concat(crops, axis=0))
+
+    def resized(*arrays: np.ndarray) -> list[np.ndarray]:
+        some, cut_out = arrays[: len(sizes)], arrays[len(sizes) :]
+        return [resized_boxes(cut_out, b, size) for b, size in zip(some, sizes, strict=True)]
+
+    crops = tf.numpy_function(resized, [*boxes, *images], [tf.uint8] * len(sizes), stateful=False)
+    return tuple(
+        tf.ensure_shape(crop, [*b.shape[:2], size, size, 3])
+        for crop, b, size in zip(crops, boxes, sizes, strict=True)
+    )
 
 
 def central_crop(image: tf.Tensor, resize: int, crop: int) -> tf.Tensor:
@@ -103,20 +114,12 @@ def central_crop(image: tf.Tensor, resize: int, crop: int) -> tf.Tensor:
     corner = tf.round((tf.cast(resized, tf.float64) - (crop or resize)) / 2)
     scale = tf.cast(resized / size, tf.float32)
     shift = -tf.cast(corner, tf.float32)
-    return _rounded(_resample(image[None], crop or resize, scale, shift)[0])
-
-
-def _resample(images: tf.Tensor, size: int, scale: tf.Tensor, shift: tf.Tensor) -> tf.Tensor:
-    """Bilinear with antialiasing, as Pillow: output pixel = input pixel * scale + shift."""
-    return tf.raw_ops.ScaleAndTranslate(
-        images=images,
-        size=[size, size],
+    levels = tf.raw_ops.ScaleAndTranslate(
+        images=image[None],
+        size=[crop or resize] * 2,
         scale=scale,
         translation=shift,
         kernel_type="triangle",
         antialias=True,
-    )
-
-
-def _rounded(levels: tf.Tensor) -> tf.Tensor:
+    )[0]
     return tf.cast(levels + 0.5, tf.uint8)  # means of grey levels, so within 0..255
