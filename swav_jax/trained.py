@@ -61,10 +61,16 @@ class Trained:
         return open_images(config, config.data.train)
 
     def test_images(self) -> Images | None:
-        """The images to classify, or None if there are none."""
+        """The images to classify, or None if there are none.
+
+        Raises:
+          MissingSplit: there is no split `eval.test`.
+        """
         config = on_evaluated_images(self.config)
-        train = self.train_images() if config.data.test else None
-        return open_test_images(config, train.source.pixels if train else None)
+        pixels = self.train_images().source.pixels if config.data.test else None
+        if self.config.eval.test:  # a split that is asked for is there
+            return open_images(config, config.data.test, pixels)
+        return open_test_images(config, pixels)
 
     def images(self) -> Images:
         """The images to embed, to cluster and to look at.

@@ -16,7 +16,6 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from swav_jax.evals.clusters import ITERATIONS, assign
-from swav_jax.evals.knn import neighbours
 from swav_jax.ops.kmeans import kmeans, random_rows
 from swav_jax.ops.similarity import unit
 from swav_jax.ops.whitening import pca_whiten
@@ -87,24 +86,6 @@ def near_duplicates(
     lengths = np.linalg.norm(x, axis=1) * np.linalg.norm(y, axis=1)
     similarity[like] = np.sum(x * y, axis=1) / np.maximum(lengths, 1e-12)
     return Duplicates(group, similarity, leader == np.arange(size))
-
-
-def others(
-    features: Float[np.ndarray, "N F"], k: int
-) -> tuple[Float32[np.ndarray, "N m"], Int32[np.ndarray, "N m"]]:
-    """The k most similar other images of each: (cosine, number), m = min(k, N - 1), nearest first.
-
-    Args:
-      features: of the images, of any length.
-      k: how many.
-    """
-    size = len(features)
-    most = min(k + 1, size)
-    nearest, who = jax.device_get(neighbours(features, features, most))
-    # Itself is among them, but for more exact copies before it than there is room for.
-    itself = who == np.arange(size)[:, None]
-    itself[~itself.any(axis=1), -1] = True
-    return tuple(values[~itself].reshape(size, most - 1) for values in (nearest, who))
 
 
 def remoteness(nearest: Float32[np.ndarray, "N m"]) -> Float32[np.ndarray, "N"]:

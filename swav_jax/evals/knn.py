@@ -4,8 +4,9 @@ The k training images most similar to a test image vote for their classes, each 
 exp(cosine similarity / temperature) (Wu et al., 2018; the protocol of Caron et al., 2021).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +14,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Float32, Int, Int32
 
-from swav_jax.evals.labelled import Images, labelled, readable
+from swav_jax.evals.labelled import Images, by_others, labelled, readable_pair
 from swav_jax.ops.similarity import similarity, unit
 
 PIECE = 2**26  # numbers of a piece of the training features: 256 MB in float32
@@ -34,7 +35,8 @@ def knn(
     Args:
       features: of all of some images; zeros for one that cannot be read.
       train: the images of which those with a label vote.
-      test: the images of which those with a label are classified, if there are any.
+      test: the images of which those with a label are classified, if there are any; `train` itself
+        for leave-one-out, where all others vote for each.
       ks: numbers of neighbours.
       temperature: of the votes' weights.
 
@@ -45,8 +47,16 @@ def knn(
     pair = labelled(train, test) if test else None
     if pair is None:
         return None
-    (known, labels), (judged, truth) = (readable(features(images), images) for images in pair)
-    accuracies = knn_accuracy(known, labels, judged, truth, ks=ks, temperature=temperature)
+    if test is train:
+        known, labels, judged = by_others(features(pair[0]), pair[0])
+        truth, most = labels[judged], len(labels) - 1
+        nearest, who = (values[judged] for values in others(known, min(max(ks), most)))
+    else:
+        known, labels, unseen, truth = readable_pair(features, pair)
+        most = len(labels)
+        nearest, who = neighbours(known, unseen, min(max(ks), most))
+    used = {k: min(k, most) for k in ks}
+    accuracies = _accuracies(nearest, who, labels, truth, used, temperature)
     first, *_ = accuracies.values()
     return (
         first
@@ -86,23 +96,35 @@ def knn_accuracy(
     Returns:
       for each of `ks`: `top1`, `top5`, and `k`, the number of neighbours that voted.
     """
-    used = tuple(min(k, len(train_features)) for k in ks)
-    nearest, who = neighbours(train_features, test_features, max(used))
+    used = {k: min(k, len(train_features)) for k in ks}
+    nearest, who = neighbours(train_features, test_features, max(used.values()))
+    return _accuracies(nearest, who, train_labels, test_labels, used, temperature)
+
+
+def _accuracies(
+    nearest: Any,  # [M k]
+    who: Any,  # [M k]
+    train_labels: Int[np.ndarray, "N"],
+    test_labels: Int[np.ndarray, "M"],
+    used: Mapping[int, int],
+    temperature: float,
+) -> dict[int, dict[str, float]]:
+    """What `knn_accuracy` gives, from the neighbours; of each k, as many as there are are used."""
     ranks = _ranks(
-        nearest,
+        jnp.asarray(nearest),
         jnp.asarray(train_labels, jnp.int32)[who],
         jnp.asarray(test_labels, jnp.int32),
         temperature,
-        ks=used,
+        ks=tuple(used.values()),
         classes=1 + int(max(np.max(train_labels), np.max(test_labels))),
     )
     return {
         k: {
             "top1": 100 * float(np.mean(rank < 1)),
             "top5": 100 * float(np.mean(rank < 5)),
-            "k": neighbours,
+            "k": number,
         }
-        for k, neighbours, rank in zip(ks, used, np.asarray(ranks).T, strict=True)
+        for (k, number), rank in zip(used.items(), np.asarray(ranks).T, strict=True)
     }
 
 
@@ -121,6 +143,24 @@ def neighbours(
         piece = np.asarray(train[first : first + rows], np.float32)
         best = _merge(*best, queries, piece, jnp.int32(first))
     return best
+
+
+def others(
+    features: Float[np.ndarray, "N F"], k: int
+) -> tuple[Float32[np.ndarray, "N m"], Int32[np.ndarray, "N m"]]:
+    """The k most similar other images of each: (cosine, number), m = min(k, N - 1), nearest first.
+
+    Args:
+      features: of the images, of any length.
+      k: how many.
+    """
+    size = len(features)
+    most = min(k + 1, size)
+    nearest, who = jax.device_get(neighbours(features, features, most))
+    # Itself is among them, but for more exact copies before it than there is room for.
+    itself = who == np.arange(size)[:, None]
+    itself[~itself.any(axis=1), -1] = True
+    return tuple(values[~itself].reshape(size, most - 1) for values in (nearest, who))
 
 
 @jax.jit

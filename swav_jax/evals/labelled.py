@@ -3,17 +3,18 @@
 import dataclasses
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
+from typing import Any
 
 import jax
 import numpy as np
 from absl import logging
-from jaxtyping import Float32, Int32
+from jaxtyping import Float32, Int, Int32
 
 from swav_jax.data.batch import EvalBatch
 from swav_jax.data.passes import one_pass
-from swav_jax.data.sources.source import Source
+from swav_jax.data.sources.source import DataError, Source
 from swav_jax.runtime.processes import warn
 
 
@@ -99,6 +100,59 @@ def readable(
     assert images.source.labels is not None  # `labelled` has checked
     kept = features.any(axis=1)
     return features[kept], images.source.labels[kept]
+
+
+Features = Callable[[Images], Float32[np.ndarray, "N F"]]  # zeros for one that cannot be read
+
+
+def readable_pair(features: Features, pair: tuple[Images, Images]) -> tuple[Any, Any, Any, Any]:
+    """Features and labels of those of a `labelled` pair that could be read.
+
+    Left out are, with a warning, test images of a class of which no training image could be read.
+
+    Args:
+      features: of all of some images.
+      pair: training and test images.
+
+    Returns:
+      features [n, F] and labels [n] of the training images, then [m, F] and [m] of the test images.
+
+    Raises:
+      DataError: no test image is left.
+    """
+    (known, labels), (judged, truth) = (readable(features(images), images) for images in pair)
+    kept = np.isin(truth, labels)
+    if not kept.any():
+        raise DataError(
+            "no evaluation by labels: of no class a training image and a test image can be read"
+        )
+    if not kept.all():
+        warn(
+            f"evaluations by labels leave out {np.count_nonzero(~kept)} of {len(kept)} test "
+            "images: no training image of their class can be read"
+        )
+    return known, labels, judged[kept], truth[kept]
+
+
+def by_others(
+    features: Float32[np.ndarray, "N F"], images: Images
+) -> tuple[Float32[np.ndarray, "n F"], Int32[np.ndarray, "n"], Int[np.ndarray, "m"]]:
+    """Features and labels of the `labelled` images that could be read, for leave-one-out.
+
+    Returns:
+      features, labels, and the numbers of the images whose class has others; images without are
+      left out with a warning.
+
+    Raises:
+      DataError: there are none.
+    """
+    known, labels = readable(features, images)
+    judged = np.flatnonzero(np.bincount(labels, minlength=1)[labels] > 1)
+    if not len(judged):
+        raise DataError("leave-one-out needs a class with two images that can be read")
+    if alone := len(labels) - len(judged):
+        warn(f"leave-one-out judges all but {alone} images: each is the only one of its class")
+    return known, labels, judged
 
 
 def _of_classes(images: Images, names: tuple[str, ...], which: str) -> Images:

@@ -21,7 +21,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Float32, Int, Int32
 
 from swav_jax.evals.classify import accuracies
-from swav_jax.evals.labelled import Images, readable
+from swav_jax.evals.labelled import Images, readable_pair
 from swav_jax.evals.subset import balanced
 from swav_jax.ops.precision import full_einsum
 
@@ -55,9 +55,7 @@ def fast_linear(
     Returns:
       `top1` and `top5` in percent, and the `penalty`.
     """
-    (known, labels), (judged, truth) = (
-        readable(features(images), images) for images in (train, test)
-    )
+    known, labels, judged, truth = readable_pair(features, (train, test))
     mean, deviation = known.mean(axis=0), known.std(axis=0)
     deviation[deviation == 0] = 1
     known, judged = (known - mean) / deviation, (judged - mean) / deviation

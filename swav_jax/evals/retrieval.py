@@ -6,8 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Int
 
-from swav_jax.evals.knn import neighbours
-from swav_jax.evals.labelled import Images, labelled, readable
+from swav_jax.evals.knn import neighbours, others
+from swav_jax.evals.labelled import Images, by_others, labelled, readable_pair
 from swav_jax.ops.similarity import similarity, unit
 
 SIMILARITIES = 2**25  # held at once: 128 MB in float32
@@ -25,7 +25,8 @@ def retrieval(
     Args:
       features: of all of some images; zeros for one that cannot be read.
       train: the images of which those with a label are searched.
-      test: the images of which those with a label ask, if there are any.
+      test: the images of which those with a label ask, if there are any; `train` itself for
+        leave-one-out, where each asks for all others.
       ks: numbers of nearest images.
 
     Returns:
@@ -36,11 +37,18 @@ def retrieval(
     pair = labelled(train, test) if test else None
     if pair is None:
         return None
-    (known, labels), (judged, truth) = (readable(features(images), images) for images in pair)
-    found = {"map": 100 * float(np.mean(average_precisions(known, labels, judged, truth)))}
-    _, who = neighbours(known, judged, min(max(ks), len(labels)))
-    right = labels[np.asarray(who)] == truth[:, None]
-    of_class = np.bincount(labels, minlength=1 + truth.max())[truth]
+    if test is train:
+        known, labels, itself = by_others(features(pair[0]), pair[0])
+        truth, relevant = labels[itself], np.bincount(labels) - 1
+        precisions = average_precisions(known, labels, known[itself], truth, itself)
+        who = others(known, max(ks))[1][itself]
+    else:
+        known, labels, judged, truth = readable_pair(features, pair)
+        relevant = np.bincount(labels)
+        precisions = average_precisions(known, labels, judged, truth)
+        who = np.asarray(neighbours(known, judged, min(max(ks), len(labels)))[1])
+    found = {"map": 100 * float(np.mean(precisions))}
+    right, of_class = labels[who] == truth[:, None], relevant[truth]
     for k in ks:
         hits = right[:, :k].sum(axis=1)
         found[f"precision_at_{k}"] = 100 * float(np.mean(hits / k))
@@ -53,12 +61,20 @@ def average_precisions(
     train_labels: Int[np.ndarray, "N"],
     test_features: Float[np.ndarray, "M F"],
     test_labels: Int[np.ndarray, "M"],
+    itself: Int[np.ndarray, "M"] | None = None,
 ) -> Float[np.ndarray, "M"]:
     """The average precision of each test image's ranking of all training images, from 0 to 1.
 
     The mean, over the training images of its class, of the share of that class among all that are
     at least as similar; as scikit-learn's `average_precision_score`, also where similarities are
     equal. Every test image's class has a training image.
+
+    Args:
+      train_features: of the images that are found, of any length.
+      train_labels: their classes.
+      test_features: of the images that ask.
+      test_labels: their classes.
+      itself: number of each among the training images, for leave-one-out: it is not ranked.
     """
     known = unit(jnp.asarray(train_features, jnp.float32))
     chunk = max(1, SIMILARITIES // len(known))
@@ -68,7 +84,10 @@ def average_precisions(
         rows = np.asarray(similarity(judged, known))
         truth = test_labels[first : first + chunk]
         relevant = train_labels[None] == truth[:, None]
-        found += [_average_precision(*pair) for pair in zip(rows, relevant, strict=True)]
+        for number, (row, wanted) in enumerate(zip(rows, relevant, strict=True), start=first):
+            if itself is not None:
+                row, wanted = np.delete(row, itself[number]), np.delete(wanted, itself[number])
+            found.append(_average_precision(row, wanted))
     return np.array(found)
 
 

@@ -10,7 +10,8 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from swav_jax.evals.agreement import agreement
-from swav_jax.evals.curation import Duplicates, near_duplicates, others, remoteness
+from swav_jax.evals.curation import Duplicates, near_duplicates, remoteness
+from swav_jax.evals.knn import others
 from swav_jax.evals.labelled import Images
 from swav_jax.pages.gallery import chosen, summaries
 from swav_jax.pages.map import MOST, embedded

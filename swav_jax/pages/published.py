@@ -19,6 +19,8 @@ IMAGENET, VOC07 = "tfds:imagenet2012", "tfds:voc/2007"
 _DINO = "Caron et al., 2021, table 2"
 _VICREG = "Bardes et al., 2022"
 _PCL = "v2, 200 epochs; Li et al., 2021"
+_INTERPOLATED = "interpolated precision"  # which is a little higher
+_VOC = f"table 2; {_INTERPOLATED}"
 
 # Of ResNet-50 trained on ImageNet, by method and the data set that it is evaluated on.
 NUMBERS: dict[tuple[str, str], Figures] = {
@@ -44,13 +46,14 @@ NUMBERS: dict[tuple[str, str], Figures] = {
         ("linear", "best_top1"): Published(71.1, "800 epochs; Chen et al., 2020"),
     },
     ("pcl", IMAGENET): {("linear", "best_top1"): Published(67.6, _PCL)},
-    ("swav", VOC07): {("svm", "map"): Published(88.9, f"800 epochs; {_VICREG}, table 2")},
-    ("simclr", VOC07): {("svm", "map"): Published(85.5, f"{_VICREG}, table 2")},
-    ("moco", VOC07): {("svm", "map"): Published(86.4, f"{_VICREG}, table 2")},
+    # Over all recalls, not VOC07's eleven, as VISSL (facebookresearch/barlowtwins#32) and PCL do.
+    ("swav", VOC07): {("svm", "map"): Published(88.9, f"800 epochs; {_VICREG}, {_VOC}")},
+    ("simclr", VOC07): {("svm", "map"): Published(85.5, f"{_VICREG}, {_VOC}")},
+    ("moco", VOC07): {("svm", "map"): Published(86.4, f"{_VICREG}, {_VOC}")},
     ("pcl", VOC07): {
-        ("svm", "map"): Published(85.4, _PCL),
+        ("svm", "map"): Published(85.4, f"{_PCL}; {_INTERPOLATED}"),
         **{
-            ("svm", f"low_shot_{k}"): Published(value, _PCL)
+            ("svm", f"low_shot_{k}"): Published(value, f"{_PCL}; {_INTERPOLATED}")
             for k, value in {1: 47.9, 2: 59.6, 4: 66.2, 8: 74.5, 16: 78.3}.items()
         },
     },

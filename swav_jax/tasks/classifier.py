@@ -12,6 +12,7 @@ from pathlib import PurePath
 from typing import Any
 
 import jax
+import numpy as np
 from ml_collections import ConfigDict
 
 from swav_jax.config import ConfigError, of_method
@@ -58,16 +59,30 @@ def labelled_images(trained: Trained, task: str) -> tuple[Images, Images]:
     """The images to train a classifier on and to judge it by, with labels in common terms.
 
     Raises:
-      DataError: there are none.
+      DataError: there are none, or only one class to learn.
     """
     test = trained.test_images()
-    pair = labelled(trained.train_images(), test) if test else None
+    if test is None:
+        raise DataError(
+            f"--task={task} needs images to classify, and there are none beside the training "
+            "images: name their folder or split by --config.eval.test (knn and retrieval can do "
+            "without: they leave one out)"
+        )
+    pair = labelled(trained.train_images(), test)
     if pair is None:
         raise DataError(
             f"--task={task} needs labelled images to learn from, of eval.train or else data.train, "
             "and labelled images that it can classify, of eval.test or else data.test"
         )
+    check_classes(pair[0].source, f"--task={task}")
     return pair
+
+
+def check_classes(source: Source, what: str) -> None:
+    """Refuses (DataError) labelled images of one class: a classifier would always be right."""
+    assert source.labels is not None  # the caller has checked
+    if len(np.unique(source.labels)) < 2:
+        raise DataError(f"{what} has nothing to learn: all training images are of one class")
 
 
 def train_classifier(

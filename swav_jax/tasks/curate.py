@@ -13,10 +13,10 @@ from swav_jax.evals.curation import (
     Duplicates,
     diverse_subset,
     near_duplicates,
-    others,
     remoteness,
     whitened,
 )
+from swav_jax.evals.knn import others
 from swav_jax.runtime.processes import warn
 from swav_jax.runtime.storage import AnyPath
 from swav_jax.tables import Table, replace

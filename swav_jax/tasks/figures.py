@@ -11,6 +11,8 @@ from swav_jax.workdir import AT_RANDOM, replace_results
 
 Figures = Mapping[str, Any]
 
+LEAVE_ONE_OUT = "leave-one-out: each image among all others"  # begins a protocol
+
 
 def record(
     trained: Trained,

@@ -8,12 +8,14 @@ from swav_jax.data.sources.source import DataError
 from swav_jax.evals.knn import knn, knn_protocol
 from swav_jax.features import features
 from swav_jax.runtime.storage import AnyPath
-from swav_jax.tasks.figures import record
+from swav_jax.tasks.figures import LEAVE_ONE_OUT, record
 from swav_jax.trained import Trained, at_random, open_trained
 
 
 def knn_task(config: ConfigDict, workdir: AnyPath) -> None:
     """Adds the k-NN accuracies, also of the network before training, to `results.json`.
+
+    Without test images each training image is classified by all others.
 
     Raises:
       ConfigError: the checkpoint is of another network.
@@ -22,7 +24,9 @@ def knn_task(config: ConfigDict, workdir: AnyPath) -> None:
     """
     trained = open_trained(config, workdir)
     settings = trained.config.eval
-    train, test = trained.train_images(), trained.test_images()
+    train, unseen = trained.train_images(), trained.test_images()
+    test = unseen or train  # leave-one-out
+    protocol = knn_protocol(settings.knn_k, settings.knn_temperature)
 
     def scores(network: Trained) -> dict[str, float]:
         found = knn(
@@ -44,7 +48,7 @@ def knn_task(config: ConfigDict, workdir: AnyPath) -> None:
         "knn",
         scores(trained),
         at_random=scores(at_random(trained)),
-        protocol=knn_protocol(settings.knn_k, settings.knn_temperature),
+        protocol=protocol if unseen else f"{LEAVE_ONE_OUT}, {protocol}",
         train=train,
-        test=test,
+        test=unseen,
     )

@@ -10,12 +10,12 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from swav_jax.data.sources.source import DataError
-from swav_jax.evals.knn import neighbours
+from swav_jax.evals.knn import neighbours, others
 from swav_jax.evals.labelled import Images
 from swav_jax.evals.retrieval import retrieval
 from swav_jax.features import features
 from swav_jax.runtime.storage import AnyPath
-from swav_jax.tasks.figures import record
+from swav_jax.tasks.figures import LEAVE_ONE_OUT, record
 from swav_jax.trained import Trained, at_random, open_trained
 from swav_jax.workdir import NEIGHBOURS, write_whole
 
@@ -23,19 +23,17 @@ from swav_jax.workdir import NEIGHBOURS, write_whole
 def retrieval_task(config: ConfigDict, workdir: AnyPath) -> None:
     """Writes `neighbours.csv`; with labels, adds mAP, precision and recall to `results.json`.
 
+    Without test images each training image asks for all others.
+
     Raises:
       ConfigError: the checkpoint is of another network.
       CheckpointError: there is no intact checkpoint.
-      DataError: there are no test images.
+      DataError: the images cannot be used.
     """
     trained = open_trained(config, workdir)
     settings = trained.config.eval
-    train, test = trained.train_images(), trained.test_images()
-    if test is None:
-        raise DataError(
-            "retrieval needs images that ask, of eval.test or else data.test, and finds others for "
-            "them, of eval.train or else data.train"
-        )
+    train, unseen = trained.train_images(), trained.test_images()
+    test, protocol = unseen or train, "cosine similarity, pooled features, classes as relevance"
     table = nearest(trained, train, test, settings.neighbours)
     if jax.process_index() == 0:
         write_whole(workdir / NEIGHBOURS, table)
@@ -50,18 +48,26 @@ def retrieval_task(config: ConfigDict, workdir: AnyPath) -> None:
             "retrieval",
             found,
             at_random=before,
-            protocol="cosine similarity, pooled features, classes as relevance",
+            protocol=protocol if unseen else f"{LEAVE_ONE_OUT}, {protocol}",
             train=train,
-            test=test,
+            test=unseen,
         )
 
 
 def nearest(trained: Trained, train: Images, test: Images, k: int) -> str:
-    """The k most similar training images of each test image, as CSV; without unreadable ones."""
+    """The k most similar training images of each test image, as CSV; without unreadable ones.
+
+    If the test images are the training images, an image is no neighbour of itself.
+    """
     known, asking = features(trained, train), features(trained, test)
     numbers, asked = (np.flatnonzero(rows.any(axis=1)) for rows in (known, asking))
+    if not (len(numbers) and len(asked)):
+        raise DataError("retrieval needs images that can be read, to be found and to ask")
     known, asking = known[numbers], asking[asked]
-    similarities, who = map(np.asarray, neighbours(known, asking, min(k, len(numbers))))
+    if test is train:
+        similarities, who = others(known, k)
+    else:
+        similarities, who = map(np.asarray, neighbours(known, asking, min(k, len(numbers))))
     file = io.StringIO()
     lines = csv.writer(file, lineterminator="\n")
     lines.writerow(("path", "rank", "neighbour", "similarity"))

@@ -14,7 +14,12 @@ from swav_jax.evals.labelled import Images, labelled
 from swav_jax.evals.subset import balanced, listed
 from swav_jax.run import on_evaluated_images, open_split
 from swav_jax.runtime.storage import AnyPath, located
-from swav_jax.tasks.classifier import Protocol, labelled_images, train_classifier
+from swav_jax.tasks.classifier import (
+    Protocol,
+    check_classes,
+    labelled_images,
+    train_classifier,
+)
 from swav_jax.tasks.figures import record
 from swav_jax.tasks.finetune import fine_tuning
 from swav_jax.trained import Trained, open_trained
@@ -42,7 +47,7 @@ def semisup_task(config: ConfigDict, workdir: AnyPath) -> None:
     trained = open_trained(config, workdir)
     train, test = labelled_images(trained, "semisup")
     if trained.config.eval.semisup_list:
-        parts = [_listed(trained, train)]
+        parts = [_listed(trained, train, test)]
     else:
         parts = [_share(trained, train, test, percent) for percent in RATES]
     for part in parts:
@@ -51,7 +56,7 @@ def semisup_task(config: ConfigDict, workdir: AnyPath) -> None:
         record(trained, "semisup", figures, protocol=line, part=part.name, train=train, test=test)
 
 
-def _listed(trained: Trained, train: Images) -> Part:
+def _listed(trained: Trained, train: Images, test: Images) -> Part:
     """The images of `eval.semisup_list`."""
     path = located(trained.config.eval.semisup_list)
     try:
@@ -61,12 +66,16 @@ def _listed(trained: Trained, train: Images) -> Part:
     if not names:
         raise DataError(f"eval.semisup_list {path} names no image: write a file name on each line")
     numbers = listed(train.source, names)
+    source, what = _part(train, numbers), f"eval.semisup_list {path}"
+    check_classes(source, what)
+    if labelled(dataclasses.replace(train, source=source), test) is None:
+        raise DataError(f"{what} names no image of a class that a test image has")
     few = len(numbers) < FEW * train.source.size
     choice = hashlib.sha256(numbers.tobytes()).hexdigest()[:6]  # of images: a folder for each
     return Part(
         folder=f"semisup_{path.stem}_{choice}",
         name=f"list_{path.stem}",
-        source=_part(train, numbers),
+        source=source,
         choice=f"{len(numbers)} images listed in {path.name}",
         protocol=_protocol(trained, 1 if few else 10),
     )

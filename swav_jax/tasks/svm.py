@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 
 from swav_jax.data.sources.source import DataError
 from swav_jax.evals import svm
-from swav_jax.evals.labelled import Images, labelled, readable
+from swav_jax.evals.labelled import Images, labelled, readable_pair
 from swav_jax.evals.multilabels import multi_labels
 from swav_jax.features import features
 from swav_jax.runtime.storage import AnyPath
@@ -61,7 +61,9 @@ def _figures(
             "--task=svm needs images to learn from, of eval.train or else data.train, and images "
             "to judge by, of eval.test or else data.test, with labels or with eval.labels_csv"
         )
-    known, judged = (readable(features(images), images) for images in pair)
-    if len(pair[0].source.class_names) < 2:
-        raise DataError("--task=svm has nothing to learn: all training images are of one class")
-    return svm.accuracy(*known, *judged, seed=seed)
+    known, labels, judged, truth = readable_pair(features, pair)
+    if len(np.unique(labels)) < 2:
+        raise DataError(
+            "--task=svm has nothing to learn: all images that it can read are of one class"
+        )
+    return svm.accuracy(known, labels, judged, truth, seed=seed)

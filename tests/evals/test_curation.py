@@ -8,10 +8,10 @@ from swav_jax.evals.curation import (
     hierarchy,
     level_sizes,
     near_duplicates,
-    others,
     remoteness,
     whitened,
 )
+from swav_jax.evals.knn import others
 
 
 def rows(seed, count, width=8):

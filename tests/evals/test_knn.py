@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from images import with_labels
 from sklearn.neighbors import KNeighborsClassifier
 
 from swav_jax.evals import knn
@@ -88,3 +89,22 @@ def scikit_learn_nearest(train, test):
     """With weights that steep the nearest image decides, but for close calls."""
     model = KNeighborsClassifier(1, metric="cosine", algorithm="brute").fit(*train)
     return 100 * model.score(*test)
+
+
+def test_leave_one_out_is_scikit_learns_for_each_image():
+    features, labels = clusters(60, classes=4)
+    features = features.astype(np.float32)
+    features[7] = 0  # could not be read
+    labels[11], labels[7] = 4, 0  # the only one of its class is not judged
+    images = with_labels(labels, tuple("abcde"))
+    found = knn.knn(lambda _: features, images, images, ks=(5, 200), temperature=0.5)
+    readable = np.delete(np.arange(60), 7)
+    top1 = {5: [], 58: []}
+    for number in np.delete(readable, 10):
+        others = readable[readable != number]
+        for k, hits in top1.items():
+            one = features[[number]], labels[[number]], k, 0.5
+            hits.append(scikit_learn(features[others], labels[others], *one)[0])
+    assert found["top1"] == pytest.approx(np.mean(top1[5]))
+    assert found["k200_top1"] == pytest.approx(np.mean(top1[58]))
+    assert (found["k"], found["train_images"], found["test_images"]) == (5, 59, 58)

@@ -1,10 +1,12 @@
 import numpy as np
 import pytest
+from images import with_labels
 from sklearn.metrics import average_precision_score
 from sklearn.metrics.pairwise import cosine_similarity
 
+from swav_jax.data.sources.source import DataError
 from swav_jax.evals import retrieval as module
-from swav_jax.evals.retrieval import average_precisions
+from swav_jax.evals.retrieval import average_precisions, retrieval
 
 
 def clusters(count, seed, classes=5, width=8):
@@ -35,3 +37,32 @@ def test_equal_similarities_are_one_threshold():
     pairs = train, labels, np.array([[1, 0.5, 0.25]] * 2, np.float32), np.array([0, 1])
     np.testing.assert_allclose(average_precisions(*pairs), scikit_learn(*pairs), rtol=1e-6)
     assert average_precisions(*pairs)[0] == pytest.approx((2 / 3 + 2 / 3 + 3 / 4) / 3)
+
+
+def test_leave_one_out_is_scikit_learns_for_each_image():
+    features, labels = clusters(40, seed=0)
+    labels[3] = 5  # the only one of its class asks for nothing
+    images = with_labels(labels, tuple("abcdef"))
+    found = retrieval(lambda _: features, images, images, ks=(4,))
+    precisions, hits = [], []
+    for number in np.delete(np.arange(40), 3):
+        others = np.delete(np.arange(40), number)
+        one = features[[number]], labels[[number]]
+        precisions += scikit_learn(features[others], labels[others], *one)
+        nearest = np.argsort(-cosine_similarity(one[0], features[others])[0])[:4]
+        hits.append(np.mean(labels[others][nearest] == labels[number]))
+    assert found["map"] == pytest.approx(100 * np.mean(precisions), rel=1e-5)
+    assert found["precision_at_4"] == pytest.approx(100 * np.mean(hits))
+    assert (found["train_images"], found["test_images"]) == (40, 39)
+
+
+def test_a_class_that_could_not_be_read_is_left_out(caplog):
+    train, test = with_labels([0, 0, 1], ("a", "b")), with_labels([0, 1], ("a", "b"))
+    rows = {3: np.eye(3, dtype=np.float32), 2: np.eye(2, 3, dtype=np.float32)}
+    rows[3][2] = 0
+    found = retrieval(lambda images: rows[images.source.size], train, test, ks=(1,))
+    assert found["test_images"] == 1 and found["recall_at_1"] == 50
+    assert "leave out 1 of 2 test images: no training image of their class" in caplog.text
+    rows[2][0] = 0
+    with pytest.raises(DataError, match="of no class"):
+        retrieval(lambda images: rows[images.source.size], train, test, ks=(1,))

@@ -192,6 +192,15 @@ def test_images_without_labels_or_too_few_are_refused(workdir, photos):
         (photos / "few.txt").write_bytes(contents)
         with pytest.raises(DataError, match=rf"few\.txt {complaint}"):
             semisup_task(config, workdir)
+    (photos / "few.txt").write_text("".join(f"cat/{i}.png\n" for i in range(8)))
+    with pytest.raises(DataError, match=r"few\.txt has nothing to learn: .* of one class"):
+        semisup_task(config, workdir)
+    (photos / "train" / "cat").rename(photos / "train" / "cow")
+    (photos / "train" / "hen").mkdir()
+    smooth(1, 20, 30).save(photos / "train" / "hen" / "1.png")
+    (photos / "few.txt").write_text("hen/1.png\ncow/1.png\n")
+    with pytest.raises(DataError, match=r"few\.txt names no image of a class that a test image"):
+        semisup_task(config, workdir)
     shutil.rmtree(photos / "test")
-    with pytest.raises(DataError, match="labelled images that it can classify"):
+    with pytest.raises(DataError, match="name their folder or split by"):
         finetune_task(config, workdir)

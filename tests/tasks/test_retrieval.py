@@ -59,6 +59,15 @@ def test_figures_come_with_those_of_the_network_before_training(run, capsys):
     assert capsys.readouterr().out.split()[:2] == ["retrieval", "trained"]
 
 
-def test_without_test_images_nothing_can_ask(run):
-    with pytest.raises(DataError, match=r"eval\.test or else data\.test"):
-        retrieval_task(settings(run), run)
+def test_without_test_images_each_asks_for_all_others(run):
+    config = settings(run, data_name="folder", retrieval_k=(1,))
+    config.eval.data_dir = str(run / "photos" / "train")
+    retrieval_task(config, run)
+    found = json.loads((run / "results.json").read_text())["retrieval"]
+    assert found["protocol"].startswith("leave-one-out") and found["test_images"] == 4
+    lines = list(csv.DictReader((run / "neighbours.csv").read_text().splitlines()))
+    assert len(lines) == 12 and all(line["path"] != line["neighbour"] for line in lines)
+
+    config.eval.test = "tset"
+    with pytest.raises(DataError, match="there is no folder 'tset'"):
+        retrieval_task(config, run)

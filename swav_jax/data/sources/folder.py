@@ -65,8 +65,8 @@ def _refuse_to_guess(top: bytes, split: str) -> None:
         flags += [f"--config.data.test={held_out[0]}"] if held_out else []
         raise DataError(
             f"{printable(top)} has {', '.join(sorted({*train, *held_out}))} but no 'train': name "
-            f"the folders of the training and of the test images, like {' '.join(flags)}. If these "
-            "are classes, --config.data.train=. reads them all"
+            f"the folders of the training and of the test images, like {' '.join(flags)}; "
+            "--config.data.train=. reads them all"
         )
 
 

@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Int32
 
 from swav_jax.data.sources.names import printable
+from swav_jax.data.sources.splits import is_held_out, is_train
 
 
 class Labels(NamedTuple):
@@ -26,6 +27,8 @@ class Labels(NamedTuple):
 def labels_by_folder(names: list[bytes]) -> Labels:
     """A class for each first-level folder, if every image is in one and there are several.
 
+    Where all of these are splits, such as `train` and `test`, the classes are the folders in them.
+
     Args:
       names: of N images, relative to the folder of the data set.
     """
@@ -37,6 +40,8 @@ def labels_by_folder(names: list[bytes]) -> Labels:
             "of the classes"
         )
         return Labels(None, (), note if len(class_of) > 2 else "")
+    if all(is_train(name) or is_held_out(name, wholly=True) for name in class_of.values()):
+        return labels_by_folder([name.partition(b"/")[2] for name in names])
     class_names = tuple(sorted(set(class_of.values())))
     if len(class_names) < 2:
         return Labels(None, (), "")

@@ -40,3 +40,10 @@ def test_names_that_are_no_utf8_stay_apart():
 def test_as_many_classes_as_images():
     labels = labels_by_folder([b"%06d/0" % n for n in range(50_000)])
     np.testing.assert_array_equal(labels.numbers, np.arange(50_000))
+
+
+def test_splits_are_no_classes():
+    labels = labels_by_folder([b"test_set/ant/a", b"train/ant/a", b"train/bee/a"])
+    assert labels.class_names == ("ant", "bee") and labels.numbers.tolist() == [0, 0, 1]
+    assert labels_by_folder([b"test/a", b"train/a"]).numbers is None
+    assert labels_by_folder([b"test/a", b"car/a"]).class_names == ("car", "test")
