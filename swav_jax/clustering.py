@@ -11,12 +11,12 @@ from jaxtyping import Array, Int, PyTree
 
 from swav_jax import keys, sharding
 from swav_jax.augment.photometric import normalise
-from swav_jax.data.batch import Batch, EvalBatch
+from swav_jax.data.batch import Batch, EvalBatch, Uncut
 from swav_jax.data.passes import one_pass
 from swav_jax.evals.agreement import compare
 from swav_jax.gradients import split
 from swav_jax.methods.contract import Fold, TrainState, Visited
-from swav_jax.run import Run
+from swav_jax.run import Run, training_batches
 
 # Passes number their epochs from here, which training never reaches, so that clusters are not made
 # of the very crops that predict them afterwards.
@@ -64,26 +64,9 @@ def visit_all(run: Run, epoch: int, fold: Fold, carry: PyTree, view: str) -> PyT
       view: "crops" for the training crops of whole batches, "center" for one crop of every image.
     """
     data = run.config.data
-    shared = {
-        "process": jax.process_index(),
-        "processes": jax.process_count(),
-        "max_bad_fraction": data.max_bad_fraction,
-        "threads": data.threads,
-    }
     if view == "crops":
-        from swav_jax.data.batches import train_batches  # TensorFlow takes seconds
-
         steps, epoch = run.sizes.steps_per_epoch, FIRST_EPOCH_OF_PASSES + epoch
-        batches = train_batches(
-            run.source,
-            data.crops,
-            run.sizes.batch_size,
-            seed=run.config.seed,
-            first_step=epoch * steps,
-            last_step=(epoch + 1) * steps,
-            **shared,
-        )
-        for batch in batches:
+        for batch in training_batches(run, epoch * steps, (epoch + 1) * steps):
             carry = _fold_crops(carry, sharding.put_batch(run.mesh, batch), epoch, fold, run)
         return carry
 
@@ -92,7 +75,10 @@ def visit_all(run: Run, epoch: int, fold: Fold, carry: PyTree, view: str) -> PyT
         run.sizes.batch_size // run.config.train.accumulate,
         resize=data.eval_resize,
         crop=data.eval_crop,
-        **shared,
+        process=jax.process_index(),
+        processes=jax.process_count(),
+        max_bad_fraction=data.max_bad_fraction,
+        threads=data.threads,
     )
     for center in centers:
         carry = _fold_center(carry, sharding.put_batch(run.mesh, center), fold, run)
@@ -100,7 +86,9 @@ def visit_all(run: Run, epoch: int, fold: Fold, carry: PyTree, view: str) -> PyT
 
 
 @partial(jax.jit, static_argnames=("fold", "run"), donate_argnames="carry")
-def _fold_crops(carry: PyTree, batch: Batch, epoch: Int[Array, ""], fold: Fold, run: Run) -> PyTree:
+def _fold_crops(
+    carry: PyTree, batch: Batch | Uncut, epoch: Int[Array, ""], fold: Fold, run: Run
+) -> PyTree:
     parts = run.config.train.accumulate
     whole = Visited(run.augment(batch, epoch=epoch), batch.index)
     if parts == 1:

@@ -23,6 +23,7 @@ DURATIONS = (
     ("train", "log_every_epochs", "log_every_steps"),
 )
 
+CACHES = ("auto", "device", "none")  # that `data.cache` names
 INIT_PARTS = ("backbone", "head", "prototypes", "key_encoder")  # that `init_parts` names
 # What can be chosen of `eval`; "" leaves the choice to the task.
 EVAL_CHOICES = {
@@ -155,6 +156,7 @@ def defaults(method: str = "swav") -> ConfigDict:
     data.white_level = 0.0  # of images with more than 8 bits; 0 for what the images have
     data.exif_orientation = False  # turn images as their EXIF data say
     data.max_bad_fraction = 0.01  # unreadable images tolerated, as a share of the data set
+    data.cache = "auto"  # or device, none: where decoded images are kept, see docs/data.md
     data.threads = 0  # of the input pipeline; 0 for as many as there are cores
 
     config.augment = ConfigDict(_fields(Augment))
@@ -378,6 +380,7 @@ def _unknown_choices(config: ConfigDict) -> Iterator[str]:
         ("train.remat", config.train.remat, REMATS),
         ("optim.name", config.optim.name, tuple(OPTIMIZERS)),
         ("optim.schedule", config.optim.schedule, tuple(SCHEDULES)),
+        ("data.cache", config.data.cache, CACHES),
         ("mesh.bank_memory", config.mesh.bank_memory, tuple(BANK_MEMORIES)),
         *((f"eval.{key}", config.eval[key], choices) for key, choices in EVAL_CHOICES.items()),
     ):

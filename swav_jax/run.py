@@ -1,6 +1,7 @@
 """From a configuration to the pieces of a run: data, devices, method, optimiser."""
 
 import dataclasses
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -8,6 +9,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from absl import logging
 from jax.sharding import Mesh
@@ -16,11 +18,20 @@ from ml_collections import ConfigDict
 
 from swav_jax import config as config_lib
 from swav_jax import optim, sharding
+from swav_jax.augment.crops import multi_crop
 from swav_jax.augment.photometric import Augment, augment
-from swav_jax.data.batch import Batch
+from swav_jax.data.batch import Batch, CropSpecs, TrainBatches, Uncut
+from swav_jax.data.cached import (
+    Cached,
+    CachedBatches,
+    common_size,
+    decoded,
+    replaced,
+)
+from swav_jax.data.index import OrderFn
 from swav_jax.data.sources import is_own_folder, open_source
 from swav_jax.data.sources.pixels import Pixels
-from swav_jax.data.sources.source import MissingSplit, Source
+from swav_jax.data.sources.source import MissingSplit, SizesDiffer, Source
 from swav_jax.evals.labelled import Images
 from swav_jax.methods import METHODS
 from swav_jax.methods.contract import Crops, Method, Sizes
@@ -30,6 +41,7 @@ from swav_jax.models.encoder import Encoder
 from swav_jax.models.heads import ProjectionHead
 from swav_jax.ops.precision import at_least_float32
 from swav_jax.runtime import processes
+from swav_jax.runtime.xla import room_for_data
 
 
 @dataclass(frozen=True, eq=False)  # hashed by identity: a static argument of jitted functions
@@ -44,6 +56,18 @@ class Run:
     optimizer: optax.GradientTransformation
     schedule: optim.Schedule
     augment: Callable[..., Crops]  # (batch, epoch) to float crops
+    cached_size: tuple[int, int] | None  # H and W of images that are to stay on the devices
+
+    @cached_property
+    def cached(self) -> Cached | None:
+        """The training images on the devices, decoded when they are asked for; None: by the host.
+
+        All processes ask for them at the same time.
+
+        Raises:
+          DataError: too many cannot be read, or `data.cache` is device and they differ in size.
+        """
+        return _cached(self)
 
     @cached_property
     def train_images(self) -> Images:
@@ -115,6 +139,7 @@ def build(
             config.optim, steps_per_epoch=sizes.steps_per_epoch, total_steps=sizes.total_steps
         ),
         augment=make_augment(config),
+        cached_size=_cached_size(config, source, mesh),
     )
 
 
@@ -245,10 +270,108 @@ def make_augment(config: ConfigDict) -> Callable[..., Crops]:
     """The device augmentation of `config.augment`, as a function of (batch, epoch)."""
     settings = Augment(**config.augment.to_dict())
 
-    def augment_batch(batch: Batch, epoch: int | Int[Array, ""]) -> Crops:
-        return augment(batch.crops, batch.sample, seed=config.seed, epoch=epoch, settings=settings)
+    def augment_batch(batch: Batch | Uncut, epoch: int | Int[Array, ""]) -> Crops:
+        crops = cut_batch(batch, config.data.crops).crops
+        return augment(crops, batch.sample, seed=config.seed, epoch=epoch, settings=settings)
 
     return augment_batch
+
+
+def cut_batch(batch: Batch | Uncut, crops: CropSpecs) -> Batch:
+    """Inside `jax.jit`: the batch with its crops, which are cut if they are not yet."""
+    if isinstance(batch, Batch):
+        return batch
+    images = sharding.take(batch.images, batch.index)
+    views = multi_crop(images, batch.boxes, [crop[:2] for crop in crops])
+    return Batch(views, batch.index, batch.sample)
+
+
+def training_batches(
+    run: Run, first_step: int, last_step: int | None = None, order: OrderFn | None = None
+) -> TrainBatches:
+    """This process's part of the batches to train on, from where `data.cache` keeps the images.
+
+    Args:
+      run: whose images they are.
+      first_step: global step of the first batch.
+      last_step: global step before which to stop; None for never.
+      order: of the images in an epoch, see `train_batches`; None for a random one.
+    """
+    data, cached = run.config.data, run.cached
+    settings: dict[str, Any] = {
+        "seed": run.config.seed,
+        "first_step": first_step,
+        "last_step": last_step,
+        "process": jax.process_index(),
+        "processes": jax.process_count(),
+        "order": order,
+    }
+    if cached:
+        return CachedBatches(cached, data.crops, data.batch_size, **settings)
+    from swav_jax.data.batches import train_batches  # TensorFlow takes seconds
+
+    return train_batches(
+        run.source,
+        data.crops,
+        data.batch_size,
+        max_bad_fraction=data.max_bad_fraction,
+        threads=data.threads,
+        **settings,
+    )
+
+
+def _cached_size(config: ConfigDict, source: Source, mesh: Mesh) -> tuple[int, int] | None:
+    """H and W of the training images if `data.cache` lets them stay on the devices, else None.
+
+    Raises:
+      ConfigError: they should, and do not have one size or do not fit.
+    """
+    wanted = config.data.cache
+    if wanted == "none":
+        return None
+    size, rows = common_size(source), sharding.padded_rows(mesh, source.size)
+    needed = rows // mesh.shape["data"] * 3 * math.prod(size) if size else 0
+    room = room_for_data(mesh.local_devices[0])
+    if size and needed <= room:
+        return size
+    if wanted == "device":
+        gib = 2**30
+        problem = (
+            f"the training images take {needed / gib:.2f} GiB of each device, of which "
+            f"{room / gib:.2f} are for data"
+            if size
+            else "the training images differ in size"
+        )
+        raise config_lib.ConfigError(f"data.cache is device, but {problem}: set data.cache=auto")
+    return None
+
+
+def _cached(run: Run) -> Cached | None:
+    if run.cached_size is None:
+        return None
+    data, source = run.config.data, run.source
+    rows = sharding.padded_rows(run.mesh, source.size)
+    differ, images, bad = False, None, np.zeros(source.size, bool)
+    try:
+        images, bad = decoded(
+            source,
+            run.cached_size,
+            sharding.rows_here(run.mesh, rows),
+            max_bad_fraction=data.max_bad_fraction,
+            threads=data.threads,
+        )
+    except SizesDiffer:
+        differ = True
+    # All processes go the same way, and know of all unreadable images.
+    bad = processes.in_any(np.append(bad, differ))
+    if bad[-1]:
+        if data.cache == "device":
+            raise SizesDiffer(
+                "data.cache is device, but the training images differ in size: set data.cache=auto"
+            )
+        logging.info("the images stay in their files: they differ in size")
+        return None
+    return Cached(sharding.put_batch(run.mesh, images), replaced(bad[:-1], source))
 
 
 def open_split(config: ConfigDict, split: str, pixels: Pixels | None = None) -> Source:

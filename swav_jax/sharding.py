@@ -14,7 +14,7 @@ from jax.experimental import compute_on
 from jax.sharding import AxisType, Mesh, NamedSharding, Sharding, SingleDeviceSharding
 from jax.sharding import PartitionSpec as P
 from jax.typing import DTypeLike
-from jaxtyping import PyTree
+from jaxtyping import Array, Int, PyTree, Shaped
 
 from swav_jax.trees import map_named
 
@@ -109,14 +109,45 @@ def anywhere() -> Sharding:
 
 
 def put_batch(mesh: Mesh, batch: PyTree) -> PyTree:
-    """Global arrays [B, ...] from this process's rows of a batch."""
+    """Global arrays [B, ...] from this process's rows of a batch; those on the devices stay."""
     samples, processes = NamedSharding(mesh, SAMPLES), jax.process_count()
 
-    def put(rows: np.ndarray) -> jax.Array:
+    def put(rows: np.ndarray | jax.Array) -> jax.Array:
+        if isinstance(rows, jax.Array):
+            return rows
         whole = (processes * rows.shape[0], *rows.shape[1:])
         return jax.make_array_from_process_local_data(samples, rows, whole)
 
     return jax.tree.map(put, batch)
+
+
+def padded_rows(mesh: Mesh, rows: int) -> int:
+    """The least number from `rows` on that divides among the devices along `data`."""
+    return -(-rows // mesh.shape["data"]) * mesh.shape["data"]
+
+
+def rows_here(mesh: Mesh, rows: int) -> list[range]:
+    """The blocks of rows that `put_batch` takes from this process, in order, of so many."""
+    held = NamedSharding(mesh, SAMPLES).addressable_devices_indices_map((rows,))
+    blocks = {index[0].indices(rows)[:2] for index in held.values() if index}
+    return [range(*block) for block in sorted(blocks)]
+
+
+def take(rows: Shaped[Array, "M ..."], index: Int[Array, "B"]) -> Shaped[Array, "B ..."]:
+    """Inside `jax.jit`: some of the rows that are spread over `data`, each where it is wanted.
+
+    Each device gives those of its rows that any device wants; integers come through as they are.
+    """
+
+    def take_here(rows: Array, index: Array, *, sample_axes: Any, prototype_axes: Any) -> Array:
+        if not sample_axes:
+            return rows[index]
+        wanted = jax.lax.all_gather(index, sample_axes, tiled=True)
+        place = wanted - jax.lax.axis_index(sample_axes) * len(rows)
+        given = rows.at[jnp.where(place < 0, len(rows), place)].get(mode="fill", fill_value=0)
+        return jax.lax.psum_scatter(given, sample_axes, tiled=True)
+
+    return on_blocks(take_here, (rows, index), in_specs=(SAMPLES, SAMPLES), out_specs=SAMPLES)
 
 
 def gather(x: PyTree) -> PyTree:

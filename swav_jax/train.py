@@ -12,14 +12,13 @@ from ml_collections import ConfigDict
 from swav_jax import clustering, evaluators, sharding
 from swav_jax import config as config_lib
 from swav_jax.checkpoints.store import Checkpoints
-from swav_jax.data.batch import Batch
-from swav_jax.data.batches import Batches, train_batches
+from swav_jax.data.batch import TrainBatches
 from swav_jax.data.sources.source import Source
 from swav_jax.methods.contract import TrainState
 from swav_jax.monitor.curves import draw_curves
 from swav_jax.monitor.summary import summary
 from swav_jax.monitor.watch import Watch
-from swav_jax.run import Run, build
+from swav_jax.run import Run, build, training_batches
 from swav_jax.runtime.interruption import INTERRUPTED, Interruption
 from swav_jax.runtime.processes import check_same, from_process_0, warn
 from swav_jax.runtime.storage import AnyPath, write_whole
@@ -126,7 +125,7 @@ def run_steps(
     watch: Watch,
 ) -> TrainState:
     """The steps from the state's to the last, or to an interruption."""
-    batches: Batches[Batch] | None = None
+    batches: TrainBatches | None = None
     saved, total = time.monotonic(), run.sizes.total_steps
     for step in range(int(state.step), total):
         # ---- between two steps: evaluation, the epoch boundary ----------------------------------
@@ -168,24 +167,14 @@ def evaluate(run: Run, state: TrainState, watch: Watch, done: int) -> None:
         watch.note(done, scores)
 
 
-def batches_from(run: Run, state: TrainState, step: int) -> Batches[Batch]:
+def batches_from(run: Run, state: TrainState, step: int) -> TrainBatches:
     """The training batches from a step on; up to the end of the epoch if the method orders it."""
-    sizes, data = run.sizes, run.config.data
+    sizes = run.sizes
     epoch = step // sizes.steps_per_epoch
     order = run.method.epoch_order(state.extra, epoch, run.config.seed, sizes.size)
-    return train_batches(
-        run.source,
-        data.crops,
-        sizes.batch_size,
-        seed=run.config.seed,
-        first_step=step,
-        last_step=None if order is None else (epoch + 1) * sizes.steps_per_epoch,
-        process=jax.process_index(),
-        processes=jax.process_count(),
-        order=None if order is None else lambda _: order,
-        max_bad_fraction=data.max_bad_fraction,
-        threads=data.threads,
-    )
+    if order is None:
+        return training_batches(run, step)
+    return training_batches(run, step, (epoch + 1) * sizes.steps_per_epoch, lambda _: order)
 
 
 def checkpoint_due(run: Run, done: int, saved: float) -> bool:

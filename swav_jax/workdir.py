@@ -55,6 +55,7 @@ AT_RANDOM = "random_init_"  # begins the names of results of the network before 
 # Settings that may differ when a run is resumed: they do not affect what is learnt.
 MAY_CHANGE_ON_RESUME = (
     "checkpoint.",
+    "data.cache:",
     "data.data_dir:",
     "data.download:",
     "data.label_key:",

@@ -12,6 +12,7 @@ import tensorflow as tf
 from golden_files import GOLDEN_DIR, W, golden, golden_names
 from references import golden_variables, relative
 
+from swav_jax.augment import crops as device_crops
 from swav_jax.augment import photometric
 from swav_jax.data import crops
 from swav_jax.data.resize import resized_boxes
@@ -95,17 +96,22 @@ def _grey_levels_apart(ours, theirs):
     return np.abs(np.asarray(ours).astype(np.float64) - theirs).mean()
 
 
-def test_crops_are_resized_as_by_pillow():
+def _on_the_device(images, boxes, size):
+    return device_crops.cut(np.stack(images), boxes, size)
+
+
+@pytest.mark.parametrize("cut", [resized_boxes, _on_the_device])
+def test_crops_are_resized_as_by_pillow(cut):
     arrays = golden("augment.npz")
     photograph = _photograph(arrays).numpy()
     names = [name for name in arrays if name.startswith("resized")]
     assert names
     for name in names:
         number, size = map(int, name.removeprefix("resized").split("_"))
-        crop = resized_boxes([photograph], arrays["boxes_ijhw"][None, number, None], size)[0, 0]
+        crop = cut([photograph], arrays["boxes_ijhw"][None, number, None], size)[0, 0]
         assert _grey_levels_apart(crop, arrays[name]) < 1.5, name
     box = arrays["crop_box_ijhw"][None, None]
-    crop = resized_boxes([photograph], box, len(arrays["crop96"]))[0, 0]
+    crop = cut([photograph], box, len(arrays["crop96"]))[0, 0]
     assert _grey_levels_apart(crop, arrays["crop96"]) < 1.5
 
 

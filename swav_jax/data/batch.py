@@ -1,7 +1,7 @@
 """What a batch is: numpy arrays on the host, jax arrays on devices, shapes in a plan."""
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +21,30 @@ class Batch(NamedTuple):
     crops: tuple[UInt8[Any, "B _n _S _S 3"], ...]  # one for each kind of crop
     index: Int32[Any, "B"]  # of the image in the data set
     sample: Int32[Any, "B"]
+
+
+class Uncut(NamedTuple):
+    """Images to train on, and where the devices cut them; otherwise as `Batch`.
+
+    The images are those of the whole data set, which stay on the devices; a batch takes B of them.
+    """
+
+    images: UInt8[Any, "M H W 3"]  # M is N or a little more, so that it divides among devices
+    boxes: Int32[Any, "B V 4"]  # top, left, height, width of each crop, all kinds in order
+    index: Int32[Any, "B"]
+    sample: Int32[Any, "B"]
+
+
+class TrainBatches(Iterator[Batch | Uncut], Protocol):
+    """Training batches on the host, and how long they took.
+
+    Attributes:
+      wait_seconds: how long the consumer waited for the last batch.
+      stage_seconds: mean seconds of an image in each stage of making it, by the stage's name.
+    """
+
+    wait_seconds: float
+    stage_seconds: dict[str, float]
 
 
 class EvalBatch(NamedTuple):

@@ -18,7 +18,7 @@ import numpy as np
 from swav_jax.data import index
 from swav_jax.data.batch import Batch, CropSpecs, EvalBatch
 from swav_jax.data.crops import central_crop, multi_crop
-from swav_jax.data.sources.source import DataError, Source
+from swav_jax.data.sources.source import SizesDiffer, Source
 from swav_jax.data.tf import as_written, tf
 from swav_jax.data.unreadable import note, refuse, replacement_step
 from swav_jax.runtime.machine import cores
@@ -65,7 +65,7 @@ class Batches(Generic[B]):
         except tf.errors.InvalidArgumentError as error:
             if "to the batch" not in str(error):
                 raise
-            raise DataError(
+            raise SizesDiffer(
                 "the images differ in size: set a resize and a crop for evaluation"
             ) from error
         self.wait_seconds = time.perf_counter() - start
@@ -220,7 +220,13 @@ def eval_batches(
     def samples(positions: tf.Tensor) -> tuple[EvalBatch, dict[str, tf.Tensor]]:
         wanted = tf.minimum(positions, source.size - 1)
 
-        def cut(images: Sequence[tf.Tensor], _: tf.Tensor) -> tf.Tensor:
+        def cut(images: Sequence[tf.Tensor], shown: tf.Tensor) -> tf.Tensor:
+            black = tf.zeros([*(source.shape or (1, 1)), 3], tf.uint8)
+            numbers = tf.unstack(shown, len(images))
+            images = [
+                tf.cond(number < 0, lambda: black, lambda image=image: image)
+                for image, number in zip(images, numbers, strict=True)
+            ]
             return tf.stack([central_crop(image, resize, crop) for image in images])
 
         image, shown, notes = _read_and_cut(source, wanted, cut, candidates=1)

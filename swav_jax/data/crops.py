@@ -6,11 +6,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from swav_jax.data.batch import CropSpecs
+from swav_jax.data.boxes import MAX_ASPECT, MIN_ASPECT, TRIES
 from swav_jax.data.resize import resized_boxes
 from swav_jax.data.tf import tf
-
-TRIES = 10  # of a random crop, before the central fallback; torchvision's number
-MIN_ASPECT, MAX_ASPECT = 3 / 4, 4 / 3  # width / height; torchvision's default
 
 
 def multi_crop(

@@ -11,7 +11,7 @@ from jaxtyping import UInt8
 
 from swav_jax.data import index
 from swav_jax.data.batch import EvalBatch
-from swav_jax.data.sources.source import DataError, Source
+from swav_jax.data.sources.source import SizesDiffer, Source
 from swav_jax.data.unreadable import note
 
 
@@ -102,7 +102,7 @@ def _decoded(
     black = np.zeros((*source.shape, 3), np.uint8)
     shown = [black if image is None else image for image in images]
     if any(image.shape != black.shape for image in shown):
-        raise DataError("the images differ in size: set a resize and a crop for evaluation")
+        raise SizesDiffer("the images differ in size: set a resize and a crop for evaluation")
     return EvalBatch(
         image=np.stack(shown)[:, *window],
         index=numbers.astype(np.int32),

@@ -1,6 +1,7 @@
 """A picture of the first batch: the crops of a few images as the network sees them."""
 
 import io
+from functools import partial
 
 import jax
 import numpy as np
@@ -8,15 +9,28 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from swav_jax import sharding
-from swav_jax.data.batch import Batch
+from swav_jax.data.batch import Batch, Uncut
 from swav_jax.methods.contract import Crops
-from swav_jax.run import Run
+from swav_jax.run import Run, cut_batch
 from swav_jax.runtime.storage import AnyPath, write_whole
 from swav_jax.runtime.xla import RUNS_ONCE
 
 IMAGES = 8  # rows of the picture
 GAP = 2  # pixels between crops
 TALL = 96  # pixels: smaller crops are enlarged by a whole number
+
+
+def cut_on_host(run: Run, batch: Batch | Uncut) -> Batch:
+    """A batch with its crops on the host: of all processes if the devices cut them."""
+    if isinstance(batch, Batch):
+        return batch
+    specs = run.config.data.crops
+
+    @partial(jax.jit, compiler_options=RUNS_ONCE)
+    def cut(placed: Uncut) -> Batch:
+        return sharding.gather(cut_batch(placed, specs))
+
+    return jax.device_get(cut(sharding.put_batch(run.mesh, batch)))
 
 
 def draw_crops(run: Run, batch: Batch, epoch: int, path: AnyPath) -> None:

@@ -73,10 +73,13 @@ class Doctor:
         self._found = {name: _finding(noted) for name, noted in self._noted.items()}
         self._seen: list[np.ndarray] = []
 
+    @property
+    def looks(self) -> bool:
+        """Whether it still wants to see crops."""
+        return self._facts.variance_ratio is None
+
     def look(self, crops: Sequence[UInt8[np.ndarray, "b _n _S _S 3"]]) -> None:
         """Measures on the first batches whether the images differ."""
-        if self._facts.variance_ratio is not None:
-            return
         self._seen.append(crop_statistics(crops))
         if sum(map(len, self._seen)) >= min(LOOK_AT, self._facts.sizes.size):
             ratio = variance_ratio(np.concatenate(self._seen))

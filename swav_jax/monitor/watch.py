@@ -9,10 +9,9 @@ import jax
 from jaxtyping import PyTree
 
 from swav_jax.config import profiled_steps
-from swav_jax.data.batch import Batch
-from swav_jax.data.batches import Batches
+from swav_jax.data.batch import Batch, TrainBatches, Uncut
 from swav_jax.methods.contract import Metrics
-from swav_jax.monitor.crops import draw_crops
+from swav_jax.monitor.crops import cut_on_host, draw_crops
 from swav_jax.monitor.doctor import Doctor
 from swav_jax.monitor.logbook import Logbook
 from swav_jax.monitor.profile import Profiler
@@ -59,7 +58,7 @@ class Watch:
             for part in (self._doctor, self._logbook, self._profiler):
                 closing.callback(part.close)
 
-    def before(self, step: int, batches: Batches[Batch], batch: Batch) -> None:
+    def before(self, step: int, batches: TrainBatches, batch: Batch | Uncut) -> None:
         """Looks at the batch of a step.
 
         Args:
@@ -67,10 +66,12 @@ class Watch:
           batches: that the batch is from, for the time it took.
           batch: of the step, on the host.
         """
-        if self._active and step == self._first_step:
-            epoch = step // self._run.sizes.steps_per_epoch
-            draw_crops(self._run, batch, epoch, self.workdir / CROPS)
-        self._doctor.look(batch.crops)
+        if self._doctor.looks:
+            cut = cut_on_host(self._run, batch)  # by all processes, or by none
+            if self._active and step == self._first_step:
+                epoch = step // self._run.sizes.steps_per_epoch
+                draw_crops(self._run, cut, epoch, self.workdir / CROPS)
+            self._doctor.look(cut.crops)
         self._logbook.waited(batches.wait_seconds, batches.stage_seconds)
         self._profiler.before(step)
 

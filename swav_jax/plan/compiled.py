@@ -76,6 +76,8 @@ def compile_step(config: ConfigDict, devices: Sequence[Any], images: int) -> Any
     Returns:
       a `jax.stages.Compiled`.
     """
+    config = config.copy_and_resolve_references()
+    config.data.cache = "none"
     run = build(config, source=_nothing(images), devices=devices)
     with jax.set_mesh(run.mesh):
         state = step.state_shapes(run)

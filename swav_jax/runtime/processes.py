@@ -14,6 +14,7 @@ import numpy as np
 from absl import logging
 from jax._src import cloud_tpu_init, distributed  # neither has a public interface
 from jax.experimental import multihost_utils
+from jaxtyping import Bool
 
 FAILURE = "swav_jax/failure"  # the key under which a failing process leaves its message
 ENDING = "swav_jax/ending"  # under which a process says that it ends because of that message
@@ -104,6 +105,12 @@ def _limited_wait(others: str) -> Iterator[None]:
 def from_process_0(value: int) -> int:
     """Process 0's value, in every process."""
     return int(multihost_utils.broadcast_one_to_all(np.int32(value)))
+
+
+def in_any(flags: Bool[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:
+    """Which of the flags are set in any process, in every process."""
+    of_each = np.reshape(multihost_utils.process_allgather(flags), (-1, len(flags)))
+    return np.any(of_each, axis=0, keepdims=True)[0]
 
 
 def warn(message: str) -> None:

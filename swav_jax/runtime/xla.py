@@ -77,6 +77,21 @@ def reuse_freed_memory() -> None:
             libc.mallopt(option, value)
 
 
+def room_for_data(device: jax.Device) -> int:
+    """Bytes of a device's memory that a data set may take.
+
+    An eighth where the device says how much it has; else, as on a CPU, whose devices share their
+    memory, 1 GiB for all devices of a process.
+    """
+    try:
+        memory = device.memory_stats() or {}
+    except (NotImplementedError, RuntimeError):  # it is not attached to this machine
+        memory = {}
+    if limit := memory.get("bytes_limit"):
+        return limit // 8
+    return 2**30 // (jax.local_device_count() if device.platform == "cpu" else 1)
+
+
 def use_fast_cpu_convolutions() -> None:
     """Chooses the faster of XLA:CPU's two ways to convolve, where that can be chosen."""
     flags = os.environ.get("XLA_FLAGS", "")

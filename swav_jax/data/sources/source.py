@@ -23,6 +23,10 @@ class MissingSplit(DataError):
     """The data set has no such split, for example no test images: evaluation can be skipped."""
 
 
+class SizesDiffer(DataError):
+    """Images of several sizes where one is needed."""
+
+
 class MultiLabels(NamedTuple):
     """Which classes images show, where each may show several.
 

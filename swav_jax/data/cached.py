@@ -1,0 +1,178 @@
+"""Data sets that fit into the devices' memory: decoded once; a batch is then numbers and boxes.
+
+Order, replacements and boxes are those of `batches.py` for the same seed and step.
+"""
+
+import contextlib
+import dataclasses
+import time
+from collections.abc import Sequence
+
+import jax
+import numpy as np
+from jaxtyping import Bool, Int64, UInt8
+
+from swav_jax.data import index
+from swav_jax.data.batch import CropSpecs, TrainBatches, Uncut
+from swav_jax.data.boxes import crop_boxes
+from swav_jax.data.passes import one_pass
+from swav_jax.data.sources.pixels import evenly
+from swav_jax.data.sources.source import DataError, SizesDiffer, Source
+from swav_jax.data.unreadable import replacement_step
+from swav_jax.runtime.progress import progress
+
+AT_ONCE = 256  # images decoded between two looks at the progress
+REPLACEMENTS = 64  # images tried in place of an unreadable one
+
+
+def common_size(source: Source) -> tuple[int, int] | None:
+    """H and W that all images have, or some, evenly spread: others may still differ then."""
+    if source.shape:
+        return source.shape
+    from swav_jax.data.tf import tf
+
+    found: tuple[int, int] | None = None
+    for number in evenly(source.size):
+        with contextlib.suppress(tf.errors.OpError):  # it will be named when its turn comes
+            height, width, _ = source.read(tf.constant(number, tf.int64)).shape
+            if found and height and (height, width) != found:
+                return None
+            found = (height, width) if height else found
+    return found
+
+
+@dataclasses.dataclass(frozen=True)
+class Cached:
+    """A data set of N images in the devices' memory.
+
+    Attributes:
+      images: uint8 [M, H, W, 3], spread over the devices; rows after N only fill them up.
+      shown: the image that each number stands for: itself, or another if it cannot be read.
+    """
+
+    images: jax.Array
+    shown: Int64[np.ndarray, " N"]
+
+
+def decoded(
+    source: Source,
+    image_size: tuple[int, int],
+    blocks: Sequence[range],
+    max_bad_fraction: float,
+    threads: int,
+) -> tuple[UInt8[np.ndarray, "n H W 3"], Bool[np.ndarray, " N"]]:
+    """Decodes blocks of a data set's images.
+
+    Args:
+      source: N images.
+      image_size: H and W of all of them.
+      blocks: n numbers; those beyond the data set give black images.
+      max_bad_fraction: of N; more unreadable images stop it.
+      threads: that decode; 0 takes one for each core.
+
+    Returns:
+      The images, and which of the N are found to be unreadable: black too.
+
+    Raises:
+      SizesDiffer: an image of another size.
+      DataError: too many unreadable images.
+    """
+    of_one_size = dataclasses.replace(source, shape=image_size)
+    images = np.zeros((sum(map(len, blocks)), *image_size, 3), np.uint8)
+    bad, place = np.zeros(source.size, bool), 0
+    with progress("decoding the images", len(images)) as now:
+        for block in blocks:
+            read = one_pass(
+                of_one_size,
+                AT_ONCE,
+                resize=0,
+                crop=0,
+                first=block.start,
+                max_bad_fraction=max_bad_fraction,
+                threads=threads,
+            )
+            for first in range(block.start, min(block.stop, source.size), AT_ONCE):
+                batch = next(read)
+                rows = slice(min(AT_ONCE, block.stop - first, source.size - first))
+                found, here = batch.image[rows], place + first - block.start
+                if found.shape[1:3] != image_size:
+                    raise SizesDiffer("the images differ in size")
+                images[here : here + len(found)] = found
+                bad[batch.index[rows][~batch.valid[rows]]] = True
+                now(here + len(found))
+            place += len(block)
+    return images, bad
+
+
+def replaced(bad: Bool[np.ndarray, " N"], source: Source) -> Int64[np.ndarray, " N"]:
+    """The image shown for each number: as the host's pipeline replaces unreadable ones.
+
+    Raises:
+      DataError: nothing readable is found in place of one.
+    """
+    shown, step = np.arange(source.size), replacement_step(source.size)
+    for _ in range(REPLACEMENTS):
+        if not bad[shown].any():
+            return shown
+        shown = np.where(bad[shown], (shown + step) % source.size, shown)
+    raise DataError(
+        f"{bad.sum()} of {source.size} images cannot be read, and {REPLACEMENTS} in a row: repair "
+        "or remove them (the log names each)"
+    )
+
+
+class CachedBatches(TrainBatches):
+    """Endless batches of a cached data set, starting at any global step.
+
+    Args:
+      cached: N images.
+      crops: `(count, size, min_scale, max_scale)` for each resolution.
+      batch_size: B, rows of a global batch over all processes.
+      seed: of the order and of the crops.
+      first_step: global step of the first batch.
+      last_step: global step before which to stop; None for never.
+      process: this process's number.
+      processes: how many processes share a batch.
+      order: `epoch -> int [at least (N // B) * B]` image numbers, instead of a permutation drawn
+        from `seed`.
+    """
+
+    def __init__(
+        self,
+        cached: Cached,
+        crops: CropSpecs,
+        batch_size: int,
+        *,
+        seed: int,
+        first_step: int = 0,
+        last_step: int | None = None,
+        process: int = 0,
+        processes: int = 1,
+        order: index.OrderFn | None = None,
+    ):
+        self.wait_seconds, self.stage_seconds = 0.0, {}
+        self._cached, self._crops, self._seed = cached, crops, seed
+        self._step, self._last_step = first_step, last_step
+        size = len(cached.shown)
+
+        def permutation(epoch: int) -> np.ndarray:
+            return index.epoch_order(seed, epoch, size)
+
+        self._indices = index.batch_indices(
+            order or permutation, size, batch_size, process, processes, repeats=order is not None
+        )
+
+    def __next__(self) -> Uncut:
+        if self._step == self._last_step:
+            raise StopIteration
+        start = time.perf_counter()
+        epoch, images, draws = self._indices(self._step)
+        self._step += 1
+        images = self._cached.shown[images]
+        sample = images + len(self._cached.shown) * draws
+        seeds = np.stack([np.full_like(sample, (self._seed << 32) + epoch), sample], axis=-1)
+        _, height, width, _ = self._cached.images.shape
+        boxes = crop_boxes(seeds, (height, width), self._crops)
+        self.wait_seconds = time.perf_counter() - start
+        numbers = images.astype(np.int32), sample.astype(np.int32)
+        return Uncut(self._cached.images, boxes, *numbers)
