@@ -25,7 +25,7 @@ from swav_jax.methods.contract import Prototypes
 from swav_jax.run import make_method
 from swav_jax.runtime.processes import warn
 from swav_jax.tables import Table
-from swav_jax.trained import Trained
+from swav_jax.trained import Trained, at_random
 
 TEMPERATURE = 0.1  # of the entropy, where the method has none
 SINKHORN_ITERATIONS = 30  # over all images; the few of training leave large clusters larger
@@ -210,6 +210,21 @@ def find_clusters(trained: Trained, images: Images) -> Found:
     sizes = [len(one.directions) for one in sets]
     how = "Sinkhorn codes" if settings.cluster_by == "sinkhorn" else "nearest prototype"
     return Found(rows, found, sizes, f"{trained.config.method.name}: {how}")
+
+
+def agreement_before_training(trained: Trained, images: Images, found: Found) -> dict[str, float]:
+    """How well k-means of the random network's features agrees with labels, if there are any.
+
+    With as many clusters as `found` has of the same images.
+    """
+    rows, settings = found.rows, trained.config.eval
+    if rows.labels is None:
+        return {}
+    flat = features(at_random(trained), images, settings.layer)[rows.numbers]
+    flat = flat.reshape(len(flat), -1)
+    size, seed = min(found.sizes[0], len(flat)), trained.config.seed
+    clusters = assign_by_kmeans(flat, size, temperature=TEMPERATURE, seed=seed)
+    return agreement(rows.labels, clusters.cluster)
 
 
 def _by_kmeans(trained: Trained, images: Images) -> Found:

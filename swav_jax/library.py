@@ -21,7 +21,7 @@ from swav_jax.config import ConfigError, check, of_method
 from swav_jax.data.crops import central_crop
 from swav_jax.data.sources.listed import open_paths
 from swav_jax.data.sources.memory import open_arrays
-from swav_jax.data.sources.pixels import Pixels, rgb_of
+from swav_jax.data.sources.pixels import Pixels, look_at_open, rgb_of
 from swav_jax.data.sources.source import DataError
 from swav_jax.evals.labelled import Images
 from swav_jax.models.backbones import Backbone
@@ -54,7 +54,8 @@ class Preprocess:
       crop: S, pixels of the crop.
       mean: of each channel, of values from 0 to 1.
       std: of each channel.
-      pixels: how stored pixels become 8-bit RGB.
+      pixels: how stored pixels become 8-bit RGB. Without `data.white_level`, 65535 is white in an
+        image of more than 8 bits; `TrainedRun.embed` finds a level for all its images.
     """
 
     resize: int
@@ -148,6 +149,7 @@ class TrainedRun:
         if len(paths) == len(images):
             source = open_paths([os.fsencode(Path(path).expanduser()) for path in paths], pixels)
         else:
+            pixels = look_at_open(images, pixels)
             source = open_arrays([_array(image, pixels) for image in images])
         return dataclasses.replace(as_evaluated(config, source), max_bad_fraction=0.0)
 

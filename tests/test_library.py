@@ -67,6 +67,16 @@ def test_pictures_of_any_mode_become_rgb(run, photos):
     np.testing.assert_array_equal(run.preprocess(clear), run.preprocess(white))
 
 
+def test_pictures_of_more_than_8_bits_are_as_their_files_are(run, tmp_path):
+    folder = tmp_path / "deep"
+    folder.mkdir()
+    for number, white in enumerate((900, 4000)):  # 12 bits, as the brightest of them says
+        values = np.random.RandomState(number).randint(0, white, (20, 30)).astype(np.uint16)
+        Image.fromarray(values).save(folder / f"{number}.png")
+    pictures = [Image.open(path) for path in sorted(folder.iterdir())]
+    np.testing.assert_allclose(run.embed(pictures), run.embed(folder), rtol=1e-5, atol=1e-6)
+
+
 def test_clusters_are_those_of_the_task(run, workdir, photos, tmp_path):
     config = settings_of(workdir)
     config.eval.data_dir = str(photos)

@@ -70,7 +70,7 @@ def _what(config: ConfigDict, lines: Sequence[Mapping[str, Any]]) -> str:
     if not lines:
         return f"{said.strip()}."
     steps, seconds = int(lines[-1]["step"]), seconds_of(lines, data.batch_size)
-    took = f" in {timedelta(seconds=round(seconds))}" if seconds else ""
+    took = f"; the steps alone took {timedelta(seconds=round(seconds))}" if seconds else ""
     return (
         f"{said.strip()}: {lines[-1]['epoch']:.3g} epochs, {steps:,} steps of "
         f"{data.batch_size:,} images{took}."

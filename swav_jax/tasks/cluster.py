@@ -4,7 +4,7 @@ import jax
 from absl import logging
 from ml_collections import ConfigDict
 
-from swav_jax.answers import find_clusters
+from swav_jax.answers import agreement_before_training, find_clusters
 from swav_jax.runtime.storage import AnyPath
 from swav_jax.tasks.figures import record
 from swav_jax.tasks.sorting import check_folder, sort_into
@@ -34,4 +34,7 @@ def cluster_task(config: ConfigDict, workdir: AnyPath) -> None:
             logging.info("empty clusters: %s", ", ".join(empty))
         if settings.sort_into:
             sort_into(settings.sort_into, found, by=settings.sort_by)
-    record(trained, "cluster", found.figures(), protocol=found.how, images=images)
+    before, protocol = agreement_before_training(trained, images, found), found.how
+    if before and "k-means" not in protocol:
+        protocol += f"; before training k-means, {settings.layer} features"
+    record(trained, "cluster", found.figures(), at_random=before, protocol=protocol, images=images)

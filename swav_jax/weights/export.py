@@ -336,6 +336,8 @@ def _by_ourselves(network: Network, tensors: Tensors, rules: Rules = ()) -> Proo
 
 
 def _write_safetensors(path: Path, tensors: Tensors, metadata: dict[str, str]) -> None:
+    if not find_spec("safetensors"):
+        raise ConfigError("this --format needs the package safetensors: pip install safetensors")
     from safetensors.numpy import save_file
 
     whole = {name: np.array(value, order="C") for name, value in tensors.items()}

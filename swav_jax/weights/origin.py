@@ -55,9 +55,11 @@ def open_origin(config: ConfigDict, shapes: TrainState | None = None) -> Leaves:
     there = _parts_in(names)
     for part in wanted:
         if not auto and (part not in there or part not in used):
-            who = path if part not in there else f"method {config.method.name}"
+            method = f"method {config.method.name}"
+            who, its = (path, there) if part not in there else (method, used)
             raise ConfigError(
-                f"init_parts is {config.init_parts}, but {who} has no {part}: name others, or auto"
+                f"init_parts is {config.init_parts}, but {who} has no {part}: it has "
+                f"{', '.join(its)}. Name some of these, or auto"
             )
     parts = [part for part in wanted if part in there]
     _check_settings(config, model, parts)
@@ -133,7 +135,9 @@ def _check_settings(config: ConfigDict, model: Mapping[str, Any], parts: Collect
         if differing:
             there = ", ".join(f"model.{key}={model[key]}" for key in differing)
             here = ", ".join(str(config.model[key]) for key in differing)
-            less = ",".join(other for other in parts if other != part)
+            # Prototypes are directions among the embeddings of the head that they came with.
+            without = {part, "prototypes"} if part == "head" else {part}
+            less = ",".join(other for other in parts if other not in without)
             remedy = f", or take only --config.init_parts={less}" if part != "backbone" else ""
             raise ConfigError(
                 f"init_from: the {part} of {config.init_from} has {there}, this run {here}. Set "

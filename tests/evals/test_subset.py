@@ -2,6 +2,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+from images import with_labels
 
 from swav_jax.data.sources import open_source
 from swav_jax.data.sources.source import DataError
@@ -35,3 +36,8 @@ def test_images_are_named_with_as_many_folders_as_tell_them_apart():
         listed(FILES, ["1.jpg"])
     with pytest.raises(DataError, match=r"2 of 3 listed names are of no .* 'cat/3.jpg'"):
         listed(FILES, ["cat/3.jpg", "2.jpg", "g/1.jpg"])
+
+
+def test_records_are_named_as_tables_name_them():
+    source = with_labels([0, 1, 0, 1], ("a", "b")).source
+    assert listed(source, [source.name(3), source.name(1)]).tolist() == [1, 3]

@@ -30,13 +30,19 @@ def test_clusters_of_a_folder(workdir, photos):
     assert all(sum(r["cluster"] == c for r in rows) == size for c, size in sizes.items())
     results = read_results(workdir)["cluster"]
     assert {"nmi", "ami", "purity", "mutual_information", "homogeneity"} <= results.keys()
-    assert results["protocol"] == "swav: nearest prototype"
+    begin, _, rest = results["protocol"].partition("; ")
+    assert begin == "swav: nearest prototype" and rest.startswith("before training k-means")
+    assert 0 < results["random_init_nmi"] < 1 and 60 < results["random_init_purity"] <= 100
 
 
 def test_without_labels_sizes_are_the_figures(workdir, photos):
     rows = cluster(workdir, data_dir=str(photos / "dog"))
     results = read_results(workdir)["cluster"]
-    assert len(rows) == 8 and results["clustered"] == 8 and "nmi" not in results
+    assert (
+        len(rows) == 8
+        and results["clustered"] == 8
+        and not {"nmi", "random_init_nmi"} & set(results)
+    )
 
 
 @pytest.mark.parametrize("by", ["copy", "link"])

@@ -229,6 +229,14 @@ def test_what_a_format_has_no_place_for_is_refused(tmp_path, name, arch, stem, c
     assert not (tmp_path / name).exists()
 
 
+def test_a_package_that_is_missing_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr("swav_jax.weights.export.find_spec", lambda _: None)
+    of = network("resnet10_tiny", "cifar", 16)
+    for name in ("safetensors", "onnx"):
+        with pytest.raises(ConfigError, match=f"needs the package {name}"):
+            export(of, name, tmp_path)
+
+
 def test_earlier_exports_stay_and_a_wrong_one_does_not_count(tmp_path, monkeypatch):
     of = network("resnet10_tiny", "cifar", 16)
     for _ in range(3):

@@ -83,7 +83,7 @@ def rgb_of(image: Image.Image, pixels: Pixels) -> UInt8[np.ndarray, "H W 3"]:
       UnreadableError: its values have no known meaning.
     """
     turn = TURNS.get(image.getexif().get(ORIENTATION, 1)) if pixels.exif_orientation else None
-    if image.mode.startswith("I;16") or image.mode in ("I", "F"):
+    if _is_deep(image):
         image = _eight_bits(np.asarray(image), pixels, inverted=False)
     flat = _without_alpha(image, pixels.background)
     return np.asarray(flat if turn is None else flat.transpose(turn))
@@ -171,7 +171,7 @@ def first_look(
     notes = []
     largest = max((value for value, _ in found), default=0.0)
     if largest:
-        level = 2.0 ** max(8, math.ceil(math.log2(largest + 1))) - 1
+        level = _white_level(largest)
         pixels = replace(pixels, white_level=level)
         deep = sum(value > 0 for value, _ in found)
         notes.append(
@@ -184,6 +184,32 @@ def first_look(
             "(data.exif_orientation=True turns all as their EXIF data say)"
         )
     return pixels, notes
+
+
+def look_at_open(images: Iterable[Any], pixels: Pixels) -> Pixels:
+    """What `first_look` finds out, from images that are open already, or arrays.
+
+    Args:
+      images: all of them; only those of Pillow can have more than 8 bits.
+      pixels: as configured.
+    """
+    deep = [
+        float(np.asarray(image).max(initial=0))
+        for image in images
+        if isinstance(image, Image.Image) and _is_deep(image) and image.mode != "F"
+    ]
+    if pixels.white_level or not any(deep):
+        return pixels
+    return replace(pixels, white_level=_white_level(max(deep)))
+
+
+def _white_level(largest: float) -> float:
+    return 2.0 ** max(8, math.ceil(math.log2(largest + 1))) - 1
+
+
+def _is_deep(image: Image.Image) -> bool:
+    """Whether Pillow gives whole or floating-point values of more than 8 bits."""
+    return image.mode.startswith("I;16") or image.mode in ("I", "F")
 
 
 def deep_values(image: ImageFile.ImageFile, data: bytes) -> np.ndarray | None:
@@ -201,7 +227,7 @@ def deep_values(image: ImageFile.ImageFile, data: bytes) -> np.ndarray | None:
 
         values = tf.io.decode_png(data, channels=4, dtype=tf.uint16).numpy()
         return values if (values[..., 3] < 65535).any() else values[..., :3]
-    if image.mode.startswith("I;16") or image.mode in ("I", "F"):
+    if _is_deep(image):
         return np.asarray(image)
     if image.format == "TIFF" and image.mode in ("RGB", "RGBA") and ";16" in _raw_mode(image):
         return _deep_colours(image, data)
