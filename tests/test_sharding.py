@@ -1,5 +1,6 @@
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from swav_jax import sharding
@@ -25,3 +26,17 @@ def test_settings_without_effect_are_warned_of(state, model, bank_memory, compla
     assert len(warnings) == len(complaints)
     for warning, complaint in zip(warnings, complaints, strict=True):
         assert complaint in warning
+
+
+def test_rows_are_taken_from_whichever_device_has_them():
+    mesh, draw = sharding.make_mesh(2), np.random.default_rng(0)  # 4 devices along the data
+    rows = draw.integers(0, 256, (12, 3, 2), np.uint8)
+    index = draw.integers(0, 12, 16).astype(np.int32)
+    here = sharding.rows_here(mesh, sharding.padded_rows(mesh, 11))
+    assert [list(block) for block in here] == np.arange(12).reshape(4, 3).tolist()
+    with jax.set_mesh(mesh):
+        placed = sharding.put_batch(mesh, (rows, index))
+        assert len(placed[0].addressable_shards[0].data) == 3
+        found = jax.jit(sharding.take)(*placed)
+    np.testing.assert_array_equal(found, rows[index])
+    np.testing.assert_array_equal(jax.jit(sharding.take)(rows, index), rows[index])

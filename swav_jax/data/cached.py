@@ -6,7 +6,7 @@ Order, replacements and boxes are those of `batches.py` for the same seed and st
 import contextlib
 import dataclasses
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import jax
 import numpy as np
@@ -21,6 +21,7 @@ from swav_jax.data.sources.source import DataError, SizesDiffer, Source
 from swav_jax.data.unreadable import replacement_step
 from swav_jax.runtime.progress import progress
 
+BOXES_AT_ONCE = 1024  # images whose boxes are made together
 AT_ONCE = 256  # images decoded between two looks at the progress
 REPLACEMENTS = 64  # images tried in place of an unreadable one
 
@@ -151,28 +152,39 @@ class CachedBatches(TrainBatches):
         order: index.OrderFn | None = None,
     ):
         self.wait_seconds, self.stage_seconds = 0.0, {}
-        self._cached, self._crops, self._seed = cached, crops, seed
-        self._step, self._last_step = first_step, last_step
         size = len(cached.shown)
 
         def permutation(epoch: int) -> np.ndarray:
             return index.epoch_order(seed, epoch, size)
 
-        self._indices = index.batch_indices(
+        indices = index.batch_indices(
             order or permutation, size, batch_size, process, processes, repeats=order is not None
         )
+        steps = range(first_step, np.iinfo(np.int64).max if last_step is None else last_step)
+        together = max(BOXES_AT_ONCE // (batch_size // processes), 1)
+        self._batches = _batches(cached, crops, seed, indices, steps, together)
 
     def __next__(self) -> Uncut:
-        if self._step == self._last_step:
-            raise StopIteration
         start = time.perf_counter()
-        epoch, images, draws = self._indices(self._step)
-        self._step += 1
-        images = self._cached.shown[images]
-        sample = images + len(self._cached.shown) * draws
-        seeds = np.stack([np.full_like(sample, (self._seed << 32) + epoch), sample], axis=-1)
-        _, height, width, _ = self._cached.images.shape
-        boxes = crop_boxes(seeds, (height, width), self._crops)
+        batch = next(self._batches)
         self.wait_seconds = time.perf_counter() - start
+        return batch
+
+
+def _batches(
+    cached: Cached, crops: CropSpecs, seed: int, indices: Callable, steps: range, together: int
+) -> Iterator[Uncut]:
+    """The batches of some steps; boxes are made for several `together`, which takes less time."""
+    _, height, width, _ = cached.images.shape
+    while steps:
+        epochs, images, draws = map(np.array, zip(*map(indices, steps[:together]), strict=True))
+        images = cached.shown[images]  # [steps, rows]
+        sample = images + len(cached.shown) * draws
+        epoch_seeds = np.broadcast_to((seed << 32) + epochs[:, None], sample.shape)
+        seeds = np.stack([epoch_seeds, sample], axis=-1)
+        boxes = crop_boxes(seeds.reshape(-1, 2), (height, width), crops)
+        boxes = boxes.reshape(*sample.shape, -1, 4)
         numbers = images.astype(np.int32), sample.astype(np.int32)
-        return Uncut(self._cached.images, boxes, *numbers)
+        for batch in zip(boxes, *numbers, strict=True):
+            yield Uncut(cached.images, *batch)
+        steps = steps[together:]
