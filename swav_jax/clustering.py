@@ -13,7 +13,6 @@ from swav_jax import keys, sharding
 from swav_jax.augment.photometric import normalise
 from swav_jax.data.batch import Batch, EvalBatch, Uncut
 from swav_jax.data.passes import one_pass
-from swav_jax.evals.agreement import compare
 from swav_jax.gradients import split
 from swav_jax.methods.contract import Fold, TrainState, Visited
 from swav_jax.run import Run, training_batches
@@ -47,6 +46,8 @@ def cluster(run: Run, state: TrainState, step: int) -> tuple[TrainState, dict[st
     scores["cluster_seconds"] = time.perf_counter() - start_time
     after = sharding.fetch(method.assignments(state.extra))
     if after is not None:
+        from swav_jax.evals.agreement import compare  # scikit-learn takes a second
+
         scores |= compare(before, after, run.source.labels)
     return state, scores
 

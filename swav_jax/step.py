@@ -8,16 +8,17 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import NamedSharding
 from jaxtyping import PyTree
 
 from swav_jax import gradients, keys, optim, sharding
-from swav_jax.data.batch import Batch, batch_shapes
+from swav_jax.data.batch import Batch, Uncut, batch_shapes
 from swav_jax.methods.contract import Clock, Crops, Method, Metrics, TrainState
 from swav_jax.ops.metrics import FIRST_BAD, first_nonfinite, norms
 from swav_jax.run import Run
 from swav_jax.runtime.xla import RUNS_ONCE
 
-Step = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
+Step = Callable[[TrainState, Batch | Uncut], tuple[TrainState, Metrics]]
 
 
 # ---- the state ----------------------------------------------------------------------------------
@@ -103,9 +104,26 @@ def compiled_step(run: Run, shapes: TrainState) -> Any:
     return jax.jit(step, donate_argnums=0, out_shardings=(shardings(shapes), None))
 
 
+def batch_of(run: Run) -> Batch | Uncut:
+    """Shapes of a batch, laid over the mesh; images on the devices stand for themselves."""
+    crops, rows = run.config.data.crops, run.sizes.batch_size
+    batch: Batch | Uncut = batch_shapes(crops, rows)
+    if run.cached:
+        boxes = jax.ShapeDtypeStruct((rows, sum(count for count, *_ in crops), 4), jnp.int32)
+        batch = Uncut(run.cached.images, boxes, batch.index, batch.sample)
+    samples = NamedSharding(run.mesh, sharding.SAMPLES)
+
+    def placed(leaf: jax.Array | jax.ShapeDtypeStruct) -> jax.Array | jax.ShapeDtypeStruct:
+        if isinstance(leaf, jax.Array):
+            return leaf
+        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=samples)
+
+    return jax.tree.map(placed, batch)
+
+
 def train_step(
     state: TrainState,
-    batch: Batch,
+    batch: Batch | Uncut,
     *,
     method: Method,
     optimizer: optax.GradientTransformation,

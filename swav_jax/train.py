@@ -22,7 +22,8 @@ from swav_jax.run import Run, build, training_batches
 from swav_jax.runtime.interruption import INTERRUPTED, Interruption
 from swav_jax.runtime.processes import check_same, from_process_0, warn
 from swav_jax.runtime.storage import AnyPath, write_whole
-from swav_jax.step import Step, compiled_step, draw_state, shardings, state_shapes
+from swav_jax.runtime.xla import compiled_ahead
+from swav_jax.step import Step, batch_of, compiled_step, draw_state, shardings, state_shapes
 from swav_jax.weights.origin import open_origin, start_from
 from swav_jax.workdir import AT_RANDOM, CHECKPOINTS, SUMMARY, OtherRun, claimed, read_results
 
@@ -61,14 +62,17 @@ def pretrain(config: ConfigDict, workdir: AnyPath, source: Source | None = None)
             shardings(shapes), config.mesh.model, config.mesh.bank_memory
         ):
             warn(warning)
-        state = resume(run, shapes, checkpoints) or start(run, shapes, workdir)
+        take_step = compiled_step(run, shapes)
+        state = resume(run, shapes, checkpoints)
+        if state is None:
+            take_step = compiled_ahead(take_step, shapes, batch_of(run))  # while the state is made
+            state = start(run, shapes, workdir)
 
         # ---- the steps --------------------------------------------------------------------------
         if process_0:
             said = summary(run, shapes)
             logging.info(said)
             write_whole(workdir / SUMMARY, f"{said}\n")
-        take_step = compiled_step(run, shapes)
         with Watch(run, workdir, first_step=int(state.step)) as watch:
             state = run_steps(run, state, take_step, checkpoints, interruption, watch)
 

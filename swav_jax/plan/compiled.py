@@ -11,13 +11,11 @@ from typing import Any
 import jax
 from jax.experimental import topologies
 from jax.experimental.compilation_cache import compilation_cache
-from jax.sharding import NamedSharding
 from ml_collections import ConfigDict
 
-from swav_jax import sharding, step
-from swav_jax.data.batch import Batch, batch_shapes
+from swav_jax import step
 from swav_jax.data.sources.source import Source
-from swav_jax.run import Run, build
+from swav_jax.run import build
 from swav_jax.runtime.xla import has_tpu
 
 # "%name = f32[8,3]{1,0} all-reduce(", or a tuple of shapes in brackets. Asynchronous ones come as
@@ -92,7 +90,7 @@ def compile_step(config: ConfigDict, devices: Sequence[Any], images: int) -> Any
     with jax.set_mesh(run.mesh):
         state = step.state_shapes(run)
         with _without_cache():
-            lowered = step.compiled_step(run, state).lower(state, _batch(run))
+            lowered = step.compiled_step(run, state).lower(state, step.batch_of(run))
             return lowered.compile(compiler_options=options)
 
 
@@ -114,15 +112,6 @@ def _nothing(images: int) -> Source:
         raise AssertionError("a plan reads no image")
 
     return Source(images, (), str, read, may_fail=False, find_labels=lambda: None)
-
-
-def _batch(run: Run) -> Batch:
-    """Shapes of a batch, laid over the mesh."""
-    samples = NamedSharding(run.mesh, sharding.SAMPLES)
-    return jax.tree.map(
-        lambda rows: jax.ShapeDtypeStruct(rows.shape, rows.dtype, sharding=samples),
-        batch_shapes(run.config.data.crops, run.sizes.batch_size),
-    )
 
 
 def memory(compiled: Any) -> dict[str, int]:

@@ -4,7 +4,9 @@ import ctypes
 import glob
 import logging
 import os
-from typing import NoReturn
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NoReturn
 
 import jax
 import jaxlib
@@ -97,3 +99,20 @@ def use_fast_cpu_convolutions() -> None:
     flags = os.environ.get("XLA_FLAGS", "")
     if jaxlib.__version__.startswith(KNOWS_CPU_FLAG) and "ynn_fusion_type" not in flags:
         os.environ["XLA_FLAGS"] = f"{flags} {CPU_FLAG}".strip()
+
+
+def compiled_ahead(function: Any, *arguments: Any) -> Callable[..., Any]:
+    """A function that another thread compiles from now on; its first call waits for that.
+
+    On a GPU it is compiled when it is called: XLA chooses among kernels by timing them, and nothing
+    else may run there meanwhile.
+
+    Args:
+      function: under `jax.jit`.
+      arguments: those that it will be called with, or their shapes, dtypes and shardings.
+    """
+    if jax.default_backend() == "gpu":
+        return function
+    lowered = function.lower(*arguments)
+    compiled = ThreadPoolExecutor(1).submit(lowered.compile)
+    return lambda *given: compiled.result()(*given)
