@@ -1,5 +1,6 @@
 """What swav_jax does to the program that imports it."""
 
+import os
 import subprocess
 import sys
 
@@ -35,9 +36,28 @@ assert batch.crops[0].shape == (4, 1, 8, 8, 3)
 assert dict(os.environ) == before
 """
 
+A_RUN_ON_DIGITS = """
+import pathlib, sys
+sys.path.insert(0, sys.argv[1])
+import tiny
+from swav_jax import train
+from swav_jax.tasks.knn import knn_task
 
-def run(program):
-    return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+tiny.compile_fast()
+config, workdir = tiny.tiny_swav(), pathlib.Path(sys.argv[2])
+config.data.test = "test"
+config.data.eval_resize = config.data.eval_crop = 0
+config.train.steps = 2
+train.pretrain(config, workdir)
+knn_task(config, workdir)
+assert (workdir / "results.json").exists()
+assert "tensorflow" not in sys.modules
+"""
+
+
+def run(program, *arguments):
+    command = [sys.executable, "-c", program, *arguments]
+    return subprocess.run(command, capture_output=True, text=True)
 
 
 def test_importing_touches_nothing_and_loads_what_it_needs():
@@ -47,4 +67,9 @@ def test_importing_touches_nothing_and_loads_what_it_needs():
 
 def test_batches_are_made_beside_a_tensorflow_at_work():
     done = run(BATCHES_BESIDE_TENSORFLOW_AT_WORK)
+    assert done.returncode == 0, done.stderr
+
+
+def test_digits_are_learnt_and_judged_without_tensorflow(tmp_path):
+    done = run(A_RUN_ON_DIGITS, os.path.dirname(__file__), str(tmp_path))
     assert done.returncode == 0, done.stderr

@@ -7,6 +7,10 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Int, UInt8
 
+# Many means of two grey levels lie halfway, and float32 errs differently with the number of images
+# and devices: a little more than a half rounds all of these up.
+HALF = 0.5 + 2**-10
+
 
 def multi_crop(
     images: UInt8[Array, "B H W 3"],
@@ -39,7 +43,7 @@ def cut(
     exact = lax.Precision.HIGHEST  # or an accelerator rounds grey levels to a few bits
     crops = jnp.einsum("bnsh,bhwc->bnswc", down, levels, precision=exact)
     crops = jnp.einsum("bntw,bnswc->bnstc", across, crops, precision=exact)
-    return jnp.floor(crops + 0.5).astype(jnp.uint8)  # means of grey levels, so within 0..255
+    return jnp.floor(crops + HALF).astype(jnp.uint8)  # means of grey levels, so within 0..255
 
 
 def weights(

@@ -1,7 +1,9 @@
 import subprocess
 import sys
+import threading
 
 import jax
+import numpy as np
 import pytest
 
 from swav_jax.runtime import xla
@@ -50,3 +52,17 @@ def test_tpus_are_left_out_only_where_there_are_none(
     finally:
         jax.config.update("jax_platforms", "cpu")
     assert replaced == left_out
+
+
+def test_a_function_is_compiled_ahead_by_another_thread(monkeypatch):
+    threads = []
+
+    def compile(lowered):
+        threads.append(threading.current_thread())
+        return of_jax(lowered)
+
+    of_jax = jax.stages.Lowered.compile
+    monkeypatch.setattr(jax.stages.Lowered, "compile", compile)
+    ahead = xla.compiled_ahead(jax.jit(lambda x: 2 * x), jax.ShapeDtypeStruct((3,), np.float32))
+    np.testing.assert_array_equal(ahead(np.arange(3, dtype=np.float32)), [0, 2, 4])
+    assert len(threads) == 1 and threads[0] is not threading.current_thread()
