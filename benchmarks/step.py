@@ -1,4 +1,4 @@
-"""Forward and backward pass of the networks, beside PyTorch or beside XLA's defaults.
+"""Forward and backward pass of the networks, by themselves or beside PyTorch.
 
     pip install -e ".[peers]"
     python -m benchmarks.step --peer [--arch resnet18_thin] [--stem cifar] [--crops 2x32,2x20]
@@ -6,8 +6,7 @@
 
 Ours is what training runs. The peer is the same network made of PyTorch's modules, in NCHW and in
 channels-last layout, in a process of its own that uses as many threads; the faster layout counts.
-Without `--peer` it is our network with `lax.conv_general_dilated` everywhere and XLA's defaults.
-All run in turn, so that whatever else the machine does slows all; the fastest step of each counts.
+Both run in turn, so that whatever else the machine does slows both; the fastest step counts.
 Compilation is not timed. PyTorch's threads wait for each other at every layer, so that its figures
 need a machine without other work. The last line is JSON.
 """
@@ -20,50 +19,43 @@ import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any
-from unittest import mock
 
 import jax
 import jax.numpy as jnp
 import jaxlib
 import numpy as np
 
-from swav_jax.models import conv as conv_module
 from swav_jax.models.backbones import backbone
 from swav_jax.models.encoder import Encoder
 from swav_jax.models.heads import ProjectionHead
 from swav_jax.models.resnet import ARCHS, STEMS, BasicBlock
 from swav_jax.runtime.machine import cores
-from swav_jax.runtime.xla import KNOWS_CPU_FLAG, leave_out_missing_tpus, reuse_freed_memory
+from swav_jax.runtime.xla import KEEP_BARRIERS, reuse_freed_memory, start
 
-# What `xla.CPU_FLAG` does to a process, for one program: YNNPACK for matrix products alone.
-EIGEN = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT"}
 DIM = 128  # of the projection head, both layers
 PYTORCH = ("pytorch", "pytorch_channels_last")
 
 
 def main() -> None:
-    """Times all in turn and prints images a second."""
+    """Times one or both and prints images a second."""
     flags = parse_flags()
-    leave_out_missing_tpus()
+    start()
     reuse_freed_memory()
-    ours, parameters = compiled_step(flags, compiler_options())
+    ours, parameters = compiled_step(flags)
     steps = {"ours": lambda: timed(ours)}
     if flags.peer:
         steps |= pytorch_steps(flags, parameters)
-    else:
-        with mock.patch.object(conv_module, "conv", conv_module.plain):
-            default, _ = compiled_step(flags, {})
-        steps["xla"] = lambda: timed(default)
     rounds = [[step() for step in steps.values()] for _ in range(flags.steps)]
     seconds = dict(zip(steps, np.min(rounds, axis=0).tolist(), strict=True))
     speeds = {name: flags.batch / value for name, value in seconds.items()}
-    speed, peer_speed = speeds.pop("ours"), max(speeds.values())
-    name = f"{flags.arch} {flags.crops} batch {flags.batch}"
-    peers = ", ".join(f"{peer} {value:.3g}" for peer, value in speeds.items())
-    print(f"{name}: {speed:.3g} images/s, {peers}, ratio {speed / peer_speed:.2f}")
-    result = {"images_per_second": speed, "peer_images_per_second": peer_speed}
-    result |= {"ratio": speed / peer_speed, "device": jax.devices()[0].device_kind}
-    print(json.dumps(vars(flags) | {"jaxlib": jaxlib.__version__, "peers": speeds} | result))
+    for name, value in speeds.items():
+        print(f"{name}: {value:.3g} images/s")
+    result: dict[str, Any] = {"jaxlib": jaxlib.__version__, "device": jax.devices()[0].device_kind}
+    result["images_per_second"] = speed = speeds.pop("ours")
+    if flags.peer:
+        result["peer_images_per_second"] = max(speeds.values())
+        result |= {"ratio": speed / max(speeds.values()), "peers": speeds}
+    print(json.dumps(vars(flags) | result))
 
 
 def parse_flags() -> argparse.Namespace:
@@ -78,12 +70,6 @@ def parse_flags() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def compiler_options() -> dict[str, str]:
-    """Options of our program, where XLA knows them."""
-    known = jaxlib.__version__.startswith(KNOWS_CPU_FLAG)
-    return EIGEN if known and jax.default_backend() == "cpu" else {}
-
-
 def batch_of(flags: argparse.Namespace) -> tuple[list[np.ndarray], np.ndarray]:
     """Random crops [B, n, S, S, 3] of each size, and weights of the embeddings [B, V, D]."""
     rng = np.random.default_rng(0)
@@ -93,9 +79,7 @@ def batch_of(flags: argparse.Namespace) -> tuple[list[np.ndarray], np.ndarray]:
     return [crop.astype(np.float32) for crop in crops], target.astype(np.float32)
 
 
-def compiled_step(
-    flags: argparse.Namespace, options: dict[str, str]
-) -> tuple[Callable[[], object], int]:
+def compiled_step(flags: argparse.Namespace) -> tuple[Callable[[], object], int]:
     """One value and gradient of a loss that depends on every embedding; number of parameters."""
     encoder = Encoder(backbone(flags.arch, stem=flags.stem), ProjectionHead(hidden=DIM, dim=DIM))
     crops, target = jax.tree.map(jnp.asarray, batch_of(flags))
@@ -107,6 +91,7 @@ def compiled_step(
         z, updates = encoder.apply(variables, crops, train=True, mutable=["batch_stats"])
         return (z * target).sum(), updates
 
+    options = KEEP_BARRIERS if jax.default_backend() == "cpu" else None
     step = jax.jit(jax.value_and_grad(loss, has_aux=True), compiler_options=options)
     arguments = variables["params"], variables["batch_stats"], crops, target
     compiled = step.lower(*arguments).compile()
@@ -115,9 +100,9 @@ def compiled_step(
 
 def timed(step: Callable[[], object]) -> float:
     """Seconds of one step."""
-    start = time.perf_counter()
+    begin = time.perf_counter()
     jax.block_until_ready(step())
-    return time.perf_counter() - start
+    return time.perf_counter() - begin
 
 
 def pytorch_steps(flags: argparse.Namespace, parameters: int) -> dict[str, Callable[[], float]]:
@@ -151,13 +136,13 @@ def serve_pytorch(flags: argparse.Namespace, connection: Connection) -> None:
     def step(name: str) -> float:
         network.to(memory_format=layouts[name])
         crops = [x.contiguous(memory_format=layouts[name]) for x in nchw]
-        start = time.perf_counter()
+        begin = time.perf_counter()
         network.zero_grad()
         features = [network.backbone(x).unflatten(0, (flags.batch, -1)) for x in crops]
         z = network.head(torch.cat(features, 1).flatten(0, 1))
         z = torch.nn.functional.normalize(z).reshape(target.shape)
         (z * target).sum().backward()
-        return time.perf_counter() - start
+        return time.perf_counter() - begin
 
     for name in PYTORCH:
         step(name)

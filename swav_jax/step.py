@@ -16,7 +16,7 @@ from swav_jax.data.batch import Batch, Uncut, batch_shapes
 from swav_jax.methods.contract import Clock, Crops, Method, Metrics, TrainState
 from swav_jax.ops.metrics import FIRST_BAD, first_nonfinite, norms
 from swav_jax.run import Run
-from swav_jax.runtime.xla import RUNS_ONCE
+from swav_jax.runtime.xla import KEEP_BARRIERS, RUNS_ONCE
 
 Step = Callable[[TrainState, Batch | Uncut], tuple[TrainState, Metrics]]
 
@@ -101,7 +101,12 @@ def compiled_step(run: Run, shapes: TrainState) -> Any:
         seed=run.config.seed,
         parts=run.config.train.accumulate,
     )
-    return jax.jit(step, donate_argnums=0, out_shardings=(shardings(shapes), None))
+    return jax.jit(
+        step,
+        donate_argnums=0,
+        out_shardings=(shardings(shapes), None),
+        compiler_options=KEEP_BARRIERS if run.mesh.devices.flat[0].platform == "cpu" else None,
+    )
 
 
 def batch_of(run: Run) -> Batch | Uncut:

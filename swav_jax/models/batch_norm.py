@@ -14,6 +14,7 @@ from jax import lax
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
+from swav_jax.ops.materialise import materialised
 from swav_jax.ops.precision import at_least_float32
 
 
@@ -79,8 +80,7 @@ class BatchNorm(nn.Module):
         return y.reshape(x.shape).astype(self.dtype)
 
 
-# The gradient is written out because it takes two sums where the derived one takes more, and so
-# that `_sums` is differentiated nowhere else.
+# The gradient is written out because it takes two sums where the derived one takes more.
 @partial(jax.custom_vjp, nondiff_argnums=(3,))
 def _normalise(
     x: Float[Array, "G b *spatial C"],
@@ -124,16 +124,7 @@ _normalise.defvjp(_forward, _backward)
 
 def _sums(x: Float[Array, "G b *spatial C"]) -> Float[Array, "G C"]:
     """Sum of each group and channel."""
-
-    def long_rows(x: Array) -> Array:
-        # XLA:CPU adds rows of about a thousand numbers six times as fast as rows of 16.
-        groups, n, channels = x.shape[0], math.prod(x.shape[1:-1]), x.shape[-1]
-        k = math.gcd(n, max(1, 1024 // channels))
-        rows = x.reshape(groups, n // k, k * channels).sum(1)
-        return rows.reshape(groups, k, channels).sum(1)
-
-    axes = tuple(range(1, x.ndim - 1))
-    return lax.platform_dependent(x, cpu=long_rows, default=lambda x: x.sum(axes))
+    return materialised(x).sum(tuple(range(1, x.ndim - 1)))
 
 
 def _per_group(x: Float[Array, "G C"], ndim: int) -> Array:

@@ -8,6 +8,8 @@ from jax import lax
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
+from swav_jax.ops.materialise import materialised
+
 
 def conv(
     x: Float[Array, "B H W I"], kernel: Float[Array, "k k I O"], stride: int
@@ -18,11 +20,27 @@ def conv(
     one on a map that is smaller than the kernel, where XLA:CPU has only a naive loop, ten times
     slower.
     """
+    x = materialised(x)
     size = kernel.shape[0]
     if size == 1 or -(-x.shape[1] // stride) < size:
         columns = kernel.reshape(-1, kernel.shape[-1])
-        return lax.dot_general(patches(x, size, stride), columns, (((3,), (0,)), ((), ())))
-    return plain(x, kernel, stride)
+        return materialised(product(patches(x, size, stride), columns))
+    return materialised(plain(x, kernel, stride))
+
+
+def product(x: Float[Array, "B h w I"], columns: Float[Array, "I O"]) -> Float[Array, "B h w O"]:
+    """The matrix product of every pixel's channels with `columns`."""
+
+    def of_rows(x: Array, columns: Array) -> Array:
+        # The gradient of `columns` is then a product of two matrices as they are. That of the other
+        # form transposes one of them first.
+        rows = materialised(x.reshape(-1, x.shape[-1]))
+        return (rows @ columns).reshape(*x.shape[:-1], columns.shape[1])
+
+    def of_pixels(x: Array, columns: Array) -> Array:
+        return lax.dot_general(x, columns, (((3,), (0,)), ((), ())))
+
+    return lax.platform_dependent(x, columns, cpu=of_rows, default=of_pixels)
 
 
 def patches(x: Float[Array, "B H W I"], size: int, stride: int) -> Float[Array, "B h w kkI"]:

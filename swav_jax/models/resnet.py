@@ -12,6 +12,7 @@ from jaxtyping import Array, Float
 
 from swav_jax.models.batch_norm import BatchNorm
 from swav_jax.models.conv import Conv
+from swav_jax.models.pool import max_pool
 from swav_jax.ops.precision import at_least_float32
 
 
@@ -114,7 +115,7 @@ class ResNet(nn.Module):
         norm = BatchNorm(self.bn_groups, dtype=self.dtype, param_dtype=self.param_dtype, name="bn1")
         x = nn.relu(norm(x, not train))
         if pooled:
-            x = nn.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
+            x = max_pool(x)
         maps = {}
         for stage in range(len(self.stage_sizes)):
 

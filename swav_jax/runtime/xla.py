@@ -24,6 +24,10 @@ KNOWS_CPU_FLAG = ("0.10.",)  # an XLA that does not know a flag ends the process
 # ResNet-18's parameters compiles in 3.8 s instead of 13.5 on two cores, to the same bits.
 RUNS_ONCE = {"xla_backend_optimization_level": 1}
 
+# For training steps on a CPU: the pass of this name, when it runs, removes the barriers of
+# `ops.materialise` before XLA:CPU fuses.
+KEEP_BARRIERS = {"xla_disable_hlo_passes": "cse_barrier_expander"}
+
 # From glibc's malloc.h: M_MMAP_MAX, M_TRIM_THRESHOLD, M_ARENA_MAX.
 REUSE_FREED_MEMORY = {-4: 0, -1: 2**31 - 1, -8: 1}
 

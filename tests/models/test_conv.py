@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from swav_jax.models.conv import conv, plain
+from swav_jax.models.conv import conv, plain, product
 
 
 def _arrays(size, channels, side):
@@ -44,3 +44,13 @@ def test_is_the_padded_cross_correlation(size, stride, side, x64):
             window = padded[:, top : top + size, left : left + size]
             expected[:, i, j] = np.einsum("bklc,klco->bo", window, kernel)
     np.testing.assert_allclose(conv(x, kernel, stride), expected, atol=1e-12)
+
+
+def test_only_a_cpu_flattens_pixels_for_a_product():
+    def lowered(platform):
+        x, columns = jnp.zeros((2, 4, 4, 8)), jnp.zeros((8, 16))
+        program = jax.jit(product).trace(x, columns)
+        return program.lower(lowering_platforms=(platform,)).as_text()
+
+    assert "tensor<32x16xf32>" in lowered("cpu")
+    assert "tensor<32x16xf32>" not in lowered("tpu")
