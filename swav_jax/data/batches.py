@@ -25,7 +25,10 @@ from swav_jax.runtime.machine import cores
 
 REPLACEMENTS = 64  # images tried in place of an unreadable one
 READ_AHEAD = 2  # whole batches
-TOGETHER = 8  # images that a thread reads and cuts at once: calls of Python cost less so
+# A thread reads and cuts some images at once, for which calls of Python cost less; but few large
+# ones: until it has cut them it holds all of them.
+TOGETHER = 16
+LARGEST_CROPS_TOGETHER = 1 << 19  # pixels
 
 B = TypeVar("B", Batch, EvalBatch)
 
@@ -170,8 +173,9 @@ def train_batches(
     steps = tf.data.Dataset.range(
         first_step, np.iinfo(np.int64).max if last_step is None else last_step
     )
+    together = min(TOGETHER, LARGEST_CROPS_TOGETHER // max(size for _, size, *_ in crops) ** 2)
     return Batches(
-        _in_parallel(steps.flat_map(rows), samples, batch_size // processes, threads),
+        _in_parallel(steps.flat_map(rows), samples, batch_size // processes, threads, together),
         source,
         max_bad_fraction,
         replaced=True,
@@ -252,11 +256,11 @@ def _in_parallel(
     samples: Callable,
     batch_size: int,
     threads: int,
-    together: int = TOGETHER,
+    together: int,
 ) -> tf.data.Dataset:
     """Batches of `samples(some rows)`, made by a fixed number of threads, in the rows' order."""
     threads = threads or cores()
-    together = max(n for n in range(1, together + 1) if batch_size % n == 0)
+    together = max(n for n in range(1, max(1, together) + 1) if batch_size % n == 0)
     options = tf.data.Options()
     options.deterministic = True
     options.autotune.enabled = False

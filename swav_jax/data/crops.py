@@ -24,22 +24,35 @@ def multi_crop(
     Returns:
       uint8 [n, count, S, S, 3] for each resolution.
     """
-    counts, sizes = [count for count, *_ in crops], [size for _, size, *_ in crops]
+    counts = [count for count, *_ in crops]
     low, high = (np.repeat([c[k] for c in crops], counts)[:, None] for k in (2, 3))
-    boxes = tf.stack(
-        [
-            random_boxes(
-                tf.random.stateless_uniform(
-                    [sum(counts), TRIES, 4], seed, dtype=tf.float64, alg="philox"
-                ),
-                tf.shape(image)[:2],
-                low,
-                high,
-            )
-            for image, seed in zip(images, tf.unstack(seeds, len(images)), strict=True)
-        ]
+    uniform = tf.stack(
+        [_uniform([sum(counts), TRIES, 4], seed) for seed in tf.unstack(seeds, len(images))]
     )
-    return cut(images, tf.split(boxes, counts, axis=1), sizes)
+    image_sizes = tf.stack([tf.shape(image)[:2] for image in images])
+    boxes = random_boxes(uniform, image_sizes, low, high)
+
+    def cut(boxes: np.ndarray, *images: np.ndarray) -> list[np.ndarray]:
+        return resized_boxes(images, boxes, [(count, size) for count, size, *_ in crops])
+
+    # One call of Python for all of them
+    views = tf.numpy_function(cut, [boxes, *images], [tf.uint8] * len(crops), stateful=False)
+    return tuple(
+        tf.ensure_shape(view, [len(images), count, size, size, 3])
+        for view, (count, size, *_) in zip(views, crops, strict=True)
+    )
+
+
+def _uniform(shape: Sequence[int], seed: tf.Tensor) -> tf.Tensor:
+    """`tf.random.stateless_uniform` without its multiplication by 1 and addition of 0."""
+    key, counter = tf.raw_ops.StatelessRandomGetKeyCounter(seed=seed)
+    return tf.raw_ops.StatelessRandomUniformV2(
+        shape=shape,
+        key=key,
+        counter=counter,
+        alg=tf.random.Algorithm.PHILOX.value,
+        dtype=tf.float64,
+    )
 
 
 def random_boxes(
@@ -52,54 +65,31 @@ def random_boxes(
     largest central one with an aspect in that range.
 
     Args:
-      uniform: float64 [n, tries, 4] in [0, 1): area, aspect, top and left of each try.
-      image_size: int32 [2], height and width.
+      uniform: float64 [..., n, tries, 4] in [0, 1): area, aspect, top and left of each try.
+      image_size: int32 [..., 2], height and width.
       min_scale: smallest share of the image's area, float64 [n, 1].
       max_scale: largest share, float64 [n, 1].
 
     Returns:
-      int32 [n, 4]: top, left, height, width.
+      int32 [..., n, 4]: top, left, height, width.
     """
-    size = tf.cast(image_size, tf.float64)
+    size = tf.cast(image_size, tf.float64)[..., None, None, :]
     log_aspects = math.log(MIN_ASPECT), math.log(MAX_ASPECT)
-    area = tf.reduce_prod(size) * (min_scale + (max_scale - min_scale) * uniform[..., 0])
+    shares = min_scale + (max_scale - min_scale) * uniform[..., 0]
+    area = tf.reduce_prod(size, axis=-1) * shares
     aspect = tf.exp(log_aspects[0] + (log_aspects[1] - log_aspects[0]) * uniform[..., 1])
-    box = tf.round(tf.sqrt(tf.stack([area / aspect, area * aspect], axis=-1)))  # [n, tries, 2]
+    box = tf.round(tf.sqrt(tf.stack([area / aspect, area * aspect], axis=-1)))  # [..., tries, 2]
     corner = tf.floor(uniform[..., 2:] * (size - box + 1))
 
-    fits = tf.reduce_all((box > 0) & (box <= size), axis=-1)  # [n, tries]
+    fits = tf.reduce_all((box > 0) & (box <= size), axis=-1)  # [..., n, tries]
     first = tf.argmax(tf.cast(fits, tf.int32), axis=-1)  # of equal values the first
-    chosen = tf.gather(tf.concat([corner, box], axis=-1), first, batch_dims=1)
+    tried = tf.concat([corner, box], axis=-1)
+    chosen = tf.gather(tried, first, batch_dims=first.shape.rank)
 
-    largest = tf.round(size[::-1] * [1 / MIN_ASPECT, MAX_ASPECT])  # for the full other side
+    largest = tf.round(size[..., ::-1] * [1 / MIN_ASPECT, MAX_ASPECT])  # for the full other side
     fallback = tf.minimum(size, largest)
-    central = tf.concat([(size - fallback) // 2, fallback], axis=0)
-    return tf.cast(tf.where(tf.reduce_any(fits, axis=-1)[:, None], chosen, central), tf.int32)
-
-
-def cut(
-    images: Sequence[tf.Tensor], boxes: Sequence[tf.Tensor], sizes: Sequence[int]
-) -> tuple[tf.Tensor, ...]:
-    """Crops boxes and resizes each, in one call of Python for all of them.
-
-    Args:
-      images: n of them, uint8 [H, W, 3] of any sizes.
-      boxes: for each resolution int32 [n, count, 4] (n and count known): top, left, height, width.
-      sizes: S of each resolution.
-
-    Returns:
-      uint8 [n, count, S, S, 3] for each resolution.
-    """
-
-    def resized(*arrays: np.ndarray) -> list[np.ndarray]:
-        some, cut_out = arrays[: len(sizes)], arrays[len(sizes) :]
-        return [resized_boxes(cut_out, b, size) for b, size in zip(some, sizes, strict=True)]
-
-    crops = tf.numpy_function(resized, [*boxes, *images], [tf.uint8] * len(sizes), stateful=False)
-    return tuple(
-        tf.ensure_shape(crop, [*b.shape[:2], size, size, 3])
-        for crop, b, size in zip(crops, boxes, sizes, strict=True)
-    )
+    central = tf.concat([(size - fallback) // 2, fallback], axis=-1)[..., 0, :]
+    return tf.cast(tf.where(tf.reduce_any(fits, axis=-1)[..., None], chosen, central), tf.int32)
 
 
 def central_crop(image: tf.Tensor, resize: int, crop: int) -> tf.Tensor:

@@ -19,36 +19,48 @@ except ImportError:
 Resize = Callable[[UInt8[np.ndarray, "H W 3"], int], UInt8[np.ndarray, "S S 3"]]
 
 
-def by_pillow(image: UInt8[np.ndarray, "H W 3"], size: int) -> UInt8[np.ndarray, "S S 3"]:
-    """Resizes one image to a square of `size` pixels by Pillow."""
-    return np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR))
+def pillow() -> Resize:
+    """A function that resizes an image to a square of some pixels by Pillow."""
+
+    def resize(image: UInt8[np.ndarray, "H W 3"], size: int) -> UInt8[np.ndarray, "S S 3"]:
+        return np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR))
+
+    return resize
 
 
-def by_cykooz(image: UInt8[np.ndarray, "H W 3"], size: int) -> UInt8[np.ndarray, "S S 3"]:
-    """Resizes one image to a square of `size` pixels by cykooz-resizer."""
-    height, width, _ = image.shape
-    source = ImageData(width, height, PixelType.U8x3, image.tobytes())
-    target = ImageData(size, size, PixelType.U8x3)
-    options = ResizeOptions(ResizeAlg.convolution(FilterType.bilinear))
-    Resizer().resize(source, target, options)
-    return np.frombuffer(target.get_buffer(), np.uint8).reshape(size, size, 3)
+def cykooz() -> Resize:
+    """A function that resizes an image to a square of some pixels by cykooz-resizer.
 
+    It keeps memory between calls, so that each thread needs one of its own.
+    """
+    resizer, options = Resizer(), ResizeOptions(ResizeAlg.convolution(FilterType.bilinear))
 
-resize: Resize = by_pillow if Resizer is None else by_cykooz
+    def resize(image: UInt8[np.ndarray, "H W 3"], size: int) -> UInt8[np.ndarray, "S S 3"]:
+        height, width, _ = image.shape
+        source = ImageData(width, height, PixelType.U8x3, image.tobytes())
+        target = ImageData(size, size, PixelType.U8x3)
+        resizer.resize(source, target, options)
+        return np.frombuffer(target.get_buffer(), np.uint8).reshape(size, size, 3)
+
+    return resize
 
 
 def resized_boxes(
-    images: Sequence[UInt8[np.ndarray, "_H _W 3"]], boxes: Int[np.ndarray, "n V 4"], size: int
-) -> UInt8[np.ndarray, "n V S S 3"]:
+    images: Sequence[UInt8[np.ndarray, "_H _W 3"]],
+    boxes: Int[np.ndarray, "n V 4"],
+    kinds: Sequence[tuple[int, int]],
+) -> list[UInt8[np.ndarray, "n _count _S _S 3"]]:
     """Cuts V boxes out of each of n images and resizes them.
 
     Args:
       images: of any sizes.
       boxes: top, left, height, width; they lie within their image.
-      size: S.
+      kinds: count and S of each resolution, in the order of the boxes; the counts' sum is V.
     """
-    cut = np.empty((*boxes.shape[:2], size, size, 3), np.uint8)
-    for image, views, of_image in zip(images, cut, boxes.tolist(), strict=True):
-        for view, (top, left, height, width) in zip(views, of_image, strict=True):
-            view[:] = resize(image[top : top + height, left : left + width], size)
-    return cut
+    resize = pillow() if Resizer is None else cykooz()
+    crops = [np.empty((len(images), count, size, size, 3), np.uint8) for count, size in kinds]
+    for n, (image, places) in enumerate(zip(images, boxes.tolist(), strict=True)):
+        views = [view for crop in crops for view in crop[n]]
+        for view, (top, left, height, width) in zip(views, places, strict=True):
+            view[:] = resize(image[top : top + height, left : left + width], len(view))
+    return crops
