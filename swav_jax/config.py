@@ -141,7 +141,7 @@ def defaults(method: str = "swav") -> ConfigDict:
     config.init_parts = "auto"  # what of it: names of INIT_PARTS; auto: see docs/transfer.md
 
     data = config.data = ConfigDict()
-    data.name = "tfds:imagenet2012"  # digits, folder, tfds:<name>
+    data.name = "tfds:imagenet2012"  # digits, folder, npz, tfds:<name>
     data.data_dir = ""
     data.train = "train"  # subfolder or TFDS split
     data.test = "validation"  # labelled, for k-NN; "" for none
@@ -410,12 +410,13 @@ def _out_of_range(config: ConfigDict) -> Iterator[str]:
 def _data_problems(data: ConfigDict, evaluation: ConfigDict) -> Iterator[str]:
     names = {"data.name": data.name, "eval.data_name": evaluation.data_name or data.name}
     for key, name in names.items():
-        if name not in ("digits", "folder") and not name.startswith("tfds:"):
-            yield f"unknown {key} {name!r}; use digits, folder or tfds:<name>"
-    if data.name == "folder" and not data.data_dir:
-        yield "data.name is folder, so data.data_dir must name the folder of images"
-    if evaluation.data_name == "folder" and not (evaluation.data_dir or data.data_dir):
-        yield "eval.data_name is folder, so eval.data_dir must name the folder of images"
+        if name not in ("digits", "folder", "npz") and not name.startswith("tfds:"):
+            yield f"unknown {key} {name!r}; use digits, folder, npz or tfds:<name>"
+    for name, what in (("folder", "the folder of images"), ("npz", "the .npz file")):
+        if data.name == name and not data.data_dir:
+            yield f"data.name is {name}, so data.data_dir must name {what}"
+        if evaluation.data_name == name and not (evaluation.data_dir or data.data_dir):
+            yield f"eval.data_name is {name}, so eval.data_dir must name {what}"
     if data.background:
         try:
             ImageColor.getrgb(data.background)

@@ -1,4 +1,4 @@
-"""Where images come from: the bundled digits, a folder, or TensorFlow Datasets, one interface.
+"""Where images come from: the digits, a folder, a NumPy file, TensorFlow Datasets; one interface.
 
 A `Source` reads any image by its number, in any order: the training order is arithmetic
 (`index.py`), so nothing here shuffles, buffers or keeps a position.
@@ -54,12 +54,13 @@ def open_source(
     """Opens one split of a data set.
 
     Args:
-      name: `digits` (scikit-learn's, bundled), `folder`, or `tfds:<name>` such as `tfds:cifar10`.
-      data_dir: the folder of images, or a text file that lists some; TFDS's data folder ("" for
-        TFDS's own default).
+      name: `digits` (scikit-learn's, bundled), `folder`, `npz`, or `tfds:<name>` such as
+        `tfds:cifar10`.
+      data_dir: the folder of images, or a text file that lists some; the `.npz` file; TFDS's data
+        folder ("" for TFDS's own default).
       split: `train` or `test` for the digits; a subfolder of a folder (without a `train`
-        subfolder, the whole folder is `train`; `.` is all of it in any case); any TFDS split,
-        also `train[:10%]`.
+        subfolder, the whole folder is `train`; `.` is all of it in any case); an array of the
+        `.npz` file; any TFDS split, also `train[:10%]`.
       download: let TFDS download and prepare a data set that is not there.
       image_key: TFDS's feature that is the image; "" for the rules of `open_tfds`.
       label_key: TFDS's feature that is the label; "" for the rules of `open_tfds`.
@@ -87,9 +88,13 @@ def open_source(
         from swav_jax.data.sources.folder import open_folder
 
         return open_folder(data_dir, split, pixels)
+    if name == "npz":
+        from swav_jax.data.sources.packed import open_packed
+
+        return open_packed(data_dir, split)
     if name.startswith("tfds:"):
         from swav_jax.data.sources.tfds import open_tfds
 
         name = name.removeprefix("tfds:")
         return open_tfds(name, data_dir, split, download, image_key, label_key, pixels)
-    raise DataError(f"data.name is {name!r}; it can be digits, folder or tfds:<name>")
+    raise DataError(f"data.name is {name!r}; it can be digits, folder, npz or tfds:<name>")

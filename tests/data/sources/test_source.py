@@ -7,7 +7,7 @@ from swav_jax.data.sources.source import DataError
 
 
 def test_unknown_sources_are_refused(tmp_path):
-    with pytest.raises(DataError, match="digits, folder or tfds:"):
+    with pytest.raises(DataError, match="digits, folder, npz or tfds:"):
         open_source("digitz", "", "train")
     with pytest.raises(DataError, match=r"data\.label_key name features .* is 'digits'"):
         open_source("digits", "", "train", label_key="label")
