@@ -1,6 +1,7 @@
-"""What a GPU makes of swav_jax: the speed of a step beside PyTorch, and parity.
+"""What a GPU makes of swav_jax: speed beside PyTorch, parity, exact resume, CIFAR-10.
 
-    python -m benchmarks.gpu [--out gpu.json] [--parts step,parity] [--small]
+    python -m benchmarks.gpu --images cifar.npz [--out gpu.json] [--parts step,parity] [--small]
+    python -m benchmarks.gpu --pack DATA_DIR_OF_TFDS cifar.npz
 
 For a machine with one CUDA card, jax, flax, optax, orbax-checkpoint, ml-collections, scikit-learn
 and Pillow; neither TensorFlow nor a network is needed. Each part has a process of its own, and
@@ -27,6 +28,7 @@ SECONDS = 8 * 60  # of all parts
 
 # Where only numbers count, XLA need not try which kernel is fastest.
 ANY_KERNEL = "--xla_gpu_autotune_level=0"
+DETERMINISTIC = f"--xla_gpu_deterministic_ops=true {ANY_KERNEL}"
 SHARED = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}  # parts side by side share the card's memory
 SMALL = {"JAX_PLATFORMS": "cpu", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}  # compiles quickly
 
@@ -36,7 +38,11 @@ PARTS: tuple[dict[str, tuple[float, dict[str, str]]], ...] = (
     {"machine": (20, SHARED)},
     {"step": (130, {"XLA_PYTHON_CLIENT_MEM_FRACTION": "0.92"})},
     {"pytorch": (60, {})},
-    {"parity": (70, SHARED | {"XLA_FLAGS": ANY_KERNEL})},
+    {
+        "parity": (70, SHARED | {"XLA_FLAGS": ANY_KERNEL}),
+        "resume": (70, SHARED | {"XLA_FLAGS": DETERMINISTIC}),
+    },
+    {"cifar": (330, {})},
 )
 NAMES = [name for row in PARTS for name in row]
 
@@ -48,6 +54,11 @@ def main() -> None:
         for figures in importlib.import_module(f"benchmarks.gpu.{flags.part}").measure(flags):
             print(json.dumps(figures), flush=True)
         return
+    if flags.pack:
+        from benchmarks.gpu.pack import pack  # needs TensorFlow, where the images are prepared
+
+        data_dir, path = flags.pack
+        return pack(data_dir, Path(path))
     flags.out.parent.mkdir(parents=True, exist_ok=True)
     parts = flags.parts.split(",")
     if unknown := set(parts) - set(NAMES):
@@ -157,6 +168,9 @@ def parse_flags() -> argparse.Namespace:
     )
     parser.add_argument("--out", type=Path, default=Path("runs/gpu.json"))
     parser.add_argument("--parts", default=",".join(NAMES), help="which, in their usual order")
+    parser.add_argument("--images", type=Path, help="CIFAR-10 in one file, as --pack writes it")
+    parser.add_argument("--minutes", type=float, default=5, help="of training on CIFAR-10, at most")
+    parser.add_argument("--pack", nargs=2, metavar=("DATA_DIR", "FILE"), help="write --images")
     parser.add_argument("--small", action="store_true", help="tiny sizes, for a CPU")
     parser.add_argument("--part", choices=NAMES, help="run this one in this process")
     parser.add_argument("--seconds", type=float, default=SECONDS, help="that --part may take")
