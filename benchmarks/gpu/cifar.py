@@ -70,6 +70,7 @@ def configuration(images: Path, small: bool) -> ConfigDict:
         config.data.batch_size, config.data.crops = 16, ((2, 16, 0.3, 1.0), (2, 8, 0.1, 0.3))
         config.model.arch, config.model.head_hidden = "resnet10_tiny", 16
         config.model.dtype, config.model.prototypes = "float32", 12
+        config.augment.jitter = 0.0
         config.train.log_every_steps = 1
     return config
 

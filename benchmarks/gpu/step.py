@@ -105,6 +105,7 @@ def run_of(config: ConfigDict, batch: int) -> Run:
     """What the configuration means on one device, with batches of this size."""
     config = config.copy_and_resolve_references()
     config.data.batch_size = batch
+    config.data.cache = "none"  # a batch of crops comes ready
     config.model.bn_groups = max(batch // 512, 1)  # as the config has for 4096
 
     def read(_: Any) -> Any:
