@@ -24,15 +24,15 @@ from swav_jax.runtime.xla import leave_out_missing_tpus
 def measure(flags: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """How many arrays of the last state differ between a whole run and one in two halves."""
     leave_out_missing_tpus()
-    yield from of_config(digits(flags.small))
+    with tempfile.TemporaryDirectory() as folder:
+        jax.config.update("jax_compilation_cache_dir", folder)  # three trainings, one program
+        yield from of_config(digits(flags.small))
 
 
 def of_config(config: ConfigDict) -> Iterator[dict[str, Any]]:
     """The figures of a configuration, stopped after half of its steps."""
     steps = config.train.steps
     with tempfile.TemporaryDirectory() as folder:
-        # The three trainings have one program.
-        jax.config.update("jax_compilation_cache_dir", f"{folder}/xla")
         whole, halves = Path(folder) / "whole", Path(folder) / "halves"
         train.pretrain(config, whole)
         stopped_after(config, halves, steps // 2)

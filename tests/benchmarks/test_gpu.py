@@ -2,18 +2,51 @@
 
 import json
 import math
+import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 from jax.profiler import ProfileData
-from tiny import ARCH
+from tiny import ARCH, tiny_swav
 
 from benchmarks.gpu import __main__ as gpu
-from benchmarks.gpu import parity, step
+from benchmarks.gpu import parity, resume, step
 from benchmarks.gpu.cards import first_batch
 from benchmarks.gpu.kernels import most_expensive
 
+ROOT = Path(__file__).parents[2]
+# As on a machine without TensorFlow, with the network of `tiny.py`.
+WITHOUT_TENSORFLOW = """
+import argparse, json, sys
+
+sys.modules["tensorflow"] = sys.modules["tensorflow_datasets"] = None
+sys.path[:0] = [".", "tests"]
+import jax
+from tiny import ARCH, compile_fast, tiny_swav
+from swav_jax.runtime.xla import start
+
+start()
+compile_fast()
+jax.config.update("jax_platforms", "cpu")
+from benchmarks.gpu import cifar, parity, resume, step
+
+config = tiny_swav()
+config.train.steps = 6
+config.eval.quality_images = 0
+resumed = list(resume.of_config(config))
+configuration = cifar.configuration
+
+def with_tiny_network(*args):
+    config = configuration(*args)
+    config.model.arch = ARCH
+    return config
+
+cifar.configuration = with_tiny_network
+flags = argparse.Namespace(small=True, minutes=1, seconds=60)
+print(json.dumps({"resume": resumed, "cifar": list(cifar.measure(flags))}))
+"""
 PRINT_AND_WAIT = "print('{\"found\": 1}', flush=True); import time; time.sleep(60)"
 PRINT_AND_FAIL = "print('{\"found\": 1}', flush=True); raise ValueError('no such thing')"
 
@@ -105,3 +138,32 @@ def test_kernels_are_counted_over_streams_and_profiles():
     assert math.isclose(fusion["share"], 7 / 12)
     assert convolution["name"] == "convolution"
     assert most_expensive([]) is None
+
+
+def test_runs_resume_and_learn_without_tensorflow():
+    ended = subprocess.run(
+        [sys.executable, "-c", WITHOUT_TENSORFLOW], cwd=ROOT, capture_output=True, text=True
+    )
+    assert ended.returncode == 0, ended.stderr
+    found = json.loads(ended.stdout.splitlines()[-1])
+    stopped, end = found["resume"]
+    assert stopped == {"steps": 6, "stopped_after": 3}
+    assert end["equal"]
+    assert end["arrays"] > 10
+    first, *_, last = found["cifar"]
+    assert first["epochs"] == 2
+    assert set(last["knn_by_epoch"]) == {"0", "1", "2"}
+    assert last["knn_top1"] > 60  # three grey levels are told apart; chance is 33
+    assert last["images_per_second"] > 0
+
+
+def test_equal_digests_are_needed_for_an_equal_resume(monkeypatch):
+    digests = iter([{"a": 1, "b": 2}, {"a": 1, "b": 3}])
+    monkeypatch.setattr(resume, "digests", lambda _: next(digests))
+    monkeypatch.setattr(resume, "find", lambda _: Path("3"))
+    monkeypatch.setattr(resume.train, "pretrain", lambda *_: None)
+    monkeypatch.setattr(resume, "stopped_after", lambda *_: None)
+    config = tiny_swav()
+    config.train.steps = 2
+    *_, end = resume.of_config(config)
+    assert end == {"arrays": 2, "different": ["b"], "equal": False}
