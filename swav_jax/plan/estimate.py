@@ -1,7 +1,8 @@
 """From a step that was compiled for a TPU slice to the least time and the price of a training.
 
 The time of a step is at least that of its operations, of its traffic with HBM, and of its messages,
-each at the chip's full speed (the roofline of Williams et al., 2009). Real steps take longer.
+each at the chip's full speed (the roofline of Williams et al., 2009). Real steps take longer. Only
+where the traffic decides may they take less: in a plan the compiler keeps nothing on the chip.
 """
 
 import re

@@ -20,6 +20,7 @@ pytestmark = pytest.mark.usefixtures("as_users_compile")
 
 PAGE = Path(__file__).parents[2] / "docs" / "scaling.md"
 HBM = 16 * 2**30  # bytes of a v5e chip
+ON_CHIP = "S(1)"  # in the layout of an array that a TPU program keeps there
 
 
 def listed():
@@ -38,6 +39,7 @@ def test_the_quickstart_compiles_for_tpus_fits_and_sends_only_what_is_listed(sli
     devices = plan.topology(slice_)
     compiled = plan.compile_step(config, devices, images=1500)
     assert sum(plan.memory(compiled).values()) < HBM
+    assert ON_CHIP not in compiled.as_text()  # so that the bytes counted are those of HBM
     found = plan.collectives(compiled)
     assert ("gradients", "all-reduce") in found
     assert set(found) <= listed()
