@@ -59,7 +59,7 @@ def plan_task(
     for parts in (begun, *(begun * more for more in PARTS)):
         config.train.accumulate = parts
         logging.info(
-            "compiling the step for %d chips, the batch in %d parts: a minute or more for a ResNet-50",
+            "compiling the step for %d chips, the batch in %d parts: a minute or more",
             *(len(devices), parts),
         )
         start = time.perf_counter()
