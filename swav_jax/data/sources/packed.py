@@ -1,6 +1,7 @@
 """Images of one size in one NumPy file, such as CIFAR-10 on a machine without TensorFlow."""
 
 import zipfile
+import zlib
 
 import numpy as np
 
@@ -25,12 +26,12 @@ def open_packed(path: str, split: str) -> Source:
             splits = [name for name in file if name != CLASSES and not name.endswith(LABELS)]
             wanted = (split, split + LABELS, CLASSES)
             arrays = {name: file[name] for name in wanted if name in file}
-    except (OSError, ValueError, TypeError, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, ValueError, TypeError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(f"data.data_dir {path!r} is no .npz file of images: {error}") from error
     if split not in splits:
         raise MissingSplit(f"{path} has no images {split!r}; it has {', '.join(splits) or 'none'}")
     images, labels = arrays[split], arrays.get(split + LABELS)
-    if images.dtype != np.uint8 or images.shape[-1] != 3 or not images.size:
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3 or not images.size:
         raise DataError(
             f"{split!r} of {path} is {images.dtype} {list(images.shape)}; images are uint8 "
             "[N, H, W, 3]"

@@ -46,6 +46,7 @@ def test_classes_without_names_are_called_by_their_numbers(packed):
         ({"test": IMAGES.astype(np.float32)}, DataError, "float32"),
         ({"test": IMAGES[..., :1]}, DataError, r"\[5, 4, 6, 1\]"),
         ({"test": IMAGES[:0]}, DataError, r"\[0, 4, 6, 3\]"),
+        ({"test": IMAGES[0]}, DataError, r"\[4, 6, 3\]"),
         ({"test": IMAGES, "test_labels": LABELS[:2]}, DataError, r"integers \[5\]"),
         ({"test": IMAGES, "test_labels": LABELS, "class_names": ["cat"]}, DataError, "label 1"),
     ],
@@ -55,11 +56,18 @@ def test_a_file_that_cannot_be_used_is_refused(packed, arrays, error, says):
         open_source("npz", packed(**arrays), "test")
 
 
-@pytest.mark.parametrize("kind", ["missing", "text", "a single array"])
+@pytest.mark.parametrize("kind", ["missing", "empty", "text", "damaged", "a single array"])
 def test_no_npz_file_is_refused(tmp_path, kind):
     path = tmp_path / "images.npz"
-    if kind == "text":
+    if kind == "empty":
+        path.write_bytes(b"")
+    elif kind == "text":
         path.write_bytes(b"no array")
+    elif kind == "damaged":
+        np.savez_compressed(path, train=IMAGES)
+        content = bytearray(path.read_bytes())
+        content[200:220] = bytes(20)
+        path.write_bytes(content)
     elif kind == "a single array":
         with path.open("wb") as file:
             np.save(file, IMAGES)
