@@ -127,10 +127,17 @@ def padded_rows(mesh: Mesh, rows: int) -> int:
 
 
 def rows_here(mesh: Mesh, rows: int) -> list[range]:
-    """The blocks of rows that `put_batch` takes from this process, in order, of so many."""
+    """The blocks of rows that `put_batch` takes from this process, in order, of so many.
+
+    Neighbours are one block.
+    """
     held = NamedSharding(mesh, SAMPLES).addressable_devices_indices_map((rows,))
-    blocks = {index[0].indices(rows)[:2] for index in held.values() if index}
-    return [range(*block) for block in sorted(blocks)]
+    blocks: list[range] = []
+    for begin, end in sorted({index[0].indices(rows)[:2] for index in held.values() if index}):
+        if blocks and blocks[-1].stop == begin:
+            begin = blocks.pop().start
+        blocks.append(range(begin, end))
+    return blocks
 
 
 def take(rows: Shaped[Array, "M ..."], index: Int[Array, "B"]) -> Shaped[Array, "B ..."]:

@@ -32,8 +32,7 @@ def test_rows_are_taken_from_whichever_device_has_them():
     mesh, draw = sharding.make_mesh(2), np.random.default_rng(0)  # 4 devices along the data
     rows = draw.integers(0, 256, (12, 3, 2), np.uint8)
     index = draw.integers(0, 12, 16).astype(np.int32)
-    here = sharding.rows_here(mesh, sharding.padded_rows(mesh, 11))
-    assert [list(block) for block in here] == np.arange(12).reshape(4, 3).tolist()
+    assert sharding.rows_here(mesh, sharding.padded_rows(mesh, 11)) == [range(12)]
     with jax.set_mesh(mesh):
         placed = sharding.put_batch(mesh, (rows, index))
         assert len(placed[0].addressable_shards[0].data) == 3
