@@ -17,7 +17,8 @@ import jax
 import numpy as np
 from jaxtyping import Float32
 
-from swav_jax.data.sources.source import DataError, Source
+from swav_jax.data.sources.source import Source
+from swav_jax.data.unreadable import check
 from swav_jax.evals.features import embed_images, layer_of, of_images
 from swav_jax.evals.labelled import Images
 from swav_jax.runtime import machine
@@ -73,7 +74,7 @@ def features(
     whole = np.concatenate([np.load(BytesIO(path.read_bytes())) for path, _ in pieces])
     unreadable = np.isnan(whole.reshape(len(whole), -1)[:, 0])
     source.unreadable.update(np.flatnonzero(unreadable).tolist())
-    _check_readable(images)
+    check(source, images.max_bad_fraction)
     whole[unreadable] = 0
     return whole
 
@@ -97,17 +98,6 @@ def _all_pieces(
                 write_whole(folder / f"{first:09}-{len(rows)}.npy", written.getvalue())
     from_process_0(0)  # the others read when the last piece is there
     return _pieces(folder)
-
-
-def _check_readable(images: Images) -> None:
-    """Refuses (DataError) too many unreadable images, those that an earlier pass found too."""
-    source, bad = images.source, sorted(images.source.unreadable)
-    if len(bad) > images.max_bad_fraction * source.size:
-        some = ", ".join(source.describe(i) for i in bad[:5])
-        raise DataError(
-            f"{len(bad)} of {source.size} images cannot be read and data.max_bad_fraction allows "
-            f"{images.max_bad_fraction * source.size:g}: {some}{' ...' * (len(bad) > 5)}"
-        )
 
 
 def _in_pieces(

@@ -32,6 +32,7 @@ from swav_jax.data.index import OrderFn
 from swav_jax.data.sources import is_own_folder, open_source
 from swav_jax.data.sources.pixels import Pixels
 from swav_jax.data.sources.source import MissingSplit, SizesDiffer, Source
+from swav_jax.data.unreadable import check
 from swav_jax.evals.labelled import Images
 from swav_jax.methods import METHODS
 from swav_jax.methods.contract import Crops, Method, Sizes
@@ -363,15 +364,18 @@ def _cached(run: Run) -> Cached | None:
     except SizesDiffer:
         differ = True
     # All processes go the same way, and know of all unreadable images.
-    bad = processes.in_any(np.append(bad, differ))
-    if bad[-1]:
+    flags = processes.in_any(np.append(bad, differ))
+    bad, differ = flags[:-1], flags[-1]
+    if differ:
         if data.cache == "device":
             raise SizesDiffer(
                 "data.cache is device, but the training images differ in size: set data.cache=auto"
             )
         logging.info("the images stay in their files: they differ in size")
         return None
-    return Cached(sharding.put_batch(run.mesh, images), replaced(bad[:-1], source))
+    source.unreadable.update(np.flatnonzero(bad).tolist())
+    check(source, data.max_bad_fraction)
+    return Cached(sharding.put_batch(run.mesh, images), replaced(bad, source))
 
 
 def open_split(config: ConfigDict, split: str, pixels: Pixels | None = None) -> Source:

@@ -20,10 +20,9 @@ from swav_jax.data.batch import Batch, CropSpecs, EvalBatch
 from swav_jax.data.crops import central_crop, multi_crop
 from swav_jax.data.sources.source import SizesDiffer, Source
 from swav_jax.data.tf import as_written, tf
-from swav_jax.data.unreadable import note, refuse, replacement_step
+from swav_jax.data.unreadable import REPLACEMENTS, note, refuse, replacement_step
 from swav_jax.runtime.machine import cores
 
-REPLACEMENTS = 64  # images tried in place of an unreadable one
 READ_AHEAD = 2  # whole batches
 # A thread reads and cuts some images at once, for which calls of Python cost less; but few large
 # ones: until it has cut them it holds all of them.
@@ -83,8 +82,7 @@ class Batches(Generic[B]):
         """Notes the unreadable images that were tried in place of `wanted`."""
         source, step = self._source, replacement_step(self._source.size)
         bad = [(wanted + k * step) % source.size for k in range(tried)]
-        instead = "another takes its place" if self._replaced else "it is left out"
-        note(source, bad, self._max_bad_fraction, instead=instead)
+        note(source, bad, self._max_bad_fraction)
         if self._replaced and tried == min(REPLACEMENTS, source.size):
             refuse(source, self._max_bad_fraction)
 

@@ -18,12 +18,11 @@ from swav_jax.data.boxes import crop_boxes
 from swav_jax.data.passes import one_pass
 from swav_jax.data.sources.pixels import evenly
 from swav_jax.data.sources.source import DataError, SizesDiffer, Source
-from swav_jax.data.unreadable import replacement_step
+from swav_jax.data.unreadable import REPLACEMENTS, replacement_step
 from swav_jax.runtime.progress import progress
 
 BOXES_AT_ONCE = 1024  # images whose boxes are made together
 AT_ONCE = 256  # images decoded between two looks at the progress
-REPLACEMENTS = 64  # images tried in place of an unreadable one
 
 
 def common_size(source: Source) -> tuple[int, int] | None:

@@ -97,7 +97,7 @@ def _decoded(
     numbers = np.minimum(positions, source.size - 1)
     images = [_decode_or_none(source, int(number)) for number in numbers]
     readable = np.array([image is not None for image in images])
-    note(source, numbers[~readable].tolist(), max_bad_fraction, instead="it is left out")
+    note(source, numbers[~readable].tolist(), max_bad_fraction)
     assert source.shape  # it has a window
     black = np.zeros((*source.shape, 3), np.uint8)
     shown = [black if image is None else image for image in images]

@@ -7,15 +7,16 @@ from absl import logging
 
 from swav_jax.data.sources.source import DataError, Source
 
+REPLACEMENTS = 64  # images tried in place of an unreadable one
 
-def note(source: Source, bad: Iterable[int], max_bad_fraction: float, *, instead: str) -> None:
+
+def note(source: Source, bad: Iterable[int], max_bad_fraction: float) -> None:
     """Names and counts images that could not be read.
 
     Args:
       source: N images; `unreadable` gets the new ones.
       bad: numbers of those that could not be read.
       max_bad_fraction: of N; more unreadable images are refused.
-      instead: what is done about one, for the log.
 
     Raises:
       DataError: there are too many.
@@ -23,8 +24,20 @@ def note(source: Source, bad: Iterable[int], max_bad_fraction: float, *, instead
     for number in bad:
         if number not in source.unreadable:
             source.unreadable.add(number)
-            why = source.describe(number), source.explain(number)
-            logging.warning("%s cannot be read (%s); %s", *why, instead)
+            logging.warning(
+                "%s cannot be read (%s); training shows another in its place, evaluations none",
+                source.describe(number),
+                source.explain(number),
+            )
+    check(source, max_bad_fraction)
+
+
+def check(source: Source, max_bad_fraction: float) -> None:
+    """Refuses a source of which too many images are known to be unreadable.
+
+    Raises:
+      DataError: more than this share of them are.
+    """
     if len(source.unreadable) > max_bad_fraction * source.size:
         refuse(source, max_bad_fraction)
 

@@ -65,6 +65,18 @@ def test_damaged_images_are_replaced_as_by_the_host(tmp_path):
         training_batches(with_cache("device", source=source, max_bad_fraction=0.1), 0)
 
 
+def test_images_that_another_process_cannot_read_are_replaced_and_counted(monkeypatch):
+    def of_both(flags):
+        return flags | (np.arange(len(flags)) == 3)
+
+    monkeypatch.setattr("swav_jax.run.processes.in_any", of_both)
+    run = with_cache("device")
+    assert np.flatnonzero(run.cached.shown != np.arange(1500)).tolist() == [3]
+    assert run.source.unreadable == {3}
+    with pytest.raises(DataError, match="1 of 1500 images cannot be read"):
+        training_batches(with_cache("device", max_bad_fraction=0.0), 0)
+
+
 def test_what_fits_is_cached_and_what_does_not_is_said(monkeypatch):
     assert with_cache("auto").cached_size == (32, 32)
     assert with_cache("none").cached_size is None
