@@ -9,7 +9,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from swav_jax import sharding
-from swav_jax.data.batch import Batch, Uncut
+from swav_jax.data.batch import Batch, CropSpecs, Uncut
 from swav_jax.methods.contract import Crops
 from swav_jax.run import Run, cut_batch
 from swav_jax.runtime.storage import AnyPath, write_whole
@@ -24,13 +24,13 @@ def cut_on_host(run: Run, batch: Batch | Uncut) -> Batch:
     """A batch with its crops on the host: of all processes if the devices cut them."""
     if isinstance(batch, Batch):
         return batch
-    specs = run.config.data.crops
+    kinds = tuple(map(tuple, run.config.data.crops))
+    return jax.device_get(_cut_everywhere(sharding.put_batch(run.mesh, batch), kinds))
 
-    @partial(jax.jit, compiler_options=RUNS_ONCE)
-    def cut(placed: Uncut) -> Batch:
-        return sharding.gather(cut_batch(placed, specs))
 
-    return jax.device_get(cut(sharding.put_batch(run.mesh, batch)))
+@partial(jax.jit, static_argnames="kinds", compiler_options=RUNS_ONCE)
+def _cut_everywhere(batch: Uncut, kinds: CropSpecs) -> Batch:
+    return sharding.gather(cut_batch(batch, kinds))
 
 
 def draw_crops(run: Run, batch: Batch, epoch: int, path: AnyPath) -> None:
