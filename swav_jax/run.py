@@ -20,6 +20,7 @@ from swav_jax import config as config_lib
 from swav_jax import optim, sharding
 from swav_jax.augment.crops import multi_crop
 from swav_jax.augment.photometric import Augment, augment
+from swav_jax.data import resize
 from swav_jax.data.batch import Batch, CropSpecs, TrainBatches, Uncut
 from swav_jax.data.cached import (
     Cached,
@@ -69,6 +70,11 @@ class Run:
           DataError: too many cannot be read, or `data.cache` is device and they differ in size.
         """
         return _cached(self)
+
+    @property
+    def crops_by(self) -> str:
+        """What cuts the crops: by another one, grey levels differ a little."""
+        return "the devices" if self.cached else resize.library()
 
     @cached_property
     def train_images(self) -> Images:

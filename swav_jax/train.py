@@ -104,8 +104,15 @@ def resume(run: Run, shapes: TrainState, checkpoints: Checkpoints) -> TrainState
     restored = checkpoints.restore(shapes, approve=same_images)
     if not restored:
         return None
-    state, _ = restored
+    state, metadata = restored
     logging.info("resuming at step %d of %d", int(state.step), run.sizes.total_steps)
+    if int(state.step) < run.sizes.total_steps:
+        then = metadata.get("crops_by", "TensorFlow")  # as did versions that do not say it
+        if then != run.crops_by:
+            warn(
+                f"crops were cut by {then} before, and are by {run.crops_by} now: grey levels "
+                "differ by up to two, so that the run will not equal one in one go to the bit"
+            )
     return state
 
 
@@ -154,7 +161,11 @@ def run_steps(
         done, interrupted = step + 1, interruption.due(step)
         if done == total or interrupted or checkpoint_due(run, done, saved):
             watch.read(state)  # raises if the state is not worth keeping
-            metadata = {"config": config_lib.to_dict(run.config), "images": run.sizes.size}
+            metadata = {
+                "config": config_lib.to_dict(run.config),
+                "images": run.sizes.size,
+                "crops_by": run.crops_by,
+            }
             checkpoints.save(done, state, metadata)
             saved = time.monotonic()
         if interrupted and done < total:

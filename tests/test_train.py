@@ -15,6 +15,7 @@ from tiny import start, tiny_config, tiny_swav
 from swav_jax import sharding, train
 from swav_jax.checkpoints.store import Checkpoints
 from swav_jax.config import ConfigError
+from swav_jax.data import resize
 from swav_jax.data.sources.source import DataError
 from swav_jax.monitor.doctor import Diverged, Doctor
 from swav_jax.monitor.watch import Watch
@@ -72,9 +73,10 @@ def test_a_run_in_a_bucket_ends_as_one_on_a_disk(tmp_path, monkeypatch, kind, la
         assert sorted(saved_steps(workdir / "checkpoints")) == [4, 6]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_saves_and_the_same_command_goes_on(tmp_path, monkeypatch, number):
+@pytest.mark.parametrize("number, cache", [(signal.SIGINT, "device"), (signal.SIGTERM, "none")])
+def test_a_signal_saves_and_the_same_command_goes_on(tmp_path, monkeypatch, number, cache):
     config = tiny_swav()
+    config.data.cache = cache
     config.train.steps = 6
     train.pretrain(config, tmp_path / "whole")
 
@@ -130,6 +132,32 @@ def test_another_configuration_is_refused_before_anything_happens(tmp_path):
     with pytest.raises(ConfigError, match="holds a run with other settings"):
         train.pretrain(config, tmp_path)
     assert before == {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+
+
+def test_crops_that_something_else_cuts_are_said(tmp_path, monkeypatch):
+    told = []
+    monkeypatch.setattr(train, "warn", told.append)
+    config = tiny_swav()
+    here = resize.library()
+    with Checkpoints(tmp_path) as checkpoints:
+        for step, (cache, then, said) in enumerate(
+            (
+                ("device", {"crops_by": "the devices"}, ""),
+                ("device", {"crops_by": here}, f"by {here} before, and are by the devices now"),
+                ("none", {"crops_by": here}, ""),
+                ("none", {"crops_by": "Pillow 1.0"}, f"by Pillow 1.0 before, and are by {here} "),
+                ("none", {}, "by TensorFlow before"),
+            )
+        ):
+            config.data.cache = cache
+            run = build(config, devices=jax.devices()[:1])
+            with jax.set_mesh(run.mesh):
+                shapes = state_shapes(run)
+                state = draw_state(run, shapes)
+                checkpoints.save(step, state, {"config": {}, "images": 1500} | then)
+                train.resume(run, shapes, checkpoints)
+            assert len(told) == bool(said) and all(said in warning for warning in told)
+            told.clear()
 
 
 @pytest.mark.parametrize("method", ["simclr", "sela_v2"])  # with state of each image and without

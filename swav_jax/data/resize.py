@@ -6,6 +6,7 @@ differ by one from the exact value's, and between them by one or two.
 """
 
 from collections.abc import Callable, Sequence
+from importlib.metadata import version
 
 import numpy as np
 from jaxtyping import Int, UInt8
@@ -16,7 +17,14 @@ try:
 except ImportError:
     Resizer = None
 
+LIBRARY = "Pillow" if Resizer is None else "cykooz-resizer"
+
 Resize = Callable[[UInt8[np.ndarray, "H W 3"], int], UInt8[np.ndarray, "S S 3"]]
+
+
+def library() -> str:
+    """The library that resizes here, and its version: with another one, some levels differ."""
+    return f"{LIBRARY} {version(LIBRARY)}"
 
 
 def pillow() -> Resize:
