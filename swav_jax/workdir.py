@@ -344,7 +344,9 @@ def _read(path: AnyPath) -> dict[str, Any]:
     try:
         contents = json.loads(path.read_text()) if path.exists() else {}
     except ValueError as error:  # no JSON, or no text
-        raise ConfigError(f"{path} is damaged ({error}); choose another --workdir") from None
+        raise ConfigError(
+            f"{path} is damaged ({error}): repair it, or choose another --workdir"
+        ) from None
     if not isinstance(contents, dict):
         raise ConfigError(f"{path} does not belong to a run; choose another --workdir")
     return contents

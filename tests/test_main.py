@@ -32,6 +32,13 @@ def test_wrong_flags_are_one_line(tmp_path, flags, complaint):
     assert not (workdir / "config.json").exists()
 
 
+def test_a_workdir_that_cannot_be_written_is_refused_before_the_work(tmp_path):
+    (tmp_path / "run").write_text("")
+    succeed(tmp_path / "run", launch(tmp_path / "run", "--config=configs/quickstart.py"), code=1)
+    said = (tmp_path / "run.log").read_text()
+    assert "run cannot be written to (Not a directory)" in said and "Traceback" not in said
+
+
 @pytest.mark.parametrize(
     ("flags", "complaint"),
     [

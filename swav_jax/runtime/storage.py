@@ -67,6 +67,28 @@ def make_folder(folder: AnyPath) -> None:
         folder.mkdir(parents=True, exist_ok=True)
 
 
+def check_writable(folder: AnyPath) -> None:
+    """Checks, before anything is computed, that results can be written into a folder.
+
+    For one that is not there yet, the folder above it counts. A bucket is not asked: only an object
+    that is written shows it.
+
+    Raises:
+      OSError: they cannot.
+    """
+    if in_bucket(folder):
+        return
+    try:
+        there = next(path for path in (folder, *folder.parents) if path.exists())
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except OSError as problem:
+        raise OSError(
+            f"{folder} cannot be written to ({problem.strerror}), but results go there: ask for "
+            "write access, or choose another --workdir, such as a copy of the run"
+        ) from None
+
+
 def write_whole(path: AnyPath, contents: str | bytes) -> None:
     """Writes a file atomically: after a crash or on a full disk the old one is intact."""
     data = contents.encode() if isinstance(contents, str) else contents

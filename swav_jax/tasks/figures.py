@@ -51,7 +51,7 @@ def record(
     of = {which: str(some.source) for which, some in images.items() if some}
     step = f"step {trained.checkpoint.name}"
     about = {f"{begin}protocol": protocol, "images": of, "checkpoint": step}
-    print(table(task, figures, at_random))  # first: the workdir may not be writable
+    print(table(task, figures, at_random))  # first: the disk may be full
     replace_results(trained.workdir, task, figures | before | about)
 
 

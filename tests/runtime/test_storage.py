@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import bucket
@@ -7,6 +8,7 @@ from bucket import OBJECTS
 from swav_jax.runtime import storage
 from swav_jax.runtime.storage import (
     append,
+    check_writable,
     entries,
     files_below,
     free_bytes,
@@ -106,6 +108,23 @@ def test_what_only_disks_take_is_copied_to_a_bucket(folder):
         (place / "deep" / "file").write_text("seen")
     assert (folder / "trace" / "deep" / "file").read_text() == "seen"
     assert free_bytes(folder) > 1e6
+
+
+def test_what_cannot_be_written_to_is_said(folder, tmp_path):
+    check_writable(folder / "runs" / "mine")
+    assert not entries(folder) and not entries(tmp_path)
+    (tmp_path / "file").write_text("")
+    for place in ("file", "file/mine"):
+        with pytest.raises(OSError, match=rf"{place} cannot be written to \(Not a directory\)"):
+            check_writable(tmp_path / place)
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or not os.geteuid(), reason="root may write all")
+def test_a_folder_of_someone_else_is_not_written_to(tmp_path):
+    tmp_path.chmod(0o500)
+    with pytest.raises(OSError, match="ask for write access, or choose another --workdir"):
+        check_writable(tmp_path)
+    tmp_path.chmod(0o700)
 
 
 def test_a_copy_ends_with_its_last_file(monkeypatch):
