@@ -3,6 +3,7 @@
 import numpy as np
 from jaxtyping import Float, Int, PyTree
 
+from swav_jax.data.sources.source import DataError
 from swav_jax.evals.features import Apply, of_images
 from swav_jax.evals.labelled import Images, composed, labelled, readable
 
@@ -21,6 +22,9 @@ def classify(
 
     Returns:
       `top1` and `top5` in percent, and how many `test_images` were classified; None without any.
+
+    Raises:
+      DataError: none of them can be read.
     """
     pair = labelled(train, test) if test else None
     if pair is None:
@@ -29,6 +33,8 @@ def classify(
     column = {composed(name): i for i, name in enumerate(train.source.class_names)}
     columns = np.array([column[name] for name in judged.source.class_names])
     scores, labels = readable(of_images(apply, variables, judged), judged)
+    if not len(labels):
+        raise DataError(f"no test image with a label can be read, of {judged.source}")
     return accuracies(scores, columns[labels]) | {"test_images": len(labels)}
 
 

@@ -67,25 +67,32 @@ def labelled(train: Images, test: Images) -> tuple[Images, Images] | None:
     Returns:
       the training and the test images; None if there are none, and the log says why.
     """
-    for images, which, key in ((train, "training", "eval.train"), (test, "test", "data.test")):
-        if images.source.labels is None:
-            logging.info(
-                "no evaluation by labels: the %s images have none; %s can name others", which, key
-            )
-            return None
+    if why := unusable(train, test):
+        unlabelled = train.source.labels is None or test.source.labels is None
+        (logging.info if unlabelled else warn)(f"no evaluation by labels: {why}")
+        return None
     known, judged = _counts(train.source), _counts(test.source)
-    unknown = Counter({name: count for name, count in judged.items() if name not in known})
-    if unknown:
-        some = [f"{name} ({count})" for name, count in unknown.most_common(10)]
+    if unknown := Counter({name: count for name, count in judged.items() if name not in known}):
         warn(
             f"evaluations by labels leave out {unknown.total()} of {test.source.size} test images: "
-            f"no training image is of their class, {', '.join(some)}"
-            f"{', ...' * (len(unknown) > len(some))}"
+            f"no training image is of their class, {_listed(unknown)}"
         )
-    if unknown == judged:
-        logging.info("no evaluation by labels: no test image is left")
-        return None
     return _of_classes(train, tuple(known), "training"), _of_classes(test, tuple(known), "test")
+
+
+def unusable(train: Images, test: Images) -> str:
+    """Why `labelled` has no images, in a line; "" if it has some."""
+    both = (train, "training", "eval.train"), (test, "test", "eval.test")
+    for images, which, key in both:
+        if images.source.labels is None:
+            return f"the {which} images have no labels; {key} can name others"
+    known, judged = _counts(train.source), _counts(test.source)
+    if known.keys() & judged.keys():
+        return ""
+    return (
+        f"no test image is of a class that a training image has: they are {_listed(judged)}, "
+        f"training images {_listed(known)}"
+    )
 
 
 def readable(
@@ -179,6 +186,12 @@ def _counts(source: Source) -> Counter[str]:
         if count:
             counts[composed(source.class_names[label])] += int(count)
     return counts
+
+
+def _listed(counts: Counter[str]) -> str:
+    """The most frequent classes, each with its number of images."""
+    some = [f"{name} ({count})" for name, count in counts.most_common(10)]
+    return ", ".join(some) + ", ..." * (len(counts) > len(some))
 
 
 def composed(name: str) -> str:

@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 
 from swav_jax.config import ConfigError, of_method
 from swav_jax.data.sources.source import DataError, Source
-from swav_jax.evals.labelled import Images, labelled
+from swav_jax.evals.labelled import Images, labelled, unusable
 from swav_jax.run import on_evaluated_images
 from swav_jax.runtime.storage import AnyPath
 from swav_jax.train import pretrain
@@ -68,12 +68,10 @@ def labelled_images(trained: Trained, task: str) -> tuple[Images, Images]:
             "images: name their folder or split by --config.eval.test (knn and retrieval can do "
             "without: they leave one out)"
         )
-    pair = labelled(trained.train_images(), test)
+    train = trained.train_images()
+    pair = labelled(train, test)
     if pair is None:
-        raise DataError(
-            f"--task={task} needs labelled images to learn from, of eval.train or else data.train, "
-            "and labelled images that it can classify, of eval.test or else data.test"
-        )
+        raise DataError(f"--task={task}: {unusable(train, test)}")
     check_classes(pair[0].source, f"--task={task}")
     return pair
 

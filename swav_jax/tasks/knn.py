@@ -6,6 +6,7 @@ from ml_collections import ConfigDict
 
 from swav_jax.data.sources.source import DataError
 from swav_jax.evals.knn import knn, knn_protocol
+from swav_jax.evals.labelled import unusable
 from swav_jax.features import features
 from swav_jax.runtime.storage import AnyPath
 from swav_jax.tasks.figures import LEAVE_ONE_OUT, record
@@ -37,10 +38,7 @@ def knn_task(config: ConfigDict, workdir: AnyPath) -> None:
             temperature=settings.knn_temperature,
         )
         if found is None:
-            raise DataError(
-                "k-NN needs labelled images that vote, of eval.train or else data.train, and "
-                "labelled images that it can classify, of eval.test or else data.test"
-            )
+            raise DataError(f"--task=knn: {unusable(train, test)}")
         return found
 
     record(

@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 
 from swav_jax.data.sources.source import DataError
 from swav_jax.evals import svm
-from swav_jax.evals.labelled import Images, labelled, readable_pair
+from swav_jax.evals.labelled import Images, labelled, readable_pair, unusable
 from swav_jax.evals.multilabels import multi_labels
 from swav_jax.features import features
 from swav_jax.runtime.storage import AnyPath
@@ -57,9 +57,9 @@ def _figures(
         return svm.mean_average_precision(*parts, seed=seed)
     pair = labelled(train, test) if test else None
     if pair is None:
+        why = unusable(train, test) if test else "there are no test images; eval.test can name them"
         raise DataError(
-            "--task=svm needs images to learn from, of eval.train or else data.train, and images "
-            "to judge by, of eval.test or else data.test, with labels or with eval.labels_csv"
+            f"--task=svm: {why}. The classes of images that show several come from eval.labels_csv"
         )
     known, labels, judged, truth = readable_pair(features, pair)
     if len(np.unique(labels)) < 2:

@@ -19,6 +19,7 @@ from swav_jax.data.sources.source import DataError
 from swav_jax.monitor.watch import Watch
 from swav_jax.runtime.interruption import INTERRUPTED
 from swav_jax.tasks.finetune import finetune_task
+from swav_jax.tasks.knn import knn_task
 from swav_jax.tasks.linear import linear_task
 from swav_jax.tasks.semisup import semisup_task
 from swav_jax.trained import settings_of
@@ -181,7 +182,7 @@ def test_images_without_labels_or_too_few_are_refused(workdir, photos):
     config = short(workdir)
     config.eval.data_dir = str(photos)
     config.eval.train = "train/cat"
-    with pytest.raises(DataError, match="--task=linear needs labelled images to learn from"):
+    with pytest.raises(DataError, match="--task=linear: the training images have no labels"):
         linear_task(config, workdir)
     config.eval.train = "train"
     (photos / "few.txt").write_text("cat/0.png\ndog/1.png\n")
@@ -196,6 +197,10 @@ def test_images_without_labels_or_too_few_are_refused(workdir, photos):
     with pytest.raises(DataError, match=r"few\.txt has nothing to learn: .* of one class"):
         semisup_task(config, workdir)
     (photos / "train" / "cat").rename(photos / "train" / "cow")
+    (photos / "train" / "dog").rename(photos / "train" / "ewe")
+    with pytest.raises(DataError, match=r"they are cat \(\d+\), dog \(\d+\), training images cow"):
+        knn_task(config, workdir)
+    (photos / "train" / "ewe").rename(photos / "train" / "dog")
     (photos / "train" / "hen").mkdir()
     smooth(1, 20, 30).save(photos / "train" / "hen" / "1.png")
     (photos / "few.txt").write_text("hen/1.png\ncow/1.png\n")
@@ -204,3 +209,14 @@ def test_images_without_labels_or_too_few_are_refused(workdir, photos):
     shutil.rmtree(photos / "test")
     with pytest.raises(DataError, match="name their folder or split by"):
         finetune_task(config, workdir)
+
+
+def test_test_images_that_cannot_be_read_are_said_before_training(workdir, photos):
+    config = short(workdir)
+    config.eval.data_dir, config.data.max_bad_fraction = str(photos), 1.0
+    for path in (photos / "test").rglob("*.png"):
+        path.write_bytes(b"")
+    with pytest.raises(DataError, match="no test image with a label can be read, of 4 images"):
+        finetune_task(config, workdir)
+    (folder,) = workdir.glob("finetune*")
+    assert not [*(folder / "checkpoints").iterdir()] and not (folder / "metrics.jsonl").exists()

@@ -53,7 +53,7 @@ def test_classes_of_a_file(run, capsys):
     assert 50 < found["map"] <= 100 and 50 < found["random_init_map_11point"] <= 100
     assert found["classes"] == 2 and 0 < found["low_shot_1"] <= 100
     assert capsys.readouterr().out.split()[:2] == ["svm", "trained"]
-    with pytest.raises(DataError, match=r"with labels or with eval\.labels_csv"):
+    with pytest.raises(DataError, match=r"come from eval\.labels_csv"):
         svm_task(settings(run, **photos), run)
 
 
