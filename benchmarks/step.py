@@ -30,7 +30,7 @@ from swav_jax.models.encoder import Encoder
 from swav_jax.models.heads import ProjectionHead
 from swav_jax.models.resnet import ARCHS, STEMS, BasicBlock
 from swav_jax.runtime.machine import cores
-from swav_jax.runtime.xla import KEEP_BARRIERS, reuse_freed_memory, start
+from swav_jax.runtime.xla import reuse_freed_memory, start, step_options
 
 DIM = 128  # of the projection head, both layers
 PYTORCH = ("pytorch", "pytorch_channels_last")
@@ -91,7 +91,7 @@ def compiled_step(flags: argparse.Namespace) -> tuple[Callable[[], object], int]
         z, updates = encoder.apply(variables, crops, train=True, mutable=["batch_stats"])
         return (z * target).sum(), updates
 
-    options = KEEP_BARRIERS if jax.default_backend() == "cpu" else None
+    options = step_options(jax.default_backend())
     step = jax.jit(jax.value_and_grad(loss, has_aux=True), compiler_options=options)
     arguments = variables["params"], variables["batch_stats"], crops, target
     compiled = step.lower(*arguments).compile()

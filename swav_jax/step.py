@@ -16,7 +16,7 @@ from swav_jax.data.batch import Batch, Uncut, batch_shapes
 from swav_jax.methods.contract import Clock, Crops, Method, Metrics, TrainState
 from swav_jax.ops.metrics import FIRST_BAD, first_nonfinite, norms
 from swav_jax.run import Run
-from swav_jax.runtime.xla import KEEP_BARRIERS, RUNS_ONCE
+from swav_jax.runtime.xla import RUNS_ONCE, step_options
 
 Step = Callable[[TrainState, Batch | Uncut], tuple[TrainState, Metrics]]
 
@@ -105,7 +105,7 @@ def compiled_step(run: Run, shapes: TrainState) -> Any:
         step,
         donate_argnums=0,
         out_shardings=(shardings(shapes), None),
-        compiler_options=KEEP_BARRIERS if run.mesh.devices.flat[0].platform == "cpu" else None,
+        compiler_options=step_options(run.mesh.devices.flat[0].platform),
     )
 
 

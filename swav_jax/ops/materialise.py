@@ -9,7 +9,7 @@ def materialised(x: Array) -> Array:
 
     XLA:CPU fuses what makes an array into the loop that reads it. If that loop sums or transposes,
     for instance for the gradient of a kernel, it then computes along columns, many times slower.
-    Works in programs that are compiled with `swav_jax.runtime.xla.KEEP_BARRIERS`; does nothing in
+    Works in programs that are compiled with `swav_jax.runtime.xla.step_options`; does nothing in
     others, and on other platforms.
     """
     return lax.platform_dependent(x, cpu=lax.optimization_barrier, default=lambda x: x)

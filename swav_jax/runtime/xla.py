@@ -4,6 +4,7 @@ import ctypes
 import glob
 import logging
 import os
+import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NoReturn
@@ -24,9 +25,9 @@ KNOWS_CPU_FLAG = ("0.10.",)  # an XLA that does not know a flag ends the process
 # ResNet-18's parameters compiles in 3.8 s instead of 13.5 on two cores, to the same bits.
 RUNS_ONCE = {"xla_backend_optimization_level": 1}
 
-# For training steps on a CPU: the pass of this name, when it runs, removes the barriers of
-# `ops.materialise` before XLA:CPU fuses.
-KEEP_BARRIERS = {"xla_disable_hlo_passes": "cse_barrier_expander"}
+# XLA:CPU's pass that removes the barriers of `ops.materialise` before it fuses, by its name in
+# jaxlib 0.10 and 0.12. An XLA that has no such pass ignores the name.
+REMOVES_BARRIERS = "cse_barrier_expander"
 
 # From glibc's malloc.h: M_MMAP_MAX, M_TRIM_THRESHOLD, M_ARENA_MAX.
 REUSE_FREED_MEMORY = {-4: 0, -1: 2**31 - 1, -8: 1}
@@ -103,6 +104,20 @@ def use_fast_cpu_convolutions() -> None:
     flags = os.environ.get("XLA_FLAGS", "")
     if jaxlib.__version__.startswith(KNOWS_CPU_FLAG) and "ynn_fusion_type" not in flags:
         os.environ["XLA_FLAGS"] = f"{flags} {CPU_FLAG}".strip()
+
+
+def step_options(platform: str) -> dict[str, str]:
+    """Options to compile a training step with: on a CPU it keeps the barriers of `ops.materialise`.
+
+    The option of a program replaces that of XLA_FLAGS, so passes disabled there stay disabled here.
+
+    Args:
+      platform: of the devices that the step is for.
+    """
+    if platform != "cpu":
+        return {}
+    disabled = re.findall(r"--xla_disable_hlo_passes=(\S+)", os.environ.get("XLA_FLAGS", ""))
+    return {"xla_disable_hlo_passes": ",".join([*disabled, REMOVES_BARRIERS])}
 
 
 def compiled_ahead(function: Any, *arguments: Any) -> Callable[..., Any]:

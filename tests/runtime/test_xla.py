@@ -54,6 +54,23 @@ def test_tpus_are_left_out_only_where_there_are_none(
     assert replaced == left_out
 
 
+@pytest.mark.parametrize(
+    ("flags", "disabled"),
+    [
+        ("", "cse_barrier_expander"),
+        ("--xla_disable_hlo_passes=algsimp,dce --xla_dump_to=x", "algsimp,dce,cse_barrier_expander"),
+    ],
+)
+def test_passes_that_the_user_disables_stay_disabled_in_a_step(flags, disabled, monkeypatch):
+    monkeypatch.setenv("XLA_FLAGS", flags)
+    assert xla.step_options("cpu") == {"xla_disable_hlo_passes": disabled}
+
+
+@pytest.mark.parametrize("platform", ["gpu", "tpu"])
+def test_only_a_cpus_step_has_options(platform):
+    assert xla.step_options(platform) == {}
+
+
 def test_a_function_is_compiled_ahead_by_another_thread(monkeypatch):
     threads = []
 
