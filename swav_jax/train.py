@@ -44,7 +44,8 @@ def pretrain(config: ConfigDict, workdir: AnyPath, source: Source | None = None)
     # ---- what the configuration means here: checked before anything is computed or written ------
     run, process_0 = build(config, source), jax.process_index() == 0
     config = run.config
-    check_same(f"{'; '.join(map(str, run.sources))}, and {config.to_json()}")
+    images = f"{'; '.join(map(str, run.sources))}; on the devices: {run.cached_size}"
+    check_same(f"{images}, and {config.to_json()}")
 
     with (
         jax.set_mesh(run.mesh),

@@ -123,6 +123,9 @@ def step_options(platform: str) -> dict[str, str]:
 def compiled_ahead(function: Any, *arguments: Any) -> Callable[..., Any]:
     """A function that another thread compiles from now on; its first call waits for that.
 
+    That call raises what the compiler raised. A program that ends before its first call waits too:
+    a compiler cannot be stopped.
+
     On a GPU it is compiled when it is called: XLA chooses among kernels by timing them, and nothing
     else may run there meanwhile.
 

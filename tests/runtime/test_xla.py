@@ -102,3 +102,13 @@ def test_a_function_is_compiled_ahead_by_another_thread(monkeypatch):
     ahead = xla.compiled_ahead(jax.jit(lambda x: 2 * x), jax.ShapeDtypeStruct((3,), np.float32))
     np.testing.assert_array_equal(ahead(np.arange(3, dtype=np.float32)), [0, 2, 4])
     assert len(threads) == 1 and threads[0] is not threading.current_thread()
+
+
+def test_the_call_raises_what_the_compiler_raised(monkeypatch):
+    def fail(_):
+        raise MemoryError("too large")
+
+    monkeypatch.setattr(jax.stages.Lowered, "compile", fail)
+    ahead = xla.compiled_ahead(jax.jit(lambda x: 2 * x), jax.ShapeDtypeStruct((3,), np.float32))
+    with pytest.raises(MemoryError, match="too large"):
+        ahead(np.arange(3, dtype=np.float32))
