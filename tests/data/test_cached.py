@@ -50,6 +50,19 @@ def test_batches_are_those_of_the_host_from_any_step_and_in_any_order(order):
             next(ours)
 
 
+def test_several_devices_cut_the_crops_of_one_to_the_bit():
+    def crops(devices):
+        run = build(tiny_swav(), devices=jax.devices()[:devices])
+        with jax.set_mesh(run.mesh):
+            batches = training_batches(run, 0)
+            placed = [sharding.put_batch(run.mesh, next(batches)) for _ in range(3)]
+            return jax.device_get([cut(run, batch) for batch in placed])
+
+    alone = crops(1)
+    for devices in (2, 8):
+        jax.tree.map(np.testing.assert_array_equal, crops(devices), alone)
+
+
 def test_damaged_images_are_replaced_as_by_the_host(tmp_path):
     save_damaged(tmp_path)
     (tmp_path / "wide.png").unlink()
