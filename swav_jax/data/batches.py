@@ -8,6 +8,7 @@ formats, and the records of TFDS).
 """
 
 import atexit
+import math
 import time
 import weakref
 from collections.abc import Callable, Iterator, Sequence
@@ -28,6 +29,7 @@ READ_AHEAD = 2  # whole batches
 # ones: until it has cut them it holds all of them.
 TOGETHER = 16
 LARGEST_CROPS_TOGETHER = 1 << 19  # pixels
+PIXELS_TOGETHER = 1 << 23  # 25 MB
 
 B = TypeVar("B", Batch, EvalBatch)
 
@@ -171,13 +173,25 @@ def train_batches(
     steps = tf.data.Dataset.range(
         first_step, np.iinfo(np.int64).max if last_step is None else last_step
     )
-    together = min(TOGETHER, LARGEST_CROPS_TOGETHER // max(size for _, size, *_ in crops) ** 2)
+    together = images_together(source, max(size for _, size, *_ in crops))
     return Batches(
         _in_parallel(steps.flat_map(rows), samples, batch_size // processes, threads, together),
         source,
         max_bad_fraction,
         replaced=True,
     )
+
+
+def images_together(source: Source, largest_crop: int) -> int:
+    """How many images a thread holds decoded at once; about PIXELS_TOGETHER, or one image.
+
+    Args:
+      source: of the images, by whose mean size it is judged.
+      largest_crop: pixels of a side of the largest crop.
+    """
+    area = math.prod(source.shape) if source.shape else source.area
+    by_size = PIXELS_TOGETHER // max(round(area), 1)
+    return max(1, min(TOGETHER, LARGEST_CROPS_TOGETHER // largest_crop**2, by_size))
 
 
 def eval_batches(
@@ -258,7 +272,7 @@ def _in_parallel(
 ) -> tf.data.Dataset:
     """Batches of `samples(some rows)`, made by a fixed number of threads, in the rows' order."""
     threads = threads or cores()
-    together = max(n for n in range(1, max(1, together) + 1) if batch_size % n == 0)
+    together = max(n for n in range(1, together + 1) if batch_size % n == 0)
     options = tf.data.Options()
     options.deterministic = True
     options.autotune.enabled = False

@@ -14,7 +14,7 @@ from PIL import Image
 
 from swav_jax.data import index
 from swav_jax.data.batch import Batch
-from swav_jax.data.batches import eval_batches, train_batches
+from swav_jax.data.batches import eval_batches, images_together, train_batches
 from swav_jax.data.crops import random_boxes
 from swav_jax.data.sources import open_source
 from swav_jax.data.sources.source import DataError
@@ -77,6 +77,14 @@ def test_same_batches_whatever_the_threads(photos):
     _assert_same(one, _take(train_batches(photos, CROPS, 6, seed=1, threads=4), 5))
     other = next(train_batches(photos, CROPS, 6, seed=2))
     assert not np.array_equal(one[0].crops[0], other.crops[0])
+
+
+def test_of_large_images_a_thread_holds_few(photos):
+    assert photos.area == np.mean([(30 + n) * (60 - n) for n in range(23)])
+    assert [images_together(photos, size) for size in (24, 224, 800)] == [16, 10, 1]
+    for side, count in ((500, 16), (1000, 8), (2000, 2), (10_000, 1)):
+        assert images_together(dataclasses.replace(photos, area=side**2), 24) == count
+        assert images_together(dataclasses.replace(photos, shape=(side, side)), 24) == count
 
 
 @pytest.mark.parametrize("step", [1, 3, 4, 7])  # 3 steps an epoch

@@ -34,7 +34,7 @@ def open_files(
         with open(path(i), "rb") as file:
             return file.read()
 
-    pixels, found_out = first_look(data, sample, pixels)
+    pixels, found_out, area = first_look(data, sample, pixels)
     start = os.path.join(os.path.realpath(root), b"")
     return Source(
         size=size,
@@ -42,6 +42,7 @@ def open_files(
         describe=lambda i: printable(path(i)),
         path=path,
         read=lambda i: decode(tf.io.read_file(start + tf.gather(paths, i)), pixels),
+        area=area,
         may_fail=True,
         find_labels=lambda: labels.numbers,
         explain=lambda i: why_unreadable(lambda: data(i), pixels),

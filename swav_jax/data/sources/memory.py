@@ -1,5 +1,6 @@
 """Images in memory."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -17,14 +18,15 @@ def open_arrays(images: Sequence[UInt8[np.ndarray, "_H _W 3"]]) -> Source:
         image = tf.numpy_function(lambda i: images[i], [i], tf.uint8, stateful=False)
         return tf.ensure_shape(image, [None, None, 3])
 
-    shapes = {image.shape[:2] for image in images}
+    shapes = [image.shape[:2] for image in images]
     return Source(
         size=len(images),
         class_names=(),
         describe=lambda i: f"image {i}",
         read=read,
         decode=lambda i: images[i],
-        shape=shapes.pop() if len(shapes) == 1 else None,
+        shape=shapes[0] if len(set(shapes)) == 1 else None,
+        area=sum(map(math.prod, shapes)) / len(shapes) if shapes else 0.0,
         may_fail=False,
         find_labels=lambda: None,
         lasting=False,

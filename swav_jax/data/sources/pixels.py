@@ -142,7 +142,7 @@ def evenly(count: int) -> list[int]:
 
 def first_look(
     read: Callable[[int], bytes], numbers: Iterable[int], pixels: Pixels
-) -> tuple[Pixels, list[str]]:
+) -> tuple[Pixels, list[str], float]:
     """Looks at some images of a data set for what all of them are to have in common.
 
     Args:
@@ -152,38 +152,41 @@ def first_look(
 
     Returns:
       With the white level of all images of more than 8 bits, if any are: of the powers of two less
-      1, the smallest that no value exceeds. And what a user should know.
+      1, the smallest that no value exceeds. Then what a user should know, and the mean number of
+      pixels of those that could be opened, or 0.
     """
 
-    def look(number: int) -> tuple[float, bool]:
+    def look(number: int) -> tuple[float, bool, int]:
         try:
             data = read(number)
             with open_image(data) as image:
                 turned = stored_turn(image) is not None
                 find = not pixels.white_level and image.mode != "F"
                 values = deep_values(image, data) if find else None
-                return 0.0 if values is None else float(_colours(values).max()), turned
+                largest = 0.0 if values is None else float(_colours(values).max())
+                return largest, turned, math.prod(image.size)
         except Exception:  # it will be named when its turn comes
-            return 0.0, False
+            return 0.0, False, 0
 
     with ThreadPoolExecutor(4) as pool:
         found = list(pool.map(look, numbers))
     notes = []
-    largest = max((value for value, _ in found), default=0.0)
+    largest = max((value for value, *_ in found), default=0.0)
     if largest:
         level = _white_level(largest)
         pixels = replace(pixels, white_level=level)
-        deep = sum(value > 0 for value, _ in found)
+        deep = sum(value > 0 for value, *_ in found)
         notes.append(
             f"white is {level:.0f} in images of more than 8 bits: the largest value in {deep} of "
             f"them is {largest:.0f} (data.white_level sets it)"
         )
-    if (turned := sum(turned for _, turned in found)) and not pixels.exif_orientation:
+    if (turned := sum(turned for _, turned, _ in found)) and not pixels.exif_orientation:
         notes.append(
             f"{turned} of {len(found)} images that were looked at are stored turned, and stay so "
             "(data.exif_orientation=True turns all as their EXIF data say)"
         )
-    return pixels, notes
+    areas = [area for *_, area in found if area]
+    return pixels, notes, sum(areas) / len(areas) if areas else 0.0
 
 
 def look_at_open(images: Iterable[Any], pixels: Pixels) -> Pixels:

@@ -53,6 +53,7 @@ class Source:
       decode: image number -> the pixels that `read` gives, without TensorFlow; raises on a damaged
         image. None where TensorFlow's decoders are much faster.
       shape: H and W of all images; None where they differ or are not known.
+      area: mean number of pixels of an image, judged by some; 0 if it is not known.
       may_fail: whether `read` can fail on a damaged image, by an error or by giving an empty one;
         False if all is decoded in memory.
       find_labels: gives numbers of `class_names`, negative ones for images without a label, or
@@ -75,6 +76,7 @@ class Source:
     find_labels: Callable[[], np.ndarray | None]
     decode: Callable[[int], UInt8[np.ndarray, "H W 3"]] | None = None
     shape: tuple[int, int] | None = None
+    area: float = 0.0
     path: Callable[[int], bytes] | None = None
     find_multi_labels: Callable[[], MultiLabels | None] = lambda: None
     explain: Callable[[int], str] = lambda _: "damaged"

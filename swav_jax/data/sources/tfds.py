@@ -119,7 +119,7 @@ def open_tfds(
     def image_data(i: int) -> bytes:
         return feature(i, image_key).bytes_list.value[0]
 
-    pixels, notes = first_look(image_data, evenly(size), pixels)
+    pixels, notes, area = first_look(image_data, evenly(size), pixels)
 
     def label_of(i: int) -> int:
         try:
@@ -171,6 +171,7 @@ def open_tfds(
         read=read,
         decode=lambda i: rgb(image_data(i), pixels),
         shape=(height, width) if height and width else None,
+        area=area,
         may_fail=True,
         find_labels=find_labels,
         find_multi_labels=find_multi_labels,

@@ -277,7 +277,7 @@ def test_a_rare_suffix_is_looked_at_too(tmp_path):
 def test_of_files_that_are_numbered_by_suffix_a_few_are_looked_at(tmp_path, monkeypatch):
     looked_at = []
     monkeypatch.setattr(
-        files_lib, "first_look", lambda _, some, p: (p, looked_at.extend(some) or [])
+        files_lib, "first_look", lambda _, some, p: (p, looked_at.extend(some) or [], 0.0)
     )
     for n in range(100):
         (tmp_path / f"scan.{n:03}").write_bytes(encoded(RGB, "PNG"))

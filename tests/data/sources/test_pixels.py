@@ -30,7 +30,7 @@ def warnings(monkeypatch):
 
 
 def look(*files, pixels=AS_USUAL):
-    return first_look(lambda i: files[i], range(len(files)), pixels)
+    return first_look(lambda i: files[i], range(len(files)), pixels)[:2]
 
 
 # ---- transparency --------------------------------------------------------------------------------
@@ -181,6 +181,12 @@ def test_turned_images_are_said():
 
 def test_the_first_look_passes_over_damaged_images():
     assert look(b"", b"<html>", encoded(RGB, "PNG")[:50]) == (AS_USUAL, [])
+
+
+def test_the_first_look_measures_images():
+    files = [encoded(Image.new("RGB", size), "PNG") for size in ((4, 6), (10, 2))]
+    for some, area in (([*files, b"<html>"], 22.0), ([b""], 0.0), ([], 0.0)):
+        assert first_look(lambda i, some=some: some[i], range(len(some)), AS_USUAL)[2] == area
 
 
 def test_images_to_look_at_are_spread():
