@@ -141,13 +141,7 @@ def train_batches(
       ValueError: the sizes do not fit (see `index.py`).
       DataError: from the iterator, when too many images are unreadable.
     """
-
-    def permutation(epoch: int) -> np.ndarray:
-        return index.epoch_order(seed, epoch, source.size)
-
-    indices = index.batch_indices(
-        order or permutation, source.size, batch_size, process, processes, repeats=order is not None
-    )
+    indices = index.batch_indices(order, source.size, batch_size, process, processes, seed=seed)
 
     def seeds_and_indices(step: np.int64) -> np.ndarray:
         epoch, images, draws = indices(int(step))

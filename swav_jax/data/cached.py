@@ -152,13 +152,7 @@ class CachedBatches(TrainBatches):
     ):
         self.wait_seconds, self.stage_seconds = 0.0, {}
         size = len(cached.shown)
-
-        def permutation(epoch: int) -> np.ndarray:
-            return index.epoch_order(seed, epoch, size)
-
-        indices = index.batch_indices(
-            order or permutation, size, batch_size, process, processes, repeats=order is not None
-        )
+        indices = index.batch_indices(order, size, batch_size, process, processes, seed=seed)
         steps = range(first_step, np.iinfo(np.int64).max if last_step is None else last_step)
         together = max(BOXES_AT_ONCE // (batch_size // processes), 1)
         self._batches = _batches(cached, crops, seed, indices, steps, together)

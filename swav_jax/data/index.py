@@ -55,12 +55,13 @@ def process_rows(batch_size: int, process: int, processes: int) -> slice:
 
 
 def batch_indices(
-    order: OrderFn,
+    order: OrderFn | None,
     size: int,
     batch_size: int,
     process: int = 0,
     processes: int = 1,
-    repeats: bool = False,
+    *,
+    seed: int = 0,
 ) -> Callable[[int], tuple[int, Int64[np.ndarray, " b"], Int64[np.ndarray, " b"]]]:
     """The function from a global step to this process's `(epoch, images, draws)` of a batch.
 
@@ -68,12 +69,13 @@ def batch_indices(
 
     Args:
       order: `epoch -> int [at least steps_per_epoch * batch_size]`, the images of an epoch in
-        training order. Called once an epoch and kept; not thread-safe.
+        training order, of which some may come several times; None for `epoch_order`. Called once
+        an epoch and kept; not thread-safe.
       size: N, images in the data set.
       batch_size: B, rows of a global batch.
       process: this process's number.
       processes: how many processes share a batch.
-      repeats: whether an order may name an image more than once.
+      seed: of `epoch_order`.
     """
     per_epoch = steps_per_epoch(size, batch_size)
     rows = process_rows(batch_size, process, processes)
@@ -83,8 +85,11 @@ def batch_indices(
         nonlocal kept
         epoch, step_in_epoch = divmod(int(step), per_epoch)
         if kept[0] != epoch:
-            images = _checked(order(epoch), per_epoch * batch_size, size)
-            kept = (epoch, images, earlier(images) if repeats else None)
+            if order is None:
+                kept = (epoch, epoch_order(seed, epoch, size), None)
+            else:
+                images = _checked(order(epoch), per_epoch * batch_size, size)
+                kept = (epoch, images, earlier(images))
         first = step_in_epoch * batch_size
         here = slice(first + rows.start, first + rows.stop)
         images = kept[1][here].astype(np.int64)
