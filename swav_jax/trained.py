@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import PyTree
 from ml_collections import ConfigDict
@@ -16,7 +17,9 @@ from swav_jax.checkpoints.read import find, load_metadata, load_variables
 from swav_jax.checkpoints.seal import read_seal
 from swav_jax.config import ConfigError, check, in_steps
 from swav_jax.data.batch import batch_shapes
+from swav_jax.data.sources.source import DataError
 from swav_jax.evals.labelled import Images
+from swav_jax.evals.subset import listed
 from swav_jax.models.encoder import Encoder
 from swav_jax.run import (
     make_encoder,
@@ -76,17 +79,47 @@ class Trained:
         """The images to embed, to cluster and to look at.
 
         Any number of them may be unreadable: whoever reads them leaves these out and names them.
+
+        Raises:
+          DataError: they cannot be opened; `eval.images` lists what is neither a file nor a record.
         """
-        config = self.config.copy_and_resolve_references()
-        if Path(config.eval.images).expanduser().is_file():
-            config.eval.update(data_name="folder", data_dir=config.eval.images, images=".")
-        split = config.eval.images or config.eval.train
-        config = on_evaluated_images(config)
-        # Of a folder that is not the run's, all images are meant: nothing is trained on them.
-        everything = bool(config.eval.data_dir) and config.data.name == "folder"
-        split = split or ("." if everything else config.data.train)
-        images = open_images(config, split)
+        is_list = Path(self.config.eval.images).expanduser().is_file()
+        images = _listed(self.config) if is_list else _to_look_at(self.config)
         return dataclasses.replace(images, max_bad_fraction=1.0)
+
+
+def _to_look_at(config: ConfigDict, **settings: str) -> Images:
+    """The images that `eval`, changed by `settings`, names to embed and to look at."""
+    config = config.copy_and_resolve_references()
+    config.eval.update(settings)
+    split = config.eval.images or config.eval.train
+    config = on_evaluated_images(config)
+    # Of a folder that is not the run's, all images are meant: nothing is trained on them.
+    everything = bool(config.eval.data_dir) and config.data.name == "folder"
+    return open_images(config, split or ("." if everything else config.data.train))
+
+
+def _listed(config: ConfigDict) -> Images:
+    """The images in the list `eval.images`: files, or records by the names that tables give them.
+
+    Records are those of the images that would be looked at without a list, in their order.
+    """
+    path = config.eval.images
+    try:
+        return _to_look_at(config, data_name="folder", data_dir=path, images=".")
+    except DataError as no_files:
+        everything = _to_look_at(config, images="")
+        source = everything.source
+        if source.path:  # the images have files: the list was meant to name such
+            raise
+        names = Path(path).expanduser().read_text(errors="replace").splitlines()
+        try:
+            numbers = listed(source, filter(None, map(str.strip, names)))
+        except DataError as no_records:
+            raise DataError(f"{no_files}. As records of the data set: {no_records}") from None
+    labels = np.full(source.size, -1, np.int32) if source.labels is None else source.labels
+    part = source.part(numbers, labels[numbers], source.class_names)
+    return dataclasses.replace(everything, source=part)
 
 
 def settings_of(workdir: AnyPath) -> ConfigDict:

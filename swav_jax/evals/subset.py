@@ -26,12 +26,13 @@ def balanced(labels: Int[np.ndarray, "N"], share: float, seed: int = 0) -> Int[n
     return np.sort(np.concatenate(chosen))
 
 
-def listed(source: Source, names: Iterable[str]) -> Int[np.ndarray, "n"]:
+def listed(source: Source, names: Iterable[str], which: str = "image") -> Int[np.ndarray, "n"]:
     """Numbers of the images that are named, in order.
 
     Args:
-      source: N images that are files.
-      names: of files, with as many of the folders above them as tell them apart.
+      source: N images.
+      names: of files, with as many of the folders above them as tell them apart, or of records.
+      which: are among the N, for the error.
 
     Raises:
       DataError: a name of no image, or of several.
@@ -40,7 +41,7 @@ def listed(source: Source, names: Iterable[str]) -> Int[np.ndarray, "n"]:
     found = by_name(source, wanted)
     if missing := [name for name in wanted if name not in found]:
         raise DataError(
-            f"{len(missing)} of {len(wanted)} listed names are of no training image with a label, "
+            f"{len(missing)} of {len(wanted)} listed names are of no {which}, "
             f"the first is {missing[0]!r}; the images are like {source.describe(0)}"
         )
     return np.unique(list(found.values()))
@@ -50,8 +51,8 @@ def by_name(source: Source, names: Collection[str]) -> dict[str, int]:
     """The number of each image that is named, by that name.
 
     Args:
-      source: N images that are files.
-      names: of files, as `listed` takes them; a name of no image is left out.
+      source: N images.
+      names: as `listed` takes them; one of no image is left out.
 
     Raises:
       DataError: a name of several images.

@@ -65,7 +65,7 @@ def _listed(trained: Trained, train: Images, test: Images) -> Part:
         raise DataError(f"eval.semisup_list {path} is no text: {problem}") from None
     if not names:
         raise DataError(f"eval.semisup_list {path} names no image: write a file name on each line")
-    numbers = listed(train.source, names)
+    numbers = listed(train.source, names, "training image with a label")
     source, what = _part(train, numbers), f"eval.semisup_list {path}"
     check_classes(source, what)
     if labelled(dataclasses.replace(train, source=source), test) is None:

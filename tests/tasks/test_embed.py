@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from sklearn.datasets import load_digits
 
 from swav_jax.data.sources.source import DataError
 from swav_jax.tasks.embed import embed_task
@@ -36,6 +37,17 @@ def test_embeddings_of_a_list(workdir, photos):
     row = both["paths"].tolist().index(str(one))
     numbers = np.array(lines[1].split(",")[1:9], np.float32)
     np.testing.assert_allclose(numbers, both["embeddings"][row], atol=1e-6)
+
+
+def test_a_list_names_records_as_tables_do(workdir):
+    (workdir / "list.txt").write_text("digit 7\ndigit 31\n\n")
+    embed(workdir, images=str(workdir / "list.txt"))
+    found = np.load(workdir / "embeddings.npz")
+    assert found["paths"].tolist() == ["digit 31", "digit 7"]  # in the order of the data set
+    assert found["labels"].tolist() == load_digits().target[[31, 7]].tolist()
+    (workdir / "list.txt").write_text("digit 7\ndigit 9999\n")
+    with pytest.raises(DataError, match=r"files are not there: .* 1 of 2 listed names are of no"):
+        embed(workdir, images=str(workdir / "list.txt"))
 
 
 def test_one_image_without_a_label(workdir, photos):
