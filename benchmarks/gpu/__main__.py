@@ -25,6 +25,8 @@ from pathlib import Path
 from typing import Any
 
 SECONDS = 8 * 60  # of all parts
+SLOWER = 2  # times as long as a GPU may a part of --small take, which mostly compiles
+COMPLETE = {"complete": True}  # the last line of a part
 
 # Where only numbers count, XLA need not try which kernel is fastest.
 ANY_KERNEL = "--xla_gpu_autotune_level=0"
@@ -53,6 +55,7 @@ def main() -> None:
     if flags.part:
         for figures in importlib.import_module(f"benchmarks.gpu.{flags.part}").measure(flags):
             print(json.dumps(figures), flush=True)
+        print(json.dumps(COMPLETE), flush=True)
         return
     if flags.pack:
         from benchmarks.gpu.pack import pack  # needs TensorFlow, where the images are prepared
@@ -73,11 +76,11 @@ def main() -> None:
                 figures.update(line)
                 write(result, flags.out)
 
+        if flags.small:
+            seconds, environment = SLOWER * seconds, SMALL
         seconds = min(seconds, end - time.monotonic())
         command = [sys.executable, "-m", "benchmarks.gpu", *sys.argv[1:], f"--part={name}"]
         command += [f"--seconds={seconds}"]
-        if flags.small:
-            environment = SMALL
         print(f"{name}: at most {seconds:.0f} s", file=sys.stderr, flush=True)
         run_part(command, seconds, environment, found, flags.out.with_suffix(f".{name}.log"))
 
@@ -106,10 +109,11 @@ def run_part(
       command: of the process.
       seconds: after which it is killed, with all processes that it started.
       environment: added to this process's.
-      found: gets each line's figures, and at last `seconds`, with `error` if it failed.
+      found: gets each line's figures, and at last `seconds`, with `error` if it failed or was
+        killed before it said that it is complete.
       log: file for what else it says.
     """
-    begin, late = time.monotonic(), threading.Event()
+    begin, late, complete = time.monotonic(), threading.Event(), False
     flags = " ".join([os.environ.get("XLA_FLAGS", ""), environment.get("XLA_FLAGS", "")]).strip()
     environment = os.environ | environment | {"XLA_FLAGS": flags}
     with (
@@ -135,11 +139,15 @@ def run_part(
         try:
             for line in process.stdout:
                 if line.startswith("{"):
-                    found(json.loads(line))
+                    figures = json.loads(line)
+                    complete |= figures == COMPLETE
+                    found(figures)
         finally:
             timer.cancel()
     end: dict[str, Any] = {"seconds": round(time.monotonic() - begin, 1)}
-    if late.is_set():
+    if complete:
+        pass  # whatever its end was like
+    elif late.is_set():
         end["error"] = f"stopped after {seconds:.0f} s"
     elif process.returncode:
         said = log.read_text(errors="replace").strip().splitlines()

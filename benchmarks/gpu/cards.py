@@ -1,8 +1,8 @@
 """What NVIDIA's cards can do, by the names that CUDA gives them; how much to try on one."""
 
 # Operations a second of dense bfloat16 products, or float16 where a card has no bfloat16 (V100,
-# T4), from the data sheets at nvidia.com, read in November 2026. Those of newer cards state twice
-# as many, "with sparsity".
+# T4): NVIDIA's published peaks, compared in November 2026 with tables that others made of its data
+# sheets. The sheets of Ampere and later cards also, or only, state twice as many "with sparsity".
 PEAK_FLOPS = {
     "NVIDIA B200": 2250e12,
     "NVIDIA H200": 989e12,

@@ -30,6 +30,8 @@ def estimate(compiled: Any, chip: Chip, images: float) -> dict[str, Any]:
     Returns:
       what `plan.json` holds of a step that fits: bytes on a device by kind, FLOPs and HBM bytes an
       image, messages, the least seconds of each kind and of the step, images a second and chip.
+      `least_seconds["memory"]` is of a program that keeps nothing on the chip: it is no lower bound
+      of a step compiled with full effort, nor is the rest where it is the greatest of the three.
     """
     memory, traffic = plan.memory(compiled), compiled.cost_analysis()["bytes accessed"]
     messages = plan.collectives(compiled)

@@ -127,7 +127,8 @@ def _as_text(found: dict[str, Any], config: ConfigDict) -> str:
         f"messages          {messages or 'none'}",
         f"least time        {1000 * found['step_seconds']:.4g} ms a step, by {longest} ("
         + ", ".join(f"{kind} {1000 * seconds:.3g}" for kind, seconds in least.items())
-        + ")",
+        + ")"
+        + (", without memory on the chip: no lower bound" if longest == "memory" else ""),
         f"at most           {found['images_per_second_per_chip']:.4g} images a second and chip",
         f"the training      at least {found['hours']:.3g} hours"
         + (f", {found['price']:.4g} at that price" if "price" in found else ""),

@@ -1,5 +1,6 @@
 """`python -m benchmarks.gpu` at sizes that a CPU computes in seconds."""
 
+import argparse
 import json
 import math
 import subprocess
@@ -12,7 +13,7 @@ from jax.profiler import ProfileData
 from tiny import ARCH, tiny_swav
 
 from benchmarks.gpu import __main__ as gpu
-from benchmarks.gpu import parity, resume, step
+from benchmarks.gpu import parity, pytorch, resume, step
 from benchmarks.gpu.cards import first_batch
 from benchmarks.gpu.kernels import most_expensive
 
@@ -48,6 +49,7 @@ flags = argparse.Namespace(small=True, minutes=1, seconds=60)
 print(json.dumps({"resume": resumed, "cifar": list(cifar.measure(flags))}))
 """
 PRINT_AND_WAIT = "print('{\"found\": 1}', flush=True); import time; time.sleep(60)"
+PRINT_ALL_AND_WAIT = f"print('{json.dumps(gpu.COMPLETE)}', flush=True); {PRINT_AND_WAIT}"
 PRINT_AND_FAIL = "print('{\"found\": 1}', flush=True); raise ValueError('no such thing')"
 
 
@@ -62,6 +64,12 @@ def test_a_part_that_takes_too_long_is_stopped_and_keeps_what_it_found(tmp_path)
     assert figures["found"] == 1
     assert figures["error"] == "stopped after 2 s"
     assert figures["seconds"] < 30
+
+
+def test_a_part_that_is_complete_but_does_not_end_is_no_error(tmp_path):
+    figures = run_part(PRINT_ALL_AND_WAIT, 2, tmp_path / "log")
+    assert figures["found"] == 1
+    assert "error" not in figures
 
 
 def test_a_part_that_fails_says_why_and_keeps_what_it_found(tmp_path):
@@ -99,6 +107,14 @@ def test_step_runs_at_the_largest_batch_whose_program_fits():
 @pytest.mark.parametrize(("memory", "batch"), [(79 * 2**30, 1024), (16 * 2**30, 256)])
 def test_first_batch_is_a_power_of_two(memory, batch):
     assert first_batch(memory) == batch
+
+
+def test_pytorchs_step_trains_at_small_size():
+    pytest.importorskip("torchvision")
+    versions, figures = pytorch.measure(argparse.Namespace(small=True))
+    assert versions["torch"]
+    assert figures["images_per_second"] > 0
+    assert math.isclose(figures["loss"], math.log(30), rel_tol=0.5)  # ln K: nothing is learnt yet
 
 
 def test_parity_names_the_worst_array():
