@@ -11,7 +11,7 @@ from jaxtyping import Array, Int, PyTree
 
 from swav_jax import keys, sharding
 from swav_jax.augment.photometric import normalise
-from swav_jax.data.batch import Batch, EvalBatch, Uncut
+from swav_jax.data.batch import EvalBatch, TrainBatch
 from swav_jax.data.passes import one_pass
 from swav_jax.gradients import split
 from swav_jax.methods.contract import Fold, TrainState, Visited
@@ -88,7 +88,7 @@ def visit_all(run: Run, epoch: int, fold: Fold, carry: PyTree, view: str) -> PyT
 
 @partial(jax.jit, static_argnames=("fold", "run"), donate_argnames="carry")
 def _fold_crops(
-    carry: PyTree, batch: Batch | Uncut, epoch: Int[Array, ""], fold: Fold, run: Run
+    carry: PyTree, batch: TrainBatch, epoch: Int[Array, ""], fold: Fold, run: Run
 ) -> PyTree:
     parts = run.config.train.accumulate
     whole = Visited(run.augment(batch, epoch=epoch), batch.index)

@@ -23,7 +23,8 @@ DURATIONS = (
     ("train", "log_every_epochs", "log_every_steps"),
 )
 
-CACHES = ("auto", "device", "none")  # that `data.cache` names
+CACHES = ("auto", "device", "host", "none")  # that `data.cache` names
+CROP_ON = ("auto", "host", "device")  # that `data.crop_on` names
 INIT_PARTS = ("backbone", "head", "prototypes", "key_encoder")  # that `init_parts` names
 # What can be chosen of `eval`; "" leaves the choice to the task.
 EVAL_CHOICES = {
@@ -156,7 +157,8 @@ def defaults(method: str = "swav") -> ConfigDict:
     data.white_level = 0.0  # of images with more than 8 bits; 0 for what the images have
     data.exif_orientation = False  # turn images as their EXIF data say
     data.max_bad_fraction = 0.01  # unreadable images tolerated, as a share of the data set
-    data.cache = "auto"  # or device, none: where decoded images are kept, see docs/data.md
+    data.cache = "auto"  # where decoded images are kept: one of CACHES, see docs/data.md
+    data.crop_on = "auto"  # what cuts the crops: one of CROP_ON, see docs/data.md
     data.threads = 0  # of the input pipeline; 0 for as many as there are cores
 
     config.augment = ConfigDict(_fields(Augment))
@@ -381,6 +383,7 @@ def _unknown_choices(config: ConfigDict) -> Iterator[str]:
         ("optim.name", config.optim.name, tuple(OPTIMIZERS)),
         ("optim.schedule", config.optim.schedule, tuple(SCHEDULES)),
         ("data.cache", config.data.cache, CACHES),
+        ("data.crop_on", config.data.crop_on, CROP_ON),
         ("mesh.bank_memory", config.mesh.bank_memory, tuple(BANK_MEMORIES)),
         *((f"eval.{key}", config.eval[key], choices) for key, choices in EVAL_CHOICES.items()),
     ):
@@ -422,6 +425,11 @@ def _data_problems(data: ConfigDict, evaluation: ConfigDict) -> Iterator[str]:
             ImageColor.getrgb(data.background)
         except ValueError:
             yield f"data.background {data.background!r} is no colour; use one like white or #808080"
+    if data.cache == "device" and data.crop_on == "host":
+        yield (
+            "data.cache is device and data.crop_on host, but images on the devices are cut there: "
+            "set data.crop_on=auto, or data.cache=host"
+        )
     if not data.crops:
         yield "data.crops is empty; it lists (number, pixels, smallest scale, largest scale)"
     for crop in data.crops:

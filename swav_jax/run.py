@@ -21,15 +21,11 @@ from swav_jax import optim, sharding
 from swav_jax.augment.crops import multi_crop
 from swav_jax.augment.photometric import Augment, augment
 from swav_jax.data import resize
-from swav_jax.data.batch import Batch, CropSpecs, TrainBatches, Uncut
-from swav_jax.data.cached import (
-    Cached,
-    CachedBatches,
-    common_size,
-    decoded,
-    replaced,
-)
+from swav_jax.data.batch import Batch, CropSpecs, TrainBatch, TrainBatches, Uncut
+from swav_jax.data.cached import Cached, CachedBatches, decoded, replaced
+from swav_jax.data.host_memory import bytes_decoded, in_memory, room
 from swav_jax.data.index import OrderFn
+from swav_jax.data.sizes import common_size, some_sizes
 from swav_jax.data.sources import is_own_folder, open_source
 from swav_jax.data.sources.pixels import Pixels
 from swav_jax.data.sources.source import MissingSplit, SizesDiffer, Source
@@ -74,7 +70,29 @@ class Run:
     @property
     def crops_by(self) -> str:
         """What cuts the crops: by another one, grey levels differ a little."""
-        return "the devices" if self.cached else resize.library()
+        return "the devices" if self.cached or self.canvas else resize.library()
+
+    @cached_property
+    def canvas(self) -> int | None:
+        """Side in pixels of the canvases on which the devices get images; None: they get none."""
+        data = self.config.data
+        if data.crop_on != "device" or self.cached:
+            return None
+        from swav_jax.data.canvases import canvas_side  # TensorFlow takes seconds
+
+        return canvas_side(data.crops, some_sizes(self.source))
+
+    @cached_property
+    def read_source(self) -> Source:
+        """The training images as the host reads them: from its memory if `data.cache` is host.
+
+        Raises:
+          DataError: too many cannot be read.
+        """
+        data = self.config.data
+        if data.cache != "host":
+            return self.source
+        return in_memory(self.source, data.max_bad_fraction, data.threads)
 
     @cached_property
     def train_images(self) -> Images:
@@ -121,6 +139,8 @@ def build(
     data = config.data
     if source is None:
         source = open_split(config, data.train)
+    if data.cache == "host":
+        _check_host_memory(source)
     sizes = config_lib.sizes(config, source.size)
     sizes = sizes._replace(data_devices=len(devices) // config.mesh.model)
     given, config = config, config_lib.in_steps(config, sizes.steps_per_epoch)
@@ -277,18 +297,19 @@ def make_augment(config: ConfigDict) -> Callable[..., Crops]:
     """The device augmentation of `config.augment`, as a function of (batch, epoch)."""
     settings = Augment(**config.augment.to_dict())
 
-    def augment_batch(batch: Batch | Uncut, epoch: int | Int[Array, ""]) -> Crops:
+    def augment_batch(batch: TrainBatch, epoch: int | Int[Array, ""]) -> Crops:
         crops = cut_batch(batch, config.data.crops).crops
         return augment(crops, batch.sample, seed=config.seed, epoch=epoch, settings=settings)
 
     return augment_batch
 
 
-def cut_batch(batch: Batch | Uncut, crops: CropSpecs) -> Batch:
+def cut_batch(batch: TrainBatch, crops: CropSpecs) -> Batch:
     """Inside `jax.jit`: the batch with its crops, which are cut if they are not yet."""
     if isinstance(batch, Batch):
         return batch
-    images = sharding.take(batch.images, batch.index)
+    whole = isinstance(batch, Uncut)
+    images = sharding.take(batch.images, batch.index) if whole else batch.images
     views = multi_crop(images, batch.boxes, [crop[:2] for crop in crops])
     return Batch(views, batch.index, batch.sample)
 
@@ -296,7 +317,7 @@ def cut_batch(batch: Batch | Uncut, crops: CropSpecs) -> Batch:
 def training_batches(
     run: Run, first_step: int, last_step: int | None = None, order: OrderFn | None = None
 ) -> TrainBatches:
-    """This process's part of the batches to train on, from where `data.cache` keeps the images.
+    """This process's part of the batches to train on, by `data.cache` and `data.crop_on`.
 
     Args:
       run: whose images they are.
@@ -318,23 +339,24 @@ def training_batches(
     from swav_jax.data.batches import train_batches  # TensorFlow takes seconds
 
     return train_batches(
-        run.source,
+        run.read_source,
         data.crops,
         data.batch_size,
         max_bad_fraction=data.max_bad_fraction,
         threads=data.threads,
+        canvas=run.canvas,
         **settings,
     )
 
 
 def _cached_size(config: ConfigDict, source: Source, mesh: Mesh) -> tuple[int, int] | None:
-    """H and W of the training images if `data.cache` lets them stay on the devices, else None.
+    """H and W of the training images if they are to stay on the devices, else None.
 
     Raises:
       ConfigError: they should, and do not have one size or do not fit.
     """
     wanted = config.data.cache
-    if wanted == "none":
+    if wanted in ("host", "none") or config.data.crop_on == "host":
         return None
     size, rows = common_size(source), sharding.padded_rows(mesh, source.size)
     needed = rows // mesh.shape["data"] * 3 * math.prod(size) if size else 0
@@ -351,6 +373,21 @@ def _cached_size(config: ConfigDict, source: Source, mesh: Mesh) -> tuple[int, i
         )
         raise config_lib.ConfigError(f"data.cache is device, but {problem}: set data.cache=auto")
     return None
+
+
+def _check_host_memory(source: Source) -> None:
+    """Checks that decoded images fit into this process's memory.
+
+    Raises:
+      ConfigError: they do not.
+    """
+    needed, fits = bytes_decoded(source), room()
+    if needed > fits:
+        gib = 2**30
+        raise config_lib.ConfigError(
+            f"data.cache is host, but the decoded training images take about {needed / gib:.2f} "
+            f"GiB, of which {fits / gib:.2f} fit into a quarter of the memory: set data.cache=auto"
+        )
 
 
 def _cached(run: Run) -> Cached | None:

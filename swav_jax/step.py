@@ -12,13 +12,13 @@ from jax.sharding import NamedSharding
 from jaxtyping import PyTree
 
 from swav_jax import gradients, keys, optim, sharding
-from swav_jax.data.batch import Batch, Uncut, batch_shapes
+from swav_jax.data.batch import Canvases, TrainBatch, Uncut, batch_shapes
 from swav_jax.methods.contract import Clock, Crops, Method, Metrics, TrainState
 from swav_jax.ops.metrics import FIRST_BAD, first_nonfinite, norms
 from swav_jax.run import Run
 from swav_jax.runtime.xla import RUNS_ONCE, step_options
 
-Step = Callable[[TrainState, Batch | Uncut], tuple[TrainState, Metrics]]
+Step = Callable[[TrainState, TrainBatch], tuple[TrainState, Metrics]]
 
 
 # ---- the state ----------------------------------------------------------------------------------
@@ -109,13 +109,16 @@ def compiled_step(run: Run, shapes: TrainState) -> Any:
     )
 
 
-def batch_of(run: Run) -> Batch | Uncut:
+def batch_of(run: Run) -> TrainBatch:
     """Shapes of a batch, laid over the mesh; images on the devices stand for themselves."""
     crops, rows = run.config.data.crops, run.sizes.batch_size
-    batch: Batch | Uncut = batch_shapes(crops, rows)
+    batch: TrainBatch = batch_shapes(crops, rows)
+    boxes = jax.ShapeDtypeStruct((rows, sum(count for count, *_ in crops), 4), jnp.int32)
     if run.cached:
-        boxes = jax.ShapeDtypeStruct((rows, sum(count for count, *_ in crops), 4), jnp.int32)
         batch = Uncut(run.cached.images, boxes, batch.index, batch.sample)
+    elif run.canvas:
+        images = jax.ShapeDtypeStruct((rows, run.canvas, run.canvas, 3), jnp.uint8)
+        batch = Canvases(images, boxes, batch.index, batch.sample)
     samples = NamedSharding(run.mesh, sharding.SAMPLES)
 
     def placed(leaf: jax.Array | jax.ShapeDtypeStruct) -> jax.Array | jax.ShapeDtypeStruct:
@@ -128,7 +131,7 @@ def batch_of(run: Run) -> Batch | Uncut:
 
 def train_step(
     state: TrainState,
-    batch: Batch | Uncut,
+    batch: TrainBatch,
     *,
     method: Method,
     optimizer: optax.GradientTransformation,

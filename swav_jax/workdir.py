@@ -56,6 +56,7 @@ AT_RANDOM = "random_init_"  # begins the names of results of the network before 
 MAY_CHANGE_ON_RESUME = (
     "checkpoint.",
     "data.cache:",
+    "data.crop_on:",
     "data.data_dir:",
     "data.download:",
     "data.label_key:",

@@ -35,7 +35,19 @@ class Uncut(NamedTuple):
     sample: Int32[Any, "B"]
 
 
-class TrainBatches(Iterator[Batch | Uncut], Protocol):
+class Canvases(NamedTuple):
+    """The images of a batch, of several sizes, and where the devices cut them; as `Batch`."""
+
+    images: UInt8[Any, "B C C 3"]  # each in the top left corner, see `canvases.py`
+    boxes: Int32[Any, "B V 4"]  # as of `Uncut`
+    index: Int32[Any, "B"]
+    sample: Int32[Any, "B"]
+
+
+TrainBatch = Batch | Uncut | Canvases
+
+
+class TrainBatches(Iterator[TrainBatch], Protocol):
     """Training batches on the host, and how long they took.
 
     Attributes:

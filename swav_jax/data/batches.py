@@ -17,7 +17,8 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 
 from swav_jax.data import index
-from swav_jax.data.batch import Batch, CropSpecs, EvalBatch
+from swav_jax.data.batch import Batch, Canvases, CropSpecs, EvalBatch
+from swav_jax.data.canvases import on_canvases
 from swav_jax.data.crops import central_crop, multi_crop
 from swav_jax.data.sources.source import SizesDiffer, Source
 from swav_jax.data.tf import as_written, tf
@@ -31,7 +32,7 @@ TOGETHER = 16
 LARGEST_CROPS_TOGETHER = 1 << 19  # pixels
 PIXELS_TOGETHER = 1 << 23  # 25 MB
 
-B = TypeVar("B", Batch, EvalBatch)
+B = TypeVar("B", bound=Batch | Canvases | EvalBatch)
 
 
 class Batches(Generic[B]):
@@ -112,7 +113,8 @@ def train_batches(
     order: index.OrderFn | None = None,
     max_bad_fraction: float = 0.01,
     threads: int = 0,
-) -> Batches[Batch]:
+    canvas: int | None = None,
+) -> Batches[Batch | Canvases]:
     """Endless multi-crop batches, starting at any global step.
 
     An unreadable image is replaced by another, always the same one, named in the log and counted.
@@ -132,10 +134,11 @@ def train_batches(
         from `seed`. An image may occur several times, and gets different crops each time.
       max_bad_fraction: of N; more unreadable images on one process than this stop the iterator.
       threads: that decode and crop; 0 takes one for each core.
+      canvas: side in pixels of canvases on which images are left to be cut by the devices.
 
     Returns:
-      An iterator of numpy `Batch`es of B / processes rows. `index` is that of the image shown, a
-      replacement's too.
+      An iterator of numpy `Batch`es or `Canvases` of B / processes rows. `index` is that of the
+      image shown, a replacement's too.
 
     Raises:
       ValueError: the sizes do not fit (see `index.py`).
@@ -153,16 +156,21 @@ def train_batches(
         return tf.data.Dataset.from_tensor_slices(tf.ensure_shape(columns, [None, 3]))
 
     @as_written
-    def samples(some: tf.Tensor) -> tuple[Batch, dict[str, tf.Tensor]]:
+    def samples(some: tf.Tensor) -> tuple[Batch | Canvases, dict[str, tf.Tensor]]:
         epoch_seeds, wanted, draws = tf.unstack(some, axis=-1)
 
         def cut(images: Sequence[tf.Tensor], shown: tf.Tensor) -> tuple[tf.Tensor, ...]:
             seeds = tf.stack([epoch_seeds, shown + source.size * draws], axis=-1)
+            if canvas:
+                return on_canvases(images, crops, seeds, canvas)
             return multi_crop(images, crops, seeds)
 
         views, shown, notes = _read_and_cut(source, wanted, cut)
-        drawn = tf.cast(shown + source.size * draws, tf.int32)
-        return Batch(crops=views, index=tf.cast(shown, tf.int32), sample=drawn), notes
+        numbers = tf.cast(shown, tf.int32), tf.cast(shown + source.size * draws, tf.int32)
+        if canvas:
+            canvases, boxes = views
+            return Canvases(canvases, boxes, *numbers), notes
+        return Batch(views, *numbers), notes
 
     steps = tf.data.Dataset.range(
         first_step, np.iinfo(np.int64).max if last_step is None else last_step

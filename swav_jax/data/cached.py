@@ -3,7 +3,6 @@
 Order, replacements and boxes are those of `batches.py` for the same seed and step.
 """
 
-import contextlib
 import dataclasses
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -16,29 +15,12 @@ from swav_jax.data import index
 from swav_jax.data.batch import CropSpecs, TrainBatches, Uncut
 from swav_jax.data.boxes import crop_boxes
 from swav_jax.data.passes import one_pass
-from swav_jax.data.sources.pixels import evenly
 from swav_jax.data.sources.source import DataError, SizesDiffer, Source
 from swav_jax.data.unreadable import REPLACEMENTS, replacement_step
 from swav_jax.runtime.progress import progress
 
 BOXES_AT_ONCE = 1024  # images whose boxes are made together
 AT_ONCE = 256  # images decoded between two looks at the progress
-
-
-def common_size(source: Source) -> tuple[int, int] | None:
-    """H and W that all images have, or some, evenly spread: others may still differ then."""
-    if source.shape:
-        return source.shape
-    from swav_jax.data.tf import tf
-
-    found: tuple[int, int] | None = None
-    for number in evenly(source.size):
-        with contextlib.suppress(tf.errors.OpError):  # it will be named when its turn comes
-            height, width, _ = source.read(tf.constant(number, tf.int64)).shape
-            if found and height and (height, width) != found:
-                return None
-            found = (height, width) if height else found
-    return found
 
 
 @dataclasses.dataclass(frozen=True)

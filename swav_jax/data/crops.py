@@ -24,13 +24,7 @@ def multi_crop(
     Returns:
       uint8 [n, count, S, S, 3] for each resolution.
     """
-    counts = [count for count, *_ in crops]
-    low, high = (np.repeat([c[k] for c in crops], counts)[:, None] for k in (2, 3))
-    uniform = tf.stack(
-        [_uniform([sum(counts), TRIES, 4], seed) for seed in tf.unstack(seeds, len(images))]
-    )
-    image_sizes = tf.stack([tf.shape(image)[:2] for image in images])
-    boxes = random_boxes(uniform, image_sizes, low, high)
+    boxes = boxes_of(images, crops, seeds)
 
     def cut(boxes: np.ndarray, *images: np.ndarray) -> list[np.ndarray]:
         return resized_boxes(images, boxes, [(count, size) for count, size, *_ in crops])
@@ -41,6 +35,17 @@ def multi_crop(
         tf.ensure_shape(view, [len(images), count, size, size, 3])
         for view, (count, size, *_) in zip(views, crops, strict=True)
     )
+
+
+def boxes_of(images: Sequence[tf.Tensor], crops: CropSpecs, seeds: tf.Tensor) -> tf.Tensor:
+    """The boxes that `multi_crop` cuts: int32 [n, V, 4], of all resolutions in order."""
+    counts = [count for count, *_ in crops]
+    low, high = (np.repeat([c[k] for c in crops], counts)[:, None] for k in (2, 3))
+    uniform = tf.stack(
+        [_uniform([sum(counts), TRIES, 4], seed) for seed in tf.unstack(seeds, len(images))]
+    )
+    image_sizes = tf.stack([tf.shape(image)[:2] for image in images])
+    return random_boxes(uniform, image_sizes, low, high)
 
 
 def _uniform(shape: Sequence[int], seed: tf.Tensor) -> tf.Tensor:

@@ -9,7 +9,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from swav_jax import sharding
-from swav_jax.data.batch import Batch, CropSpecs, Uncut
+from swav_jax.data.batch import Batch, CropSpecs, TrainBatch
 from swav_jax.methods.contract import Crops
 from swav_jax.run import Run, cut_batch
 from swav_jax.runtime.storage import AnyPath, write_whole
@@ -20,7 +20,7 @@ GAP = 2  # pixels between crops
 TALL = 96  # pixels: smaller crops are enlarged by a whole number
 
 
-def cut_on_host(run: Run, batch: Batch | Uncut) -> Batch:
+def cut_on_host(run: Run, batch: TrainBatch) -> Batch:
     """A batch with its crops on the host: of all processes if the devices cut them."""
     if isinstance(batch, Batch):
         return batch
@@ -29,7 +29,7 @@ def cut_on_host(run: Run, batch: Batch | Uncut) -> Batch:
 
 
 @partial(jax.jit, static_argnames="kinds", compiler_options=RUNS_ONCE)
-def _cut_everywhere(batch: Uncut, kinds: CropSpecs) -> Batch:
+def _cut_everywhere(batch: TrainBatch, kinds: CropSpecs) -> Batch:
     return sharding.gather(cut_batch(batch, kinds))
 
 

@@ -9,7 +9,7 @@ import jax
 from jaxtyping import PyTree
 
 from swav_jax.config import profiled_steps
-from swav_jax.data.batch import Batch, TrainBatches, Uncut
+from swav_jax.data.batch import TrainBatch, TrainBatches
 from swav_jax.methods.contract import Metrics
 from swav_jax.monitor.crops import cut_on_host, draw_crops
 from swav_jax.monitor.doctor import Doctor
@@ -58,7 +58,7 @@ class Watch:
             for part in (self._doctor, self._logbook, self._profiler):
                 closing.callback(part.close)
 
-    def before(self, step: int, batches: TrainBatches, batch: Batch | Uncut) -> None:
+    def before(self, step: int, batches: TrainBatches, batch: TrainBatch) -> None:
         """Looks at the batch of a step.
 
         Args:

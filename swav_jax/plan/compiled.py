@@ -84,7 +84,8 @@ def compile_step(config: ConfigDict, devices: Sequence[Any], images: int) -> Any
       a `jax.stages.Compiled`.
     """
     config = config.copy_and_resolve_references()
-    config.data.cache = "none"  # whether images fit on the devices is not known without them
+    # Whether images fit on the devices, and what canvases they need, is not known without them.
+    config.data.cache, config.data.crop_on = "none", "host"
     run = build(config, source=_nothing(images), devices=devices)
     options = LEAST_EFFORT if devices[0].platform == "tpu" else {}
     with jax.set_mesh(run.mesh):

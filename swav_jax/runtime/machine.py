@@ -16,6 +16,16 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
+def memory() -> int:
+    """Bytes of memory that this process may use: the machine's, or a container's share of it."""
+    installed = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    try:
+        limit = Path("/sys/fs/cgroup/memory.max").read_text().strip()
+    except OSError:  # no container, or no Linux
+        return installed
+    return min(installed, int(limit)) if limit.isdecimal() else installed
+
+
 def cache_folder() -> Path | None:
     """The user's folder for what can be made again, or None where nothing can be written.
 

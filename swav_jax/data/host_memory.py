@@ -1,0 +1,45 @@
+"""Data sets that fit into the host's memory: decoded once, and read from there."""
+
+import dataclasses
+
+import numpy as np
+
+from swav_jax.data.passes import one_pass
+from swav_jax.data.sizes import some_sizes
+from swav_jax.data.sources.memory import open_arrays
+from swav_jax.data.sources.source import Source
+from swav_jax.runtime.machine import memory
+from swav_jax.runtime.progress import progress
+
+
+def room() -> int:
+    """Bytes of memory that the images of a process may take: a quarter of all."""
+    return memory() // 4
+
+
+def bytes_decoded(source: Source) -> int:
+    """About how many bytes all images take, judged by some of them."""
+    each = [3 * height * width for height, width in some_sizes(source)]
+    return round(source.size * np.mean(each)) if each else 0
+
+
+def in_memory(source: Source, max_bad_fraction: float, threads: int) -> Source:
+    """The same images, read from memory; those that cannot be read are replaced as from files.
+
+    Args:
+      source: N images, of any sizes.
+      max_bad_fraction: of N; more unreadable images stop it.
+      threads: that decode; 0 takes one for each core.
+
+    Raises:
+      DataError: too many unreadable images.
+    """
+    unreadable, images = np.zeros((0, 0, 3), np.uint8), []
+    with progress("decoding the images", source.size) as now:
+        for batch in one_pass(
+            source, 1, resize=0, crop=0, max_bad_fraction=max_bad_fraction, threads=threads
+        ):
+            images.append(batch.image[0] if batch.valid[0] else unreadable)
+            now(len(images))
+    read = open_arrays(images).read
+    return dataclasses.replace(source, read=read, may_fail=bool(source.unreadable))
