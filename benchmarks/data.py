@@ -1,10 +1,11 @@
-"""How fast the host makes multi-crop batches, beside decoding alone and a Pillow pipeline.
+"""How fast the host makes batches of crops or canvases, beside decoding alone and Pillow.
 
     python -m benchmarks.data --data_dir=DIR_OF_IMAGES [--crops=2x224,6x96] [--seconds=10]
 
 The peer does what PyTorch users' loaders do, by Pillow in one process a core: decode, then
 RandomResizedCrop V times; crops only, no photometric augmentation, as here. The last line is JSON:
-`ratio` is ours over the peer's, `ratio_to_decode_only` ours over decoding alone, the limit.
+`ratio` is ours over the peer's, `ratio_to_decode_only` ours over decoding alone, the limit, and
+`canvases_ratio_to_decode_only` the same where the devices are to cut (`data.crop_on=device`).
 """
 
 import argparse
@@ -21,6 +22,8 @@ from PIL import Image
 from swav_jax.data import sources
 from swav_jax.data.batch import CropSpecs
 from swav_jax.data.batches import train_batches
+from swav_jax.data.canvases import canvas_side
+from swav_jax.data.sizes import some_sizes
 from swav_jax.data.tf import as_written, tf
 from swav_jax.runtime.machine import cores
 
@@ -44,9 +47,11 @@ def images_per_second(batches: Iterator[int], seconds: float) -> float:
     return images / (time.perf_counter() - start)
 
 
-def ours(source: sources.Source, crops: CropSpecs, batch: int, threads: int) -> Iterator[int]:
-    """Batches of the training pipeline."""
-    for b in train_batches(source, crops, batch, seed=0, threads=threads):
+def ours(
+    source: sources.Source, crops: CropSpecs, batch: int, threads: int, canvas: int | None = None
+) -> Iterator[int]:
+    """Batches of the training pipeline: crops, or images on canvases."""
+    for b in train_batches(source, crops, batch, seed=0, threads=threads, canvas=canvas):
         yield len(b.index)
 
 
@@ -118,12 +123,18 @@ def main() -> None:
     batches = ours(source, crops, args.batch_size, args.threads)
     multi_cropped = images_per_second(batches, args.seconds)
     print(f"decoding and crops: {multi_cropped:.0f} images/s", flush=True)
+    side = canvas_side(crops, some_sizes(source))
+    batches = ours(source, crops, args.batch_size, args.threads, side)
+    laid_out = images_per_second(batches, args.seconds)
+    print(f"decoding onto canvases of {side} pixels: {laid_out:.0f} images/s", flush=True)
     result = {
         "images_per_second": multi_cropped,
         "decode_only_images_per_second": decoded,
         "peer_images_per_second": peers,
         "ratio": multi_cropped / peers,
         "ratio_to_decode_only": multi_cropped / decoded,
+        "canvases_images_per_second": laid_out,
+        "canvases_ratio_to_decode_only": laid_out / decoded,
         "threads": args.threads,
         "crops": args.crops,
         "images": source.size,
