@@ -278,6 +278,7 @@ def test_published_settings_are_those_published(name):
         ("train.steps", 0, "train.steps is 0"),
         ("checkpoint.keep_last", 0, "checkpoint.keep_last is 0"),
         ("data.crops", (2, 32, 0.3, 1.0), "it lists crops like"),
+        ("data.crop_on", "gpu", "unknown data.crop_on 'gpu'; known are auto, host, device"),
         ("data.eval_crop", 300, "does not fit"),
         ("eval.knn_k", (), "eval.knn_k"),
         ("eval.retrieval_k", (), "eval.retrieval_k"),
@@ -332,6 +333,15 @@ def test_float64_is_accepted_where_jax_has_it():
 def test_evaluation_may_leave_out_resizing_or_cropping(changes):
     config = defaults()
     config.data.update(changes)
+    check(config, devices=1)
+
+
+def test_the_host_cuts_no_images_that_stay_on_the_devices():
+    config = defaults()
+    config.data.cache, config.data.crop_on = "device", "host"
+    with pytest.raises(ConfigError, match=r"cache is device and data\.crop_on host"):
+        check(config, devices=1)
+    config.data.cache = "host"
     check(config, devices=1)
 
 
