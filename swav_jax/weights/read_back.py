@@ -73,7 +73,7 @@ def _torchvision(folder: Path) -> Callable[[Any], Any]:
 def _timm(folder: Path) -> Callable[[Any], Any]:
     import timm
 
-    model = timm.create_model(f"local-dir:{folder}", pretrained=True)
+    model: Any = timm.create_model(f"local-dir:{folder}", pretrained=True)
     model.reset_classifier(0)
     return model.eval()
 
