@@ -109,6 +109,7 @@ def test_first_batch_is_a_power_of_two(memory, batch):
     assert first_batch(memory) == batch
 
 
+@pytest.mark.filterwarnings("ignore:CUDA initialization")  # PyTorch looks for a driver
 def test_pytorchs_step_trains_at_small_size():
     pytest.importorskip("torchvision")
     versions, figures = pytorch.measure(argparse.Namespace(small=True))
