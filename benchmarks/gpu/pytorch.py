@@ -56,6 +56,15 @@ def with_head(network: Any) -> Any:
     return network
 
 
+def balanced(scores: Any) -> Any:
+    """Codes [B, K] by Sinkhorn: columns, then rows, sum to one."""
+    codes = (scores / EPSILON).exp()
+    for _ in range(ITERATIONS):
+        codes = codes / codes.sum(0)
+        codes = codes / codes.sum(1, keepdim=True)
+    return codes
+
+
 def timed(
     network: Any,
     crops: tuple[tuple[int, int], ...],
@@ -103,14 +112,6 @@ def timed(
             if other != crop
         ]
         return sum(terms) / len(terms)
-
-    def balanced(scores: Any) -> Any:
-        """Codes [B, K] by Sinkhorn: columns, then rows, sum to one."""
-        codes = torch.exp(scores / EPSILON)
-        for _ in range(ITERATIONS):
-            codes = codes / codes.sum(0)
-            codes = codes / codes.sum(1, keepdim=True)
-        return codes
 
     loss_of = loss_of if small else torch.compile(loss_of)
 

@@ -208,27 +208,9 @@ def eval_batches(
     max_bad_fraction: float = 0.01,
     threads: int = 0,
 ) -> Batches[EvalBatch]:
-    """One pass over the images in order, each resized and cut from its centre, as torchvision does.
+    """One pass over the images by TensorFlow; `passes.one_pass` calls it where that is needed.
 
-    Args:
-      source: N images.
-      batch_size: B, rows of a global batch over all processes.
-      resize: pixels of the shorter side; 0 leaves the images as they are.
-      crop: S, pixels of the central square; 0 is `resize`, or the whole image without `resize`
-        (then all images must have one size).
-      first: number of the image to begin with.
-      process: this process's number.
-      processes: how many processes share a batch; each gets the same number of batches.
-      max_bad_fraction: of N; more unreadable images on one process than this stop the iterator.
-      threads: that decode and crop; 0 takes one for each core.
-
-    Returns:
-      An iterator of numpy `EvalBatch`es of B / processes rows. The rows that fill up the last batch
-      are copies of the last image, those of an unreadable image are black; neither is `valid`.
-
-    Raises:
-      ValueError: the batch does not divide among the processes, or resize < crop.
-      DataError: from the iterator: too many unreadable images, or differing sizes.
+    Arguments, batches and errors are those of `one_pass`; here `threads` decode the images too.
     """
     if 0 < resize < crop:
         raise ValueError(f"a crop of {crop} pixels does not fit images resized to {resize}")

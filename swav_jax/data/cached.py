@@ -108,15 +108,8 @@ class CachedBatches(TrainBatches):
 
     Args:
       cached: N images.
-      crops: `(count, size, min_scale, max_scale)` for each resolution.
-      batch_size: B, rows of a global batch over all processes.
-      seed: of the order and of the crops.
-      first_step: global step of the first batch.
-      last_step: global step before which to stop; None for never.
-      process: this process's number.
-      processes: how many processes share a batch.
-      order: `epoch -> int [at least (N // B) * B]` image numbers, instead of a permutation drawn
-        from `seed`.
+
+    The others are those of `batches.train_batches`.
     """
 
     def __init__(

@@ -54,6 +54,7 @@ def test_several_devices_cut_the_crops_of_one_to_the_bit():
     def crops(devices):
         run = build(tiny_swav(), devices=jax.devices()[:devices])
         with jax.set_mesh(run.mesh):
+            assert run.cached  # or the host would have cut them all
             batches = training_batches(run, 0)
             placed = [sharding.put_batch(run.mesh, next(batches)) for _ in range(3)]
             return jax.device_get([cut(run, batch) for batch in placed])
