@@ -1,7 +1,6 @@
 """From a configuration to the pieces of a run: data, devices, method, optimiser."""
 
 import dataclasses
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -9,7 +8,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from absl import logging
 from jax.sharding import Mesh
@@ -20,16 +18,16 @@ from swav_jax import config as config_lib
 from swav_jax import optim, sharding
 from swav_jax.augment.crops import multi_crop
 from swav_jax.augment.photometric import Augment, augment
+from swav_jax.caching import check_host_memory, on_devices, size_on_devices
 from swav_jax.data import resize
 from swav_jax.data.batch import Batch, CropSpecs, TrainBatch, TrainBatches, Uncut
-from swav_jax.data.cached import Cached, CachedBatches, decoded, replaced
-from swav_jax.data.host_memory import bytes_decoded, in_memory, room
+from swav_jax.data.cached import Cached, CachedBatches
+from swav_jax.data.host_memory import in_memory
 from swav_jax.data.index import OrderFn
-from swav_jax.data.sizes import common_size, some_sizes
+from swav_jax.data.sizes import some_sizes
 from swav_jax.data.sources import is_own_folder, open_source
 from swav_jax.data.sources.pixels import Pixels
-from swav_jax.data.sources.source import MissingSplit, SizesDiffer, Source
-from swav_jax.data.unreadable import check
+from swav_jax.data.sources.source import MissingSplit, Source
 from swav_jax.evals.labelled import Images
 from swav_jax.methods import METHODS
 from swav_jax.methods.contract import Crops, Method, Sizes
@@ -39,7 +37,6 @@ from swav_jax.models.encoder import Encoder
 from swav_jax.models.heads import ProjectionHead
 from swav_jax.ops.precision import at_least_float32
 from swav_jax.runtime import processes
-from swav_jax.runtime.xla import room_for_data
 
 
 @dataclass(frozen=True, eq=False)  # hashed by identity: a static argument of jitted functions
@@ -65,7 +62,9 @@ class Run:
         Raises:
           DataError: too many cannot be read, or `data.cache` is device and they differ in size.
         """
-        return _cached(self)
+        if self.cached_size is None:
+            return None
+        return on_devices(self.config, self.source, self.mesh, self.cached_size)
 
     @property
     def crops_by(self) -> str:
@@ -140,7 +139,7 @@ def build(
     if source is None:
         source = open_split(config, data.train)
     if data.cache == "host":
-        _check_host_memory(source)
+        check_host_memory(source)
     sizes = config_lib.sizes(config, source.size)
     sizes = sizes._replace(data_devices=len(devices) // config.mesh.model)
     given, config = config, config_lib.in_steps(config, sizes.steps_per_epoch)
@@ -166,7 +165,7 @@ def build(
             config.optim, steps_per_epoch=sizes.steps_per_epoch, total_steps=sizes.total_steps
         ),
         augment=make_augment(config),
-        cached_size=_cached_size(config, source, mesh),
+        cached_size=size_on_devices(config, source, mesh),
     )
 
 
@@ -347,78 +346,6 @@ def training_batches(
         canvas=run.canvas,
         **settings,
     )
-
-
-def _cached_size(config: ConfigDict, source: Source, mesh: Mesh) -> tuple[int, int] | None:
-    """H and W of the training images if they are to stay on the devices, else None.
-
-    Raises:
-      ConfigError: they should, and do not have one size or do not fit.
-    """
-    wanted = config.data.cache
-    if wanted in ("host", "none") or config.data.crop_on == "host":
-        return None
-    size, rows = common_size(source), sharding.padded_rows(mesh, source.size)
-    needed = rows // mesh.shape["data"] * 3 * math.prod(size) if size else 0
-    room = room_for_data(mesh.local_devices[0])
-    if size and needed <= room:
-        return size
-    if wanted == "device":
-        gib = 2**30
-        problem = (
-            f"the training images take {needed / gib:.2f} GiB of each device, of which "
-            f"{room / gib:.2f} are for data"
-            if size
-            else "the training images differ in size"
-        )
-        raise config_lib.ConfigError(f"data.cache is device, but {problem}: set data.cache=auto")
-    return None
-
-
-def _check_host_memory(source: Source) -> None:
-    """Checks that decoded images fit into this process's memory.
-
-    Raises:
-      ConfigError: they do not.
-    """
-    needed, fits = bytes_decoded(source), room()
-    if needed > fits:
-        gib = 2**30
-        raise config_lib.ConfigError(
-            f"data.cache is host, but the decoded training images take about {needed / gib:.2f} "
-            f"GiB, of which {fits / gib:.2f} fit into a quarter of the memory: set data.cache=auto"
-        )
-
-
-def _cached(run: Run) -> Cached | None:
-    if run.cached_size is None:
-        return None
-    data, source = run.config.data, run.source
-    rows = sharding.padded_rows(run.mesh, source.size)
-    differ, images, bad = False, None, np.zeros(source.size, bool)
-    try:
-        images, bad = decoded(
-            source,
-            run.cached_size,
-            sharding.rows_here(run.mesh, rows),
-            max_bad_fraction=data.max_bad_fraction,
-            threads=data.threads,
-        )
-    except SizesDiffer:
-        differ = True
-    # All processes go the same way, and know of all unreadable images.
-    flags = processes.in_any(np.append(bad, differ))
-    bad, differ = flags[:-1], flags[-1]
-    if differ:
-        if data.cache == "device":
-            raise SizesDiffer(
-                "data.cache is device, but the training images differ in size: set data.cache=auto"
-            )
-        logging.info("the images stay in their files: they differ in size")
-        return None
-    source.unreadable.update(np.flatnonzero(bad).tolist())
-    check(source, data.max_bad_fraction)
-    return Cached(sharding.put_batch(run.mesh, images), replaced(bad, source))
 
 
 def open_split(config: ConfigDict, split: str, pixels: Pixels | None = None) -> Source:

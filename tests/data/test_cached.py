@@ -94,9 +94,9 @@ def test_images_that_another_process_cannot_read_are_replaced_and_counted(monkey
 def test_what_fits_is_cached_and_what_does_not_is_said(monkeypatch):
     assert with_cache("auto").cached_size == (32, 32)
     assert with_cache("none").cached_size is None
-    monkeypatch.setattr("swav_jax.run.room_for_data", lambda _: 188 * 32 * 32 * 3)  # 1500 / 8
+    monkeypatch.setattr("swav_jax.caching.room_for_data", lambda _: 188 * 32 * 32 * 3)  # 1500 / 8
     assert with_cache("device").cached_size == (32, 32)
-    monkeypatch.setattr("swav_jax.run.room_for_data", lambda _: 188 * 32 * 32 * 3 - 1)
+    monkeypatch.setattr("swav_jax.caching.room_for_data", lambda _: 188 * 32 * 32 * 3 - 1)
     assert with_cache("auto").cached_size is None
     with pytest.raises(ConfigError, match=r"cache is device, but .* take 0.00 GiB of each device"):
         with_cache("device")
