@@ -1,3 +1,5 @@
+from copy import deepcopy
+
 import jax
 import numpy as np
 import pytest
@@ -272,18 +274,23 @@ def with_statistics(torch, net):
 
 
 def of_torch(torch, net, images):
+    """PyTorch's features in float64, and how far its float32 is from them."""
+    images = torch.tensor(images).permute(0, 3, 1, 2)
     with torch.no_grad():
-        return net(torch.tensor(images).permute(0, 3, 1, 2)).numpy()
+        rounded = net(images).numpy()
+        exact = deepcopy(net).double()(images.double()).numpy()
+    return exact, np.linalg.norm(rounded - exact)
 
 
-def assert_same_features(torch, state_dict, features, tmp_path):
-    """By a file of the network; `features` are those of PyTorch."""
+def assert_same_features(torch, state_dict, of_torch, tmp_path):
+    """By a file of the network: as near to the exact features as PyTorch is, but for a factor."""
     torch.save(state_dict, tmp_path / "net.pth")
     weights = read_weights(tmp_path / "net.pth")
     model = backbone(weights.model["arch"], stem=weights.model["stem"])
     variables = {c: tree["backbone"] for c, tree in variables_of(weights).items()}
     ours = jax.jit(lambda v, x: model.apply(v, x, train=False))(variables, IMAGES)
-    assert np.linalg.norm(ours - features) < 1e-4 * np.linalg.norm(features)
+    exact, error = of_torch
+    assert np.linalg.norm(ours - exact) < 10 * error < 1e-2 * np.linalg.norm(exact)
     return weights
 
 
@@ -343,12 +350,13 @@ def test_lightlys_example_of_swav(tmp_path):
     prototypes.heads = nn.ModuleList([nn.Linear(8, 5)])
     net.projection_head, net.prototypes = head, prototypes
     net.eval()
-    features = of_torch(torch, lambda x: net.backbone(x).flatten(1), IMAGES)
+    exact = of_torch(torch, nn.Sequential(net.backbone, nn.Flatten()), IMAGES)
+    features = exact[0].astype("f")
     with torch.no_grad():
         embedding = nn.functional.normalize(head.layers(torch.tensor(features)), dim=1)
         scores = prototypes.heads[0](embedding).numpy()
         bias = prototypes.heads[0].bias.numpy()
-    weights = assert_same_features(torch, net.state_dict(), features, tmp_path)
+    weights = assert_same_features(torch, net.state_dict(), exact, tmp_path)
     assert weights.format.name == "lightly"
     variables = variables_of(weights)
     model = {key: weights.model[key] for key in ("head_hidden", "dim", "head_layers", "head_norm")}
