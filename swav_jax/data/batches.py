@@ -22,7 +22,7 @@ from swav_jax.data.canvases import on_canvases
 from swav_jax.data.crops import central_crop, multi_crop
 from swav_jax.data.sources.source import SizesDiffer, Source
 from swav_jax.data.tf import as_written, tf
-from swav_jax.data.unreadable import REPLACEMENTS, note, refuse, replacement_step
+from swav_jax.data.unreadable import REPLACEMENTS, no_replacement, note, replacement_step
 from swav_jax.runtime.machine import cores
 
 READ_AHEAD = 2  # whole batches
@@ -87,7 +87,7 @@ class Batches(Generic[B]):
         bad = [(wanted + k * step) % source.size for k in range(tried)]
         note(source, bad, self._max_bad_fraction)
         if self._replaced and tried == min(REPLACEMENTS, source.size):
-            refuse(source, self._max_bad_fraction)
+            raise no_replacement(source)
 
 
 _open: weakref.WeakSet[Batches] = weakref.WeakSet()

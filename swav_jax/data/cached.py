@@ -15,8 +15,8 @@ from swav_jax.data import index
 from swav_jax.data.batch import CropSpecs, TrainBatches, Uncut
 from swav_jax.data.boxes import crop_boxes
 from swav_jax.data.passes import one_pass
-from swav_jax.data.sources.source import DataError, SizesDiffer, Source
-from swav_jax.data.unreadable import REPLACEMENTS, replacement_step
+from swav_jax.data.sources.source import SizesDiffer, Source
+from swav_jax.data.unreadable import REPLACEMENTS, no_replacement, replacement_step
 from swav_jax.runtime.progress import progress
 
 BOXES_AT_ONCE = 1024  # images whose boxes are made together
@@ -89,6 +89,10 @@ def decoded(
 def replaced(bad: Bool[np.ndarray, " N"], source: Source) -> Int64[np.ndarray, " N"]:
     """The image shown for each number: as the host's pipeline replaces unreadable ones.
 
+    Args:
+      bad: which cannot be read.
+      source: N images, of which these are known to be unreadable.
+
     Raises:
       DataError: nothing readable is found in place of one.
     """
@@ -97,10 +101,7 @@ def replaced(bad: Bool[np.ndarray, " N"], source: Source) -> Int64[np.ndarray, "
         if not bad[shown].any():
             return shown
         shown = np.where(bad[shown], (shown + step) % source.size, shown)
-    raise DataError(
-        f"{bad.sum()} of {source.size} images cannot be read, and {REPLACEMENTS} in a row: repair "
-        "or remove them (the log names each)"
-    )
+    raise no_replacement(source)
 
 
 class CachedBatches(TrainBatches):

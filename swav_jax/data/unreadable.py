@@ -38,24 +38,28 @@ def check(source: Source, max_bad_fraction: float) -> None:
     Raises:
       DataError: more than this share of them are.
     """
-    if len(source.unreadable) > max_bad_fraction * source.size:
-        refuse(source, max_bad_fraction)
+    if len(source.unreadable) > (allowed := max_bad_fraction * source.size):
+        raise DataError(
+            f"{_which(source)}. Repair or remove them (the log names each), or raise "
+            f"data.max_bad_fraction, which allows {allowed:g} of them"
+        )
 
 
-def refuse(source: Source, max_bad_fraction: float) -> None:
-    """Says which images cannot be read.
+def no_replacement(source: Source) -> DataError:
+    """The error of an image in whose place no other can be shown."""
+    in_a_row = min(REPLACEMENTS, source.size)
+    return DataError(
+        f"{_which(source)}; {in_a_row} in a row, so that none can be shown in their place. Repair "
+        "or remove them (the log names each)"
+    )
 
-    Raises:
-      DataError: always.
-    """
+
+def _which(source: Source) -> str:
+    """How many images cannot be read, and some of them with the reason."""
     unreadable = sorted(source.unreadable)
     some = [f"{source.describe(i)} ({source.explain(i)})" for i in unreadable[:5]]
-    raise DataError(
-        f"{len(unreadable)} of {source.size} images cannot be read and "
-        f"data.max_bad_fraction allows {max_bad_fraction * source.size:g}: {', '.join(some)}"
-        f"{' ...' if len(unreadable) > len(some) else ''}. Repair or remove them (the "
-        "log names each), or raise data.max_bad_fraction"
-    )
+    some += ["..."] * (len(unreadable) > len(some))
+    return f"{len(unreadable)} of {source.size} images cannot be read: {', '.join(some)}"
 
 
 def replacement_step(size: int) -> int:
