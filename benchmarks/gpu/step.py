@@ -32,6 +32,10 @@ def measure(flags: argparse.Namespace) -> Iterator[dict[str, Any]]:
     leave_out_missing_tpus()
     device = jax.devices()[0]
     limit = (device.memory_stats() or {}).get("bytes_limit")
+    if not (limit or flags.small):
+        why = f"JAX runs on a {device.device_kind}, which does not say its memory: try --small"
+        yield {"images_per_second": None, "why": why}
+        return
     for remat in ("none", "block"):
         config = small_config() if flags.small else swav_imagenet_100ep.get_config()
         config.train.remat = remat

@@ -104,6 +104,12 @@ def test_step_runs_at_the_largest_batch_whose_program_fits():
     assert first["batch"] == 4
 
 
+def test_step_says_why_a_cpu_has_no_figures():
+    (figures,) = step.measure(argparse.Namespace(small=False))
+    assert figures["images_per_second"] is None
+    assert "--small" in figures["why"]
+
+
 @pytest.mark.parametrize(("memory", "batch"), [(79 * 2**30, 1024), (16 * 2**30, 256)])
 def test_first_batch_is_a_power_of_two(memory, batch):
     assert first_batch(memory) == batch
