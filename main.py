@@ -1,7 +1,6 @@
 """The command line: python main.py [--task=T] [--config=configs/X.py] --workdir=DIR."""
 
 import os
-import pkgutil
 import re
 import sys
 import traceback
@@ -14,9 +13,9 @@ from swav_jax.methods import METHODS
 from swav_jax.runtime import processes
 from swav_jax.runtime.flag_errors import one_line_errors
 from swav_jax.runtime.stderr import without_noise
-from swav_jax.runtime.storage import AnyPath, check_writable, located
+from swav_jax.runtime.storage import AnyPath, located
 from swav_jax.runtime.xla import reuse_freed_memory, start
-from swav_jax.tasks import TASKS, UserError
+from swav_jax.tasks import TASKS, UserError, run_task
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "A file of configs/; single settings by --config.section.key=value."
@@ -132,9 +131,8 @@ def main(argv: list[str]) -> None:
     try:
         processes.join(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
         reuse_freed_memory()
-        check_writable(workdir)
         given = {name: flag.value for name, flag in OF_TASK.get(_TASK.value, {}).items()}
-        pkgutil.resolve_name(TASKS[_TASK.value])(settings, workdir, **given)
+        run_task(_TASK.value, settings, workdir, **given)
     except UserError as error:
         processes.fail(f"error: {error}")
         sys.exit(1)

@@ -15,7 +15,6 @@ from jaxtyping import Float32, UInt8
 from ml_collections import ConfigDict
 from PIL import Image
 
-from swav_jax import train
 from swav_jax.answers import find_clusters, read_rows
 from swav_jax.config import ConfigError, check, of_method
 from swav_jax.data.crops import central_crop
@@ -28,7 +27,7 @@ from swav_jax.models.backbones import Backbone
 from swav_jax.run import as_evaluated, on_evaluated_images, open_split
 from swav_jax.runtime.storage import AnyPath, located
 from swav_jax.tables import Table
-from swav_jax.tasks.report import report_task
+from swav_jax.tasks import run_task
 from swav_jax.trained import Trained, open_trained, settings_of
 from swav_jax.workdir import REPORT
 
@@ -198,6 +197,7 @@ def pretrain(
     Raises:
       ConfigError: a setting cannot work.
       DataError: the images cannot be used.
+      OSError: the workdir cannot be written to.
     """
     if not isinstance(config, ConfigDict):
         config = runpy.run_path(str(Path(config).expanduser()))["get_config"]()
@@ -208,7 +208,7 @@ def pretrain(
         config.update_from_flattened_dict(settings)
     except (KeyError, TypeError, ValueError) as error:
         raise ConfigError(str(error)) from None
-    train.pretrain(config, located(workdir))
+    run_task("pretrain", config, located(workdir))
     return load(workdir)
 
 
@@ -217,9 +217,10 @@ def report(workdir: str | AnyPath) -> AnyPath:
 
     Raises:
       FileNotFoundError: there is no trained network in the workdir.
+      OSError: the workdir cannot be written to.
     """
     folder = located(workdir)
-    report_task(settings_of(folder), folder)
+    run_task("report", settings_of(folder), folder)
     return folder / REPORT
 
 

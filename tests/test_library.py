@@ -138,6 +138,12 @@ def test_pretrain_takes_a_file_and_settings_by_name(tmp_path):
         swav_jax.pretrain(tiny_swav(), workdir, **{"train.stepz": 1})
 
 
+def test_a_workdir_that_cannot_be_written_is_refused_before_the_work(tmp_path):
+    (tmp_path / "run").write_text("")
+    with pytest.raises(OSError, match="choose another --workdir"):
+        swav_jax.pretrain(tiny_swav(), tmp_path / "run")
+
+
 def test_only_what_there_is_can_be_imported():
     with pytest.raises(AttributeError, match="no attribute 'lood'"):
         _ = swav_jax.lood

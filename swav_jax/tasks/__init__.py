@@ -1,10 +1,16 @@
 """What `main.py --task` chooses from."""
 
+import pkgutil
+from typing import Any
+
+from ml_collections import ConfigDict
+
 from swav_jax.checkpoints.seal import CheckpointError
 from swav_jax.config import ConfigError
 from swav_jax.data.sources.source import DataError
 from swav_jax.monitor.doctor import Diverged
 from swav_jax.runtime.processes import LaunchError
+from swav_jax.runtime.storage import AnyPath, check_writable
 from swav_jax.weights.torch_io import WeightsError
 
 # Errors that say what the user can do; all others are ours and keep their traceback.
@@ -37,3 +43,20 @@ TASKS = {
     "cluster": "swav_jax.tasks.cluster:cluster_task",
     "curate": "swav_jax.tasks.curate:curate_task",
 }
+
+
+def run_task(name: str, config: ConfigDict, workdir: AnyPath, **flags: Any) -> None:
+    """Runs a task, if its results can be written: they are known only after the work.
+
+    Args:
+      name: of TASKS.
+      config: all settings.
+      workdir: of the run.
+      flags: further arguments of that task.
+
+    Raises:
+      UserError: one that says what the user can do.
+      SystemExit: after a signal, see `train.pretrain`.
+    """
+    check_writable(workdir)
+    pkgutil.resolve_name(TASKS[name])(config, workdir, **flags)
