@@ -9,12 +9,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from absl import logging
 from jax.sharding import Mesh
 from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
 from swav_jax.checkpoints.read import find, load_metadata, load_variables
-from swav_jax.checkpoints.seal import read_seal
+from swav_jax.checkpoints.seal import CheckpointError, read_seal
 from swav_jax.config import ConfigError, check, in_steps
 from swav_jax.data.batch import batch_shapes
 from swav_jax.data.sources.source import DataError
@@ -33,6 +34,7 @@ from swav_jax.run import (
 from swav_jax.runtime.storage import AnyPath
 from swav_jax.runtime.xla import RUNS_ONCE
 from swav_jax.versions import as_config, changes
+from swav_jax.workdir import CONFIG, read_config
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -123,13 +125,21 @@ def _listed(config: ConfigDict) -> Images:
 
 
 def settings_of(workdir: AnyPath) -> ConfigDict:
-    """The settings of a run, from its newest checkpoint.
+    """The settings of a run: its newest checkpoint's, or those that it began with if it is damaged.
 
     Raises:
       FileNotFoundError: there is no checkpoint.
+      CheckpointError: it is damaged, and there is no `config.json`.
       ConfigError: a newer version made it.
     """
-    return as_config(load_metadata(workdir)["config"])
+    try:
+        saved = load_metadata(workdir)["config"]
+    except CheckpointError as damage:
+        saved = read_config(workdir)
+        if not saved:
+            raise
+        logging.warning("%s: the settings are those of %s", damage, workdir / CONFIG)
+    return as_config(saved)
 
 
 def open_trained(config: ConfigDict, workdir: AnyPath) -> Trained:

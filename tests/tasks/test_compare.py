@@ -4,6 +4,7 @@ import pytest
 from tiny import tiny_swav
 
 from swav_jax import train
+from swav_jax.checkpoints.seal import CheckpointError
 from swav_jax.config import ConfigError
 from swav_jax.tasks.compare import compare_task
 from swav_jax.trained import settings_of
@@ -31,6 +32,17 @@ def test_one_page_and_one_table(runs, capsys):
     assert shown[1].split()[:2] == ["knn", "top1"] and shown[1].endswith(" 99")
     page = (first / "compare.html").read_text()
     assert all(name in page for name in names)
+
+
+def test_a_damaged_checkpoint_keeps_no_run_out(runs, caplog, capsys):
+    first, second = runs
+    (second / "checkpoints" / "2" / "seal").write_text("damaged")
+    compare_task(settings_of(first), first, [str(second)])
+    assert f"{second / 'config.json'}" in caplog.text
+    assert capsys.readouterr().out.splitlines()[1].endswith(" 99")
+    (second / "config.json").unlink()
+    with pytest.raises(CheckpointError, match="seal is not what was written"):
+        settings_of(second)
 
 
 def test_it_takes_two(runs):
