@@ -219,7 +219,7 @@ def test_too_many_unreadable_images_stop_training(damaged):
     for path in damaged.glob("*.*g"):
         if path.is_file():
             path.write_bytes(b"")
-    with pytest.raises(DataError, match="20 of 20 .* 20 in a row.* names each\\)$"):
+    with pytest.raises(DataError, match=r"20 of 20 .* 20 in a row.* names each\)$"):
         next(train_batches(source, CROPS, 5, seed=0, max_bad_fraction=1.0))
 
 

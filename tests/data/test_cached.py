@@ -75,7 +75,7 @@ def test_damaged_images_are_replaced_as_by_the_host(tmp_path):
     theirs = train_batches(source, run.config.data.crops, 8, seed=0, max_bad_fraction=0.3)
     assert_same_batches(run, ours, theirs, 6)
     source.unreadable.clear()
-    with pytest.raises(DataError, match="images cannot be read: .* raise data.max_bad_fraction"):
+    with pytest.raises(DataError, match=r"images cannot be read: .* raise data\.max_bad_fraction"):
         training_batches(with_cache("device", source=source, max_bad_fraction=0.1), 0)
 
 
