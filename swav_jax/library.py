@@ -139,6 +139,8 @@ class TrainedRun:
     def _images(self, images: SomeImages) -> Images:
         config, pixels = self._on_others(), self.preprocess.pixels
         if isinstance(images, str | Path):
+            if not Path(images).expanduser().exists():
+                raise DataError(f"there is neither a folder nor a list of images at {images}")
             config.data.data_dir = str(images)
             found = as_evaluated(config, open_split(config, "."))
             return dataclasses.replace(found, max_bad_fraction=1.0)

@@ -98,7 +98,7 @@ def test_clusters_are_those_of_the_task(run, workdir, photos, tmp_path):
         (np.zeros((2, 16, 16, 3), np.float32), "array of uint8, not float32"),
         (np.zeros((2, 16, 16), np.uint8), r"\[H, W, 3\], not of the shape \(16, 16\)"),
         (["nowhere.png"], "1 of 1 files are not there: nowhere.png"),
-        ("nowhere", "there is no folder 'nowhere'"),
+        ("nowhere", "neither a folder nor a list of images at nowhere"),
     ],
 )
 def test_what_is_no_image_is_refused(run, images, complaint):

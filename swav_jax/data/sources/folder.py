@@ -23,8 +23,8 @@ def open_folder(data_dir: str, split: str, pixels: Pixels) -> Source:
     top, inner = os.fsencode(data_dir), os.path.normpath(split)
     if not os.path.isdir(top):
         raise DataError(
-            f"there is no folder {data_dir!r}: set data.data_dir to a folder of images "
-            "(with or without class subfolders)"
+            f"there is no folder {data_dir!r}: set data.data_dir, or eval.data_dir, to a folder of "
+            "images (with or without class subfolders)"
         )
     root = top if inner == "." else os.path.join(top, os.fsencode(inner))
     if not os.path.isdir(root):
@@ -35,8 +35,8 @@ def open_folder(data_dir: str, split: str, pixels: Pixels) -> Source:
     if not names:
         found = f"; left out: {say_left_out(left_out)}" if left_out else ""
         raise DataError(
-            f"no image in {shown}{found}. Set data.data_dir to a folder with images in it or in "
-            f"its subfolders ({', '.join(trusted_formats())} or a rarer format)"
+            f"no image in {shown}{found}. Name a folder with images in it or in its subfolders "
+            f"({', '.join(trusted_formats())} or a rarer format)"
         )
     if os.path.basename(split) != "." and not is_held_out(inner):
         _refuse_held_out(names, root, whole=root == top or not is_train(inner))
@@ -57,8 +57,9 @@ def _refuse_to_guess(top: bytes, split: str) -> None:
     held_out = [name for name in folders if is_held_out(name)]
     if split != "train":
         near = held_out if is_held_out(split) else train or held_out
-        flag = "data.test" if is_held_out(split) else "data.train"
-        hint = f" (it has {', '.join(near)}: --config.{flag}={near[0]})" if near else ""
+        # Sections data and eval both name splits. Of eval, test counts in any case.
+        flag = f": --config.eval.test={near[0]}" if near and is_held_out(split) else ""
+        hint = f" (it has {', '.join(near)}{flag})" if near else ""
         raise MissingSplit(f"there is no folder {split!r} in {printable(top)}{hint}")
     if train or held_out:
         flags = [f"--config.data.train={train[0]}"] if train else []

@@ -27,7 +27,7 @@ def open_packed(path: str, split: str) -> Source:
             wanted = (split, split + LABELS, CLASSES)
             arrays = {name: file[name] for name in wanted if name in file}
     except (OSError, EOFError, ValueError, TypeError, zipfile.BadZipFile, zlib.error) as error:
-        raise DataError(f"data.data_dir {path!r} is no .npz file of images: {error}") from error
+        raise DataError(f"{path!r} is no .npz file of images: {error}") from error
     if split not in splits:
         raise MissingSplit(f"{path} has no images {split!r}; it has {', '.join(splits) or 'none'}")
     images, labels = arrays[split], arrays.get(split + LABELS)

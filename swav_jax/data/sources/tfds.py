@@ -68,14 +68,14 @@ def open_tfds(
         prepared = builder.is_prepared()
     if not prepared:
         raise DataError(
-            f"{name} is not prepared in {builder.data_dir}: set data.data_dir to where it is, or "
-            f"prepare it, by data.download=True or by `tfds build {name} --data_dir=...` "
+            f"{name} is not prepared in {builder.data_dir}: set data.data_dir, or eval.data_dir, to "
+            f"where it is, or prepare it by data.download=True or `tfds build {name} --data_dir=...` "
             "(imagenet2012 wants its archives downloaded by hand first)"
         )
     if "://" in os.fspath(builder.data_dir):
         raise DataError(
             f"{name} lies at {builder.data_dir}, and images are read from folders: copy it, or "
-            "mount the bucket, and set data.data_dir to the folder above it"
+            "mount the bucket, and name the folder above it instead"
         )
     try:
         shards = builder.info.splits[split].file_instructions
@@ -220,7 +220,7 @@ def _builder(name: str, data_dir: str) -> Any:
         except tfds.core.DatasetNotFoundError as error:
             raise DataError(
                 f"TensorFlow Datasets knows no {name!r}, and none is prepared in {data_dir!r}: "
-                "check data.name and data.data_dir"
+                "check both names"
             ) from error
 
 
