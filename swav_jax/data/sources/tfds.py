@@ -68,9 +68,10 @@ def open_tfds(
         prepared = builder.is_prepared()
     if not prepared:
         raise DataError(
-            f"{name} is not prepared in {builder.data_dir}: set data.data_dir, or eval.data_dir, to "
-            f"where it is, or prepare it by data.download=True or `tfds build {name} --data_dir=...` "
-            "(imagenet2012 wants its archives downloaded by hand first)"
+            f"{name} is not prepared in {builder.data_dir}: set data.data_dir, or eval.data_dir, "
+            "to where it is, or prepare it, by data.download=True or by "
+            f"`tfds build {name} --data_dir=...` (imagenet2012 wants its archives downloaded by "
+            "hand first)"
         )
     if "://" in os.fspath(builder.data_dir):
         raise DataError(
