@@ -4,7 +4,7 @@ The k training images most similar to a test image vote for their classes, each 
 exp(cosine similarity / temperature) (Wu et al., 2018; the protocol of Caron et al., 2021).
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -49,18 +49,16 @@ def knn(
         return None
     if test is train:
         known, labels, judged = by_others(features(pair[0]), pair[0])
-        truth, most = labels[judged], len(labels) - 1
-        nearest, who = (values[judged] for values in others(known, min(max(ks), most)))
+        truth = labels[judged]
+        nearest, who = (values[judged] for values in others(known, max(ks)))
     else:
         known, labels, unseen, truth = readable_pair(features, pair)
-        most = len(labels)
-        nearest, who = neighbours(known, unseen, min(max(ks), most))
-    used = {k: min(k, most) for k in ks}
-    accuracies = _accuracies(nearest, who, labels, truth, used, temperature)
-    first, *_ = accuracies.values()
+        nearest, who = neighbours(known, unseen, max(ks))
+    by_k = accuracies(nearest, who, labels, truth, ks=ks, temperature=temperature)
+    first, *_ = by_k.values()
     return (
         first
-        | {f"k{k}_top1": scores["top1"] for k, scores in [*accuracies.items()][1:]}
+        | {f"k{k}_top1": scores["top1"] for k, scores in [*by_k.items()][1:]}
         | {"train_images": len(labels), "test_images": len(truth)}
     )
 
@@ -71,45 +69,32 @@ def knn_protocol(ks: Sequence[int], temperature: float) -> str:
     return f"weighted votes of {numbers} neighbours, temperature {temperature:g}, pooled features"
 
 
-def knn_accuracy(
-    train_features: Float[np.ndarray, "N F"],
+def accuracies(
+    nearest: Float32[Any, "M k"],
+    who: Int32[Any, "M k"],
     train_labels: Int[np.ndarray, "N"],
-    test_features: Float[np.ndarray, "M F"],
     test_labels: Int[np.ndarray, "M"],
     *,
-    ks: Sequence[int] = (20, 200),
-    temperature: float = 0.07,
+    ks: Sequence[int],
+    temperature: float,
 ) -> dict[int, dict[str, float]]:
     """Top-1 and top-5 accuracy in percent, for each number of neighbours.
 
-    Of equally similar training images the earlier ones are neighbours, and of classes with equal
-    votes the lower one is taken. A class without any vote is never among the five.
+    Of classes with equal votes the lower one is taken. A class without any vote is never among the
+    five.
 
     Args:
-      train_features: of the images that vote; any length, any float type.
-      train_labels: their classes, from 0.
-      test_features: of the images to classify.
-      test_labels: their classes.
-      ks: numbers of neighbours; more than N means all N.
+      nearest: cosine similarities of the neighbours of each test image, the nearest first.
+      who: their numbers.
+      train_labels: classes of the images that vote, from 0.
+      test_labels: classes of the test images.
+      ks: numbers of neighbours; of more than there are, all vote.
       temperature: of the votes' weights.
 
     Returns:
       for each of `ks`: `top1`, `top5`, and `k`, the number of neighbours that voted.
     """
-    used = {k: min(k, len(train_features)) for k in ks}
-    nearest, who = neighbours(train_features, test_features, max(used.values()))
-    return _accuracies(nearest, who, train_labels, test_labels, used, temperature)
-
-
-def _accuracies(
-    nearest: Any,  # [M k]
-    who: Any,  # [M k]
-    train_labels: Int[np.ndarray, "N"],
-    test_labels: Int[np.ndarray, "M"],
-    used: Mapping[int, int],
-    temperature: float,
-) -> dict[int, dict[str, float]]:
-    """What `knn_accuracy` gives, from the neighbours; of each k, as many as there are are used."""
+    used = {k: min(k, who.shape[1]) for k in ks}
     ranks = _ranks(
         jnp.asarray(nearest),
         jnp.asarray(train_labels, jnp.int32)[who],
@@ -130,14 +115,16 @@ def _accuracies(
 
 def neighbours(
     train: Float[np.ndarray, "N F"], test: Float[np.ndarray, "M F"], k: int
-) -> tuple[Float32[Array, "M k"], Int32[Array, "M k"]]:
-    """The k most similar training rows of each test row, nearest first: (cosine, number).
+) -> tuple[Float32[Array, "M m"], Int32[Array, "M m"]]:
+    """The most similar training rows of each test row: (cosine, number), m = min(k, N).
+
+    The nearest is first; of equally similar ones, the one with the lower number.
 
     The training rows stay on the host and pass through the devices in pieces: ImageNet's are 10 GB.
     """
     rows = max(k, PIECE // train.shape[1])
     queries = unit(jnp.asarray(test, jnp.float32))
-    shape = len(test), k
+    shape = len(test), min(k, len(train))
     best = jnp.full(shape, -jnp.inf, jnp.float32), jnp.zeros(shape, jnp.int32)
     for first in range(0, len(train), rows):
         piece = np.asarray(train[first : first + rows], np.float32)
@@ -155,12 +142,11 @@ def others(
       k: how many.
     """
     size = len(features)
-    most = min(k + 1, size)
-    nearest, who = jax.device_get(neighbours(features, features, most))
+    nearest, who = jax.device_get(neighbours(features, features, k + 1))
     # Itself is among them, but for more exact copies before it than there is room for.
     itself = who == np.arange(size)[:, None]
     itself[~itself.any(axis=1), -1] = True
-    return tuple(values[~itself].reshape(size, most - 1) for values in (nearest, who))
+    return tuple(values[~itself].reshape(size, -1) for values in (nearest, who))
 
 
 @jax.jit

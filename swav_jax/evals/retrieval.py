@@ -46,7 +46,7 @@ def retrieval(
         known, labels, judged, truth = readable_pair(features, pair)
         relevant = np.bincount(labels)
         precisions = average_precisions(known, labels, judged, truth)
-        who = np.asarray(neighbours(known, judged, min(max(ks), len(labels)))[1])
+        who = np.asarray(neighbours(known, judged, max(ks))[1])
     found = {"map": 100 * float(np.mean(precisions))}
     right, of_class = labels[who] == truth[:, None], relevant[truth]
     for k in ks:

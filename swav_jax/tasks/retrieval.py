@@ -67,7 +67,7 @@ def nearest(trained: Trained, train: Images, test: Images, k: int) -> str:
     if test is train:
         similarities, who = others(known, k)
     else:
-        similarities, who = map(np.asarray, neighbours(known, asking, min(k, len(numbers))))
+        similarities, who = map(np.asarray, neighbours(known, asking, k))
     file = io.StringIO()
     lines = csv.writer(file, lineterminator="\n")
     lines.writerow(("path", "rank", "neighbour", "similarity"))

@@ -4,7 +4,7 @@ from images import with_labels
 from sklearn.neighbors import KNeighborsClassifier
 
 from swav_jax.evals import knn
-from swav_jax.evals.knn import knn_accuracy
+from swav_jax.evals.knn import accuracies, neighbours
 
 
 def clusters(count, *, classes=7, width=12, seed=0):
@@ -13,6 +13,11 @@ def clusters(count, *, classes=7, width=12, seed=0):
     labels = rng.integers(0, classes, count)
     features = centres[labels] + 1.2 * rng.normal(size=(count, width))
     return features * rng.uniform(0.1, 10, (count, 1)), labels  # lengths must not matter
+
+
+def knn_accuracy(train, labels, test, truth, *, ks, temperature=0.07):
+    found = neighbours(train, test, max(ks))
+    return accuracies(*found, labels, truth, ks=ks, temperature=temperature)
 
 
 def scikit_learn(train, labels, test, truth, k, temperature):
