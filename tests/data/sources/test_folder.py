@@ -64,7 +64,7 @@ def test_folders_without_images_are_refused(tmp_path):
             opened(missing)
     (tmp_path / "x.jpg").mkdir()
     (tmp_path / "a.svg").write_text("<svg/>")
-    with pytest.raises(DataError, match=r"no image in .*\(1 \.svg\)\. Name a folder .*TIFF"):
+    with pytest.raises(DataError, match=r"no image in .*\(1 \.svg\).*\. Name a folder .*TIFF"):
         opened(tmp_path)
 
 
