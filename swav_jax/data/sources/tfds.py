@@ -4,7 +4,6 @@ import importlib.util
 import os
 import textwrap
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -19,14 +18,14 @@ from swav_jax.data.sources.pixels import (
     rgb,
     why_unreadable,
 )
-from swav_jax.data.sources.records import array_records, kept, tfrecords
+from swav_jax.data.sources.records import RandomAccess, Shards, array_records, kept, tfrecords
 from swav_jax.data.sources.source import (
     DataError,
     MissingSplit,
-    MultiLabels,
     Source,
     Tensor,
 )
+from swav_jax.data.sources.tfds_labels import read_labels, read_multi_labels
 
 HUGGING_FACE = ("datasets", "huggingface_hub")  # packages by which TFDS prepares its data sets
 
@@ -58,48 +57,15 @@ def open_tfds(
       MissingSplit: the data set has no such split.
       DataError: it is not there, cannot be read, or has several features that could be meant.
     """
-    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # as it says
     from tensorflow_datasets.proto import tf_example_pb2  # as TensorFlow's, without TensorFlow
 
-    builder = _builder(name, data_dir)
-    with _calling_tfds(f"prepare {name}"):
-        if download:
-            builder.download_and_prepare()
-        prepared = builder.is_prepared()
-    if not prepared:
-        raise DataError(
-            f"{name} is not prepared in {builder.data_dir}: set data.data_dir, or eval.data_dir, "
-            "to where it is, or prepare it, by data.download=True or by "
-            f"`tfds build {name} --data_dir=...` (imagenet2012 wants its archives downloaded by "
-            "hand first)"
-        )
-    if "://" in os.fspath(builder.data_dir):
-        raise DataError(
-            f"{name} lies at {builder.data_dir}, and images are read from folders: copy it, or "
-            "mount the bucket, and name the folder above it instead"
-        )
-    try:
-        shards = builder.info.splits[split].file_instructions
-    except (KeyError, ValueError) as error:
-        raise MissingSplit(
-            f"{name} has no split {split!r}; it has {', '.join(builder.info.splits)}"
-        ) from error
+    info = _prepared(name, data_dir, download).info
+    shards = _shards(info, name, split)
     size = sum(shard.take for shard in shards)
-    if not size:
-        raise DataError(f"there is no image in the split {split!r} of {name}")
-
-    image_key, label_key = _image_key(builder.info, image_key), _label_key(builder.info, label_key)
-    height, width, _ = builder.info.features[image_key].shape
-    class_names = tuple(builder.info.features[label_key].names) if label_key else ()
-    if builder.info.file_format.value == "array_record":
-        record, place = array_records(shards)
-    elif builder.info.file_format.value == "tfrecord":
-        record, place = tfrecords(shards)
-    else:
-        raise DataError(
-            f"{name} is stored as {builder.info.file_format.value}, which cannot be read in any "
-            "order: prepare it with `tfds build --file_format=array_record`"
-        )
+    image_key, label_key = _image_key(info, image_key), _label_key(info, label_key)
+    height, width, _ = info.features[image_key].shape
+    class_names = tuple(info.features[label_key].names) if label_key else ()
+    record, place = _records(info, name, shards)
 
     def describe(i: int) -> str:
         return "{}, record {}".format(*place(i))
@@ -122,48 +88,17 @@ def open_tfds(
 
     pixels, notes, area = first_look(image_data, evenly(size), pixels)
 
-    def label_of(i: int) -> int:
-        try:
-            (label,) = feature(i, label_key).int64_list.value
-        except (OSError, RuntimeError, ValueError, DecodeError):  # a damaged record has no label
-            return -1
-        return label
-
-    def read_labels() -> np.ndarray:
-        parts = [range(i, min(i + 1000, size)) for i in range(0, size, 1000)]
-        with ThreadPoolExecutor(16) as pool:
-            found = pool.map(lambda part: [label_of(i) for i in part], parts)
-            return np.concatenate(list(found)).astype(np.int32)
-
     def find_labels() -> np.ndarray | None:
         if not label_key:
-            logging.info("%s has no label that is one class: %s", name, _kinds(builder.info))
+            logging.info("%s has no label that is one class: %s", name, _kinds(info))
             return None
-        labels = kept(f"labels {label_key}", shards, read_labels)
+        labels = kept(f"labels {label_key}", shards, lambda: read_labels(feature, label_key, size))
         if labels.max() >= len(class_names):
             raise DataError(
                 f"{describe(int(labels.argmax()))}: its {label_key} is {labels.max()}, and {name} "
                 f"has {len(class_names)} classes. Prepare the data set again."
             )
         return labels
-
-    def multi_labels(key: str, classes: int) -> np.ndarray:
-        present = np.zeros((size, classes), np.int8)
-        for i in range(size):
-            shown = np.array(feature(i, key).int64_list.value, np.int64)
-            present[i, shown[(shown >= 0) & (shown < classes)]] = 1
-        return present
-
-    def find_multi_labels() -> MultiLabels | None:
-        key = _multi_label_key(builder.info)
-        if not key:
-            return None
-        names = tuple(builder.info.features[key].feature.names)
-        present = multi_labels(key, len(names))
-        easy = f"{key}_no_difficult"
-        if easy in builder.info.features:
-            present[(present == 1) & (multi_labels(easy, len(names)) == 0)] = -1
-        return MultiLabels(names, present)
 
     return Source(
         size=size,
@@ -175,12 +110,73 @@ def open_tfds(
         area=area,
         may_fail=True,
         find_labels=find_labels,
-        find_multi_labels=find_multi_labels,
+        find_multi_labels=lambda: read_multi_labels(feature, info, size),
         explain=lambda i: why_unreadable(lambda: image_data(i), pixels),
         changed=lambda i: os.stat(place(i)[0]).st_mtime_ns,
         feature=image_key,
         notes=tuple(f"{name}: {note}" for note in notes),
         pixels=pixels,
+    )
+
+
+def _prepared(name: str, data_dir: str, download: bool) -> Any:
+    """TFDS's builder of a data set whose files are there.
+
+    Raises:
+      DataError: they are not, or are in a bucket.
+    """
+    builder = _builder(name, data_dir)
+    with _calling_tfds(f"prepare {name}"):
+        if download:
+            builder.download_and_prepare()
+        prepared = builder.is_prepared()
+    if not prepared:
+        raise DataError(
+            f"{name} is not prepared in {builder.data_dir}: set data.data_dir, or eval.data_dir, "
+            "to where it is, or prepare it, by data.download=True or by "
+            f"`tfds build {name} --data_dir=...` (imagenet2012 wants its archives downloaded by "
+            "hand first)"
+        )
+    if "://" in os.fspath(builder.data_dir):
+        raise DataError(
+            f"{name} lies at {builder.data_dir}, and images are read from folders: copy it, or "
+            "mount the bucket, and name the folder above it instead"
+        )
+    return builder
+
+
+def _shards(info: Any, name: str, split: str) -> Shards:
+    """The files of a split, with at least one record.
+
+    Raises:
+      MissingSplit: the data set has no such split.
+      DataError: there is no record.
+    """
+    try:
+        shards = info.splits[split].file_instructions
+    except (KeyError, ValueError) as error:
+        raise MissingSplit(
+            f"{name} has no split {split!r}; it has {', '.join(info.splits)}"
+        ) from error
+    if not any(shard.take for shard in shards):
+        raise DataError(f"there is no image in the split {split!r} of {name}")
+    return shards
+
+
+def _records(info: Any, name: str, shards: Shards) -> RandomAccess:
+    """Records of some files by their number.
+
+    Raises:
+      DataError: they can only be read in order.
+    """
+    kind = info.file_format.value
+    if kind == "array_record":
+        return array_records(shards)
+    if kind == "tfrecord":
+        return tfrecords(shards)
+    raise DataError(
+        f"{name} is stored as {kind}, which cannot be read in any order: prepare it with "
+        "`tfds build --file_format=array_record`"
     )
 
 
@@ -282,23 +278,6 @@ def _label_key(info: Any, wanted: str) -> str:
 
     labels = [k for k, f in info.features.items() if isinstance(f, ClassLabel) and f.num_classes]
     return _meant(info, "label", 1, labels, wanted)
-
-
-def _multi_label_key(info: Any) -> str:
-    """The feature that lists an image's classes: `labels`, else the only such one; "" for none.
-
-    Beside it `<feature>_no_difficult` may list those of them that are easy to see, as in `voc`.
-    """
-    from tensorflow_datasets.core.features import ClassLabel, Sequence
-
-    lists = [
-        key
-        for key, feature in info.features.items()
-        if isinstance(feature, Sequence) and isinstance(feature.feature, ClassLabel)
-    ]
-    if "labels" in lists:
-        return "labels"
-    return lists[0] if len(lists) == 1 else ""
 
 
 def _meant(info: Any, what: str, place: int, candidates: list[str], wanted: str) -> str:
