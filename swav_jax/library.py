@@ -16,13 +16,14 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from swav_jax.answers import find_clusters, read_rows
-from swav_jax.config import ConfigError, check, of_method
+from swav_jax.config import ConfigError, of_method
 from swav_jax.data.crops import central_crop
 from swav_jax.data.sources.listed import open_paths
 from swav_jax.data.sources.memory import open_arrays
 from swav_jax.data.sources.pixels import Pixels, look_at_open, rgb_of
 from swav_jax.data.sources.source import DataError
 from swav_jax.evals.labelled import Images
+from swav_jax.limits import check
 from swav_jax.models.backbones import Backbone
 from swav_jax.run import as_evaluated, on_evaluated_images, open_split
 from swav_jax.runtime.storage import AnyPath, located

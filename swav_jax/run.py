@@ -15,7 +15,7 @@ from jaxtyping import Array, Int
 from ml_collections import ConfigDict
 
 from swav_jax import config as config_lib
-from swav_jax import optim, sharding
+from swav_jax import limits, optim, sharding
 from swav_jax.augment.crops import multi_crop
 from swav_jax.augment.photometric import Augment, augment
 from swav_jax.caching import check_host_memory, on_devices, size_on_devices
@@ -133,7 +133,7 @@ def build(
       ConfigError: the first setting that cannot work, with a remedy.
     """
     devices = jax.devices() if devices is None else devices
-    config_lib.check(config, len(devices))
+    limits.check(config, len(devices))
     config = on_own_folder(config)
     data = config.data
     if source is None:
@@ -150,8 +150,8 @@ def build(
     except ValueError as problem:
         raise config_lib.ConfigError(str(problem)) from None
     warnings += optim.lr_warnings(config.optim, data.batch_size)
-    warnings += config_lib.duration_warnings(given)
-    warnings += config_lib.split_warnings(config)
+    warnings += limits.duration_warnings(given)
+    warnings += limits.split_warnings(config)
     for warning in warnings:
         processes.warn(warning)
     return Run(

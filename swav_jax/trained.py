@@ -16,11 +16,12 @@ from ml_collections import ConfigDict
 
 from swav_jax.checkpoints.read import find, load_metadata, load_variables
 from swav_jax.checkpoints.seal import CheckpointError, read_seal
-from swav_jax.config import ConfigError, check, in_steps
+from swav_jax.config import ConfigError, in_steps
 from swav_jax.data.batch import batch_shapes
 from swav_jax.data.sources.source import DataError
 from swav_jax.evals.labelled import Images
 from swav_jax.evals.subset import listed
+from swav_jax.limits import check
 from swav_jax.models.encoder import Encoder
 from swav_jax.run import (
     make_encoder,

@@ -9,7 +9,8 @@ from flax.traverse_util import unflatten_dict
 from ml_collections import ConfigDict
 
 from swav_jax.checkpoints.store import Checkpoints
-from swav_jax.config import INIT_PARTS, ConfigError, check, defaults, to_dict
+from swav_jax.config import INIT_PARTS, ConfigError, defaults, to_dict
+from swav_jax.limits import check
 from swav_jax.runtime.storage import AnyPath
 from swav_jax.weights.foreign import read_weights
 from swav_jax.weights.origin import open_origin

@@ -7,6 +7,7 @@ import pytest
 from small_run import LN_K, history, small
 
 from swav_jax import config as config_lib
+from swav_jax.limits import check
 from swav_jax.methods.contract import Sizes
 from swav_jax.monitor.history import History
 from swav_jax.monitor.rules import RULES, Facts, examine
@@ -182,7 +183,7 @@ def test_suggested_flags_give_configurations_that_pass_the_checks(name):
                 value = eval(value.strip('"'), {})
             config = small()
             config.update_from_flattened_dict({key: value})
-            config_lib.check(config, devices=1)
+            check(config, devices=1)
 
 
 def test_the_slow_stage_of_a_starved_run_is_named():
