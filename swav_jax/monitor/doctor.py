@@ -188,9 +188,12 @@ def crop_statistics(
 def variance_ratio(moments: Float[np.ndarray, "b V 6"]) -> float:
     """Variance between images over variance between crops of an image (Fisher's F).
 
-    1 +- sqrt(2 / (b - 1)) if images differ no more than crops of one image do, above 1 otherwise.
+    1 +- sqrt(2 / (b - 1)) if images differ no more than crops of one image do, above 1 otherwise;
+    1 of a single image.
     """
     images, views, _ = moments.shape
+    if images == 1:
+        return 1.0
     means = moments.mean(axis=1)
     between = views * means.var(axis=0, ddof=1)
     within = ((moments - means[:, None]) ** 2).sum((0, 1)) / (images * max(views - 1, 1))

@@ -112,7 +112,7 @@ def identical_images(history: History, facts: Facts) -> str | None:
     """Images differ more than crops of one image do."""
     ratio, images = facts.variance_ratio, min(LOOK_AT, facts.sizes.size)
     symptom = no_features(history, facts)
-    if ratio is None or not symptom or ratio > 1 + SIGMAS * math.sqrt(2 / (images - 1)):
+    if ratio is None or not symptom or ratio > 1 + SIGMAS * math.sqrt(2 / max(images - 1, 1)):
         return None
     return (
         f"{symptom} Crops of different images are as similar as crops of one: the variance between "

@@ -47,6 +47,15 @@ def test_identical_images_are_seen_in_the_first_batches(tmp_path, different):
     assert ("The loss is stuck at ln K" in page) is different
 
 
+def test_a_single_image_is_not_different(tmp_path):
+    doctor = Doctor(tmp_path, small(), Sizes(1, 1, 2, 1, 220))
+    doctor.look(crops(np.random.default_rng(0).integers(0, 256, (1, 16, 16, 3)), 0))
+    for line in history(loss=LN_K):
+        doctor.observe(line.pop("step"), line)
+    doctor.close()
+    assert "The images do not differ" in (tmp_path / "doctor.md").read_text()
+
+
 # ---- the live doctor ----------------------------------------------------------------------------
 
 
