@@ -23,7 +23,8 @@ def cluster_task(config: ConfigDict, workdir: AnyPath) -> None:
     trained = open_trained(config, workdir)
     settings, images = trained.config.eval, trained.images()
     if settings.sort_into:
-        check_folder(settings.sort_into, images.source)
+        data_dirs = trained.config.data.data_dir, settings.data_dir
+        check_folder(settings.sort_into, images.source, data_dirs)
     found = find_clusters(trained, images)
     if jax.process_index() == 0:
         suffix, members = settings.format or "csv", found.members()

@@ -4,6 +4,7 @@ import filecmp
 import itertools
 import os
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 
 from swav_jax.answers import Found
@@ -14,11 +15,16 @@ from swav_jax.runtime.progress import progress
 CLUSTERS = "clusters.csv"  # in the folder: what its images were sorted by
 
 
-def check_folder(folder: str, source: Source) -> None:
+def check_folder(folder: str, source: Source, data_dirs: Collection[str]) -> None:
     """Checks, before anything is computed, that images can be sorted into a folder.
 
+    Args:
+      folder: to sort into.
+      source: the images.
+      data_dirs: where images are looked for.
+
     Raises:
-      ConfigError: the images are not files.
+      ConfigError: the images are not files, or their copies would be found with them next time.
       OSError: the folder cannot be made, or not be written to.
     """
     if source.path is None:
@@ -27,6 +33,12 @@ def check_folder(folder: str, source: Source) -> None:
             "which cluster it is in"
         )
     top = Path(folder).expanduser()
+    for data_dir in map(Path, filter(os.path.isdir, map(os.path.expanduser, data_dirs))):
+        if top.resolve().is_relative_to(data_dir.resolve()):
+            raise ConfigError(
+                f"eval.sort_into: {top} lies in {data_dir}, where copies would be taken for more "
+                "images: name a folder outside"
+            )
     top.mkdir(parents=True, exist_ok=True)
     if not os.access(top, os.W_OK):
         raise PermissionError(f"eval.sort_into: {top} cannot be written to")

@@ -78,6 +78,13 @@ def test_images_of_one_name_are_all_there(workdir, photos, tmp_path):
     assert names == {"x.png", "x_2.png", "x_3.png", "clusters.csv"}
 
 
+def test_copies_would_be_more_images(workdir, photos):
+    for folder in (photos / "sorted", photos):
+        with pytest.raises(ConfigError, match="copies would be taken for more images"):
+            cluster(workdir, data_dir=str(photos), sort_into=str(folder))
+    assert not (photos / "sorted").exists()
+
+
 def test_only_files_can_be_sorted(workdir, tmp_path):
     with pytest.raises(ConfigError, match=r"digit \d+ is none"):
         cluster(workdir, sort_into=str(tmp_path / "sorted"))
