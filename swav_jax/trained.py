@@ -18,7 +18,8 @@ from swav_jax.checkpoints.read import find, load_metadata, load_variables
 from swav_jax.checkpoints.seal import CheckpointError, read_seal
 from swav_jax.config import ConfigError, in_steps
 from swav_jax.data.batch import batch_shapes
-from swav_jax.data.sources.source import DataError
+from swav_jax.data.sources.source import DataError, MissingSplit
+from swav_jax.data.sources.text import read_lines
 from swav_jax.evals.labelled import Images
 from swav_jax.evals.subset import listed
 from swav_jax.limits import check
@@ -86,8 +87,15 @@ class Trained:
         Raises:
           DataError: they cannot be opened; `eval.images` lists what is neither a file nor a record.
         """
-        is_list = Path(self.config.eval.images).expanduser().is_file()
-        images = _listed(self.config) if is_list else _to_look_at(self.config)
+        wanted = self.config.eval.images
+        try:
+            is_list = Path(wanted).expanduser().is_file()
+            images = _listed(self.config) if is_list else _to_look_at(self.config)
+        except MissingSplit as missing:
+            if not wanted:
+                raise
+            what = f"eval.images {wanted!r} is neither a file that lists images nor a split"
+            raise DataError(f"{what}: {missing}") from None
         return dataclasses.replace(images, max_bad_fraction=1.0)
 
 
@@ -115,9 +123,9 @@ def _listed(config: ConfigDict) -> Images:
         source = everything.source
         if source.path:  # the images have files: the list was meant to name such
             raise
-        names = Path(path).expanduser().read_text(errors="replace").splitlines()
+        names = [line.decode(errors="replace").strip() for line in read_lines(path)]
         try:
-            numbers = listed(source, filter(None, map(str.strip, names)))
+            numbers = listed(source, names)
         except DataError as no_records:
             raise DataError(f"{no_files}. As records of the data set: {no_records}") from None
     labels = np.full(source.size, -1, np.int32) if source.labels is None else source.labels

@@ -10,6 +10,7 @@ from jaxtyping import Int
 from ml_collections import ConfigDict
 
 from swav_jax.data.sources.source import DataError, Source
+from swav_jax.data.sources.text import read_lines
 from swav_jax.evals.labelled import Images, labelled
 from swav_jax.evals.subset import balanced, listed
 from swav_jax.run import on_evaluated_images, open_split
@@ -60,7 +61,7 @@ def _listed(trained: Trained, train: Images, test: Images) -> Part:
     """The images of `eval.semisup_list`."""
     path = located(trained.config.eval.semisup_list)
     try:
-        names = list(filter(None, map(str.strip, path.read_text().splitlines())))
+        names = [line.decode().strip() for line in read_lines(path)]
     except UnicodeDecodeError as problem:
         raise DataError(f"eval.semisup_list {path} is no text: {problem}") from None
     if not names:

@@ -45,6 +45,8 @@ def test_a_list_names_records_as_tables_do(workdir):
     found = np.load(workdir / "embeddings.npz")
     assert found["paths"].tolist() == ["digit 31", "digit 7"]  # in the order of the data set
     assert found["labels"].tolist() == load_digits().target[[31, 7]].tolist()
+    with pytest.raises(DataError, match=r"'list\.txt' is neither a file that lists images nor a"):
+        embed(workdir, images="list.txt")
     (workdir / "list.txt").write_text("digit 7\ndigit 9999\n")
     with pytest.raises(DataError, match=r"files are not there: .* 1 of 2 listed names are of no"):
         embed(workdir, images=str(workdir / "list.txt"))

@@ -8,6 +8,7 @@ from swav_jax.data.sources.labels import labels_by_folder
 from swav_jax.data.sources.names import printable, stored
 from swav_jax.data.sources.pixels import Pixels
 from swav_jax.data.sources.source import DataError, MissingSplit, Source
+from swav_jax.data.sources.text import read_lines
 
 
 def open_list(path: str, split: str, pixels: Pixels) -> Source:
@@ -17,13 +18,12 @@ def open_list(path: str, split: str, pixels: Pixels) -> Source:
 
     Raises:
       MissingSplit: the split is neither `train` nor `.`, which are all of them.
-      DataError: the list is empty, or names a file that is not there.
+      DataError: the list is empty, no text, or names a file that is not there.
       OSError: it cannot be read.
     """
     if split not in ("train", "."):
         raise MissingSplit(f"{path} lists images, of which there is no split {split!r}")
-    with open(path, "rb") as file:
-        lines = [line for line in file.read().splitlines() if line.strip()]
+    lines = read_lines(path)
     if not lines:
         raise DataError(f"{path} lists no image: write the path of one on each line")
     top = os.path.dirname(os.fsencode(os.path.abspath(path)))

@@ -35,6 +35,14 @@ def test_names_as_tables_print_them_are_found(photos):
     assert source.path(0) == odd and source.name(0) == printable(odd)
 
 
+def test_lists_of_other_systems_are_read(photos):
+    (photos / "list.txt").write_bytes(b"\xef\xbb\xbfdog/c.png\r\ncat/a.png\r\n")
+    assert open_source("folder", str(photos / "list.txt"), "train").size == 2
+    (photos / "list.txt").write_bytes("dog/c.png\r\n".encode("utf-16"))
+    with pytest.raises(DataError, match="is no plain text: save it as UTF-8"):
+        open_source("folder", str(photos / "list.txt"), "train")
+
+
 @pytest.mark.parametrize(
     "name", [b"plain", b"\xff", b"\n\r\\", "é\u2028".encode(), b"\\n", b"\x01"]
 )
