@@ -1,13 +1,15 @@
 """DeepCluster-v2 on scikit-learn's bundled handwritten digits, minutes on a laptop's CPU.
 
-Data as in `quickstart.py`, with smaller crops, no jitter and a smaller network. An epoch must be
-long enough to learn its clusters before they are made anew: hence batches of 32, and 30 clusters a
-head.
+Data as in `quickstart.py`, with smaller crops, no blur and a smaller network. An epoch must be long
+enough to learn its clusters before they are made anew: hence batches of 32, and 30 clusters a head.
+Jitter stays: without it clusters are of digits equally bright (an image and itself at 60 % of its
+brightness were less alike than two images), and k-NN fell from 87.9 to 85.2 %.
 
   python main.py --config=configs/quickstart_deepcluster_v2.py --workdir=runs/deepcluster_v2
 
-Expected: k-NN 86 to 90 % (random network 87 to 88 %): so few images are learnt poorly, see
-docs/results.md. 1:24 minutes on one core with AVX-512, compilation included.
+Expected: k-NN 94.9 % (random network 87.9 %; other seeds and roundings 90.2 to 95.3, from 86.9 to
+87.9), NMI of the clusters with the labels from 0.07 to 0.54. 38 seconds on 2 cores with AVX-512,
+compilation included.
 """
 
 from ml_collections import ConfigDict
@@ -18,7 +20,7 @@ from configs.shared.digits import digits
 def get_config() -> ConfigDict:
     config = digits("deepcluster_v2")
     config.data.crops = ((2, 32, 0.6, 1.0), (2, 16, 0.3, 0.6))
-    config.augment.jitter = config.augment.blur = 0.0
+    config.augment.blur = 0.0
     config.model.arch = "resnet10_tiny"
     config.model.head_hidden = 128
     config.model.dim = 32
