@@ -308,7 +308,8 @@ def cut_batch(batch: TrainBatch, crops: CropSpecs) -> Batch:
     if isinstance(batch, Batch):
         return batch
     whole = isinstance(batch, Uncut)
-    images = sharding.take(batch.images, batch.index) if whole else batch.images
+    with jax.named_scope("take_images"):
+        images = sharding.take(batch.images, batch.index) if whole else batch.images
     views = multi_crop(images, batch.boxes, [crop[:2] for crop in crops])
     return Batch(views, batch.index, batch.sample)
 

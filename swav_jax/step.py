@@ -109,13 +109,20 @@ def compiled_step(run: Run, shapes: TrainState) -> Any:
     )
 
 
-def batch_of(run: Run) -> TrainBatch:
-    """Shapes of a batch, laid over the mesh; images on the devices stand for themselves."""
+def batch_of(run: Run, whole: jax.Array | jax.ShapeDtypeStruct | None = None) -> TrainBatch:
+    """Shapes of a batch, laid over the mesh; images on the devices stand for themselves.
+
+    Args:
+      run: that the batch is for.
+      whole: the training images on the devices, or their shape; None for those of `run.cached`.
+    """
     crops, rows = run.config.data.crops, run.sizes.batch_size
     batch: TrainBatch = batch_shapes(crops, rows)
     boxes = jax.ShapeDtypeStruct((rows, sum(count for count, *_ in crops), 4), jnp.int32)
-    if run.cached:
-        batch = Uncut(run.cached.images, boxes, batch.index, batch.sample)
+    if whole is None and run.cached:
+        whole = run.cached.images
+    if whole is not None:
+        batch = Uncut(whole, boxes, batch.index, batch.sample)
     elif run.canvas:
         images = jax.ShapeDtypeStruct((rows, run.canvas, run.canvas, 3), jnp.uint8)
         batch = Canvases(images, boxes, batch.index, batch.sample)

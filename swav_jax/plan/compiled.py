@@ -9,13 +9,14 @@ from contextlib import contextmanager
 from typing import Any
 
 import jax
+import numpy as np
 from jax.experimental import topologies
 from jax.experimental.compilation_cache import compilation_cache
 from ml_collections import ConfigDict
 
-from swav_jax import step
+from swav_jax import sharding, step
 from swav_jax.data.sources.source import Source
-from swav_jax.run import build
+from swav_jax.run import Run, build
 from swav_jax.runtime.xla import has_tpu
 
 # "%name = f32[8,3]{1,0} all-reduce(", or a tuple of shapes in brackets. Asynchronous ones come as
@@ -32,6 +33,7 @@ PURPOSES = {
     "batch_norm": "batch norm",
     "sinkhorn": "codes",
     "queue": "queue",
+    "take_images": "images",
     "metrics": "metrics",
     "transpose(": "gradients",
 }
@@ -70,29 +72,49 @@ def topology(name: str) -> list[Any]:
         ) from error
 
 
-def compile_step(config: ConfigDict, devices: Sequence[Any], images: int) -> Any:
+def compile_step(
+    config: ConfigDict,
+    devices: Sequence[Any],
+    images: int,
+    image_size: tuple[int, int] | None = None,
+) -> Any:
     """The train step of a configuration, compiled for the given devices; no data is needed.
 
     For TPUs it is compiled with the least effort: to be measured, not to be run.
 
     Args:
-      config: of the run.
+      config: of the run. Images that `data.cache` would keep on the devices are cut there.
       devices: present ones, or those of a `topology`.
       images: size of the training set.
+      image_size: H and W of all of them; None where they differ: crops come from the host then.
 
     Returns:
       a `jax.stages.Compiled`.
+
+    Raises:
+      ConfigError: a setting cannot work, for example images that do not fit on the devices.
     """
     config = config.copy_and_resolve_references()
-    # Whether images fit on the devices, and what canvases they need, is not known without them.
-    config.data.cache, config.data.crop_on = "none", "host"
-    run = build(config, source=_nothing(images), devices=devices)
+    data = config.data
+    if data.cache == "host" or not image_size:
+        data.cache = "none"  # the memory of the hosts there is not known
+    if not image_size:
+        data.crop_on = "host"  # nor what canvases the images need
+    run = build(config, source=_nothing(images, image_size), devices=devices)
     options = LEAST_EFFORT if devices[0].platform == "tpu" else {}
     with jax.set_mesh(run.mesh):
-        state = step.state_shapes(run)
+        state, batch = step.state_shapes(run), step.batch_of(run, _on_devices(run))
         with _without_cache():
-            lowered = step.compiled_step(run, state).lower(state, step.batch_of(run))
+            lowered = step.compiled_step(run, state).lower(state, batch)
             return lowered.compile(compiler_options=options)
+
+
+def _on_devices(run: Run) -> jax.ShapeDtypeStruct | None:
+    """The shape of the training images if they would stay on the devices."""
+    if not run.cached_size:
+        return None
+    rows = sharding.padded_rows(run.mesh, run.source.size)
+    return jax.ShapeDtypeStruct((rows, *run.cached_size, 3), np.uint8)
 
 
 @contextmanager
@@ -108,11 +130,11 @@ def _without_cache() -> Iterator[None]:
         compilation_cache.reset_cache()
 
 
-def _nothing(images: int) -> Source:
+def _nothing(images: int, image_size: tuple[int, int] | None) -> Source:
     def read(_: Any) -> Any:
         raise AssertionError("a plan reads no image")
 
-    return Source(images, (), str, read, may_fail=False, find_labels=lambda: None)
+    return Source(images, (), str, read, may_fail=False, find_labels=lambda: None, shape=image_size)
 
 
 def memory(compiled: Any) -> dict[str, int]:

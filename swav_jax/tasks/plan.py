@@ -11,6 +11,7 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from swav_jax.config import ConfigError, sizes
+from swav_jax.data.sizes import common_size
 from swav_jax.data.sources.source import DataError
 from swav_jax.plan.chips import CHIPS
 from swav_jax.plan.compiled import compile_step, topology
@@ -19,8 +20,12 @@ from swav_jax.run import on_own_folder, open_split
 from swav_jax.runtime.storage import AnyPath, make_folder
 from swav_jax.workdir import PLAN, write_whole
 
-# For those who plan before they have the data: images of the splits that the configs train on.
-PUBLISHED_SIZES = {"tfds:imagenet2012": 1_281_167, "tfds:cifar10": 50_000}
+# For those who plan before they have the data: images of the splits that the configs train on, and
+# their H and W if all have the same.
+PUBLISHED: dict[str, tuple[int, tuple[int, int] | None]] = {
+    "tfds:imagenet2012": (1_281_167, None),
+    "tfds:cifar10": (50_000, (32, 32)),
+}
 PARTS = (2, 4, 8, 16)  # that a batch may be processed in to fit
 GIB = 2**30
 
@@ -51,7 +56,7 @@ def plan_task(
     except RuntimeError as problem:
         raise ConfigError(str(problem)) from None
     config = on_own_folder(config.copy_and_resolve_references())
-    images = _training_images(config)
+    images, image_size = _training_images(config)
     steps = sizes(config, images).total_steps
     begun = config.train.accumulate
     found: dict[str, Any] = {"topology": topology_name, "chips": len(devices), "images": images}
@@ -64,7 +69,7 @@ def plan_task(
         )
         start = time.perf_counter()
         try:
-            compiled = compile_step(config, devices, images)
+            compiled = compile_step(config, devices, images, image_size)
         except ConfigError:
             if parts == begun:
                 raise
@@ -90,16 +95,17 @@ def plan_task(
     print(_as_text(found, config))
 
 
-def _training_images(config: ConfigDict) -> int:
-    """How many there are: those that are there, else the published number of a known data set."""
+def _training_images(config: ConfigDict) -> tuple[int, tuple[int, int] | None]:
+    """How many there are, and their common size: of a known data set also if it is not here."""
     try:
-        return open_split(config, config.data.train).size
+        source = open_split(config, config.data.train)
     except DataError as missing:
-        size = PUBLISHED_SIZES.get(config.data.name)
-        if size is None or config.data.train != "train":
+        if config.data.name not in PUBLISHED or config.data.train != "train":
             raise
-        logging.info("the data are not here (%s): planning for the published %d", missing, size)
-        return size
+        published = PUBLISHED[config.data.name]
+        logging.info("the data are not here (%s): planning for %d images", missing, published[0])
+        return published
+    return source.size, common_size(source)
 
 
 def _as_text(found: dict[str, Any], config: ConfigDict) -> str:

@@ -12,6 +12,7 @@ from tiny import tiny_config, tiny_swav
 
 from configs import quickstart
 from swav_jax import sharding
+from swav_jax.config import ConfigError
 from swav_jax.ops import bank
 from swav_jax.plan import compiled as plan
 from swav_jax.runtime import xla
@@ -113,3 +114,24 @@ def test_four_shards_hold_a_quarter_of_many_prototypes():
     held = 2 * 4 * config.model.prototypes * config.model.dim  # bytes, with their momentum
     assert alone["argument_bytes"] - shared["argument_bytes"] == 3 * held // 4
     assert shared["temp_bytes"] < 0.3 * alone["temp_bytes"]  # the scores' and codes'
+
+
+def test_a_plan_cuts_images_of_one_size_where_they_stay():
+    config, devices, images = tiny_swav(), jax.devices()[:4], 1500
+    host = plan.compile_step(config, devices, images)
+    cached = plan.compile_step(config, devices, images, (32, 32))
+    rows, views = config.data.batch_size // 4, 4
+    crops, boxes = rows * 3 * (2 * 16**2 + 2 * 8**2), rows * views * 4 * 4
+    more = images // 4 * 3 * 32**2 + boxes + 4 * rows - crops  # the last are the images' numbers
+    assert plan.memory(cached)["argument_bytes"] - plan.memory(host)["argument_bytes"] == more
+    numbers = plan.collectives(cached)["images", "all-gather"]
+    assert numbers == 4 * config.data.batch_size
+    assert not any(purpose == "images" for purpose, _ in plan.collectives(host))
+
+    config.data.cache = "device"
+    with pytest.raises(ConfigError, match="GiB of each device"):
+        plan.compile_step(config, devices, 10**9, (32, 32))
+    config.data.cache, config.data.crop_on = "host", "device"
+    canvases = plan.compile_step(config, devices, images, (32, 32))
+    more = rows * 3 * 32**2 + boxes - crops  # a canvas for each image
+    assert plan.memory(canvases)["argument_bytes"] - plan.memory(host)["argument_bytes"] == more

@@ -35,10 +35,10 @@ def here(monkeypatch):
     monkeypatch.setattr(task, "topology", lambda name: jax.devices()[:4])
 
     def compile_with(answer):
-        def compile_step(config, devices, images):
+        def compile_step(config, devices, images, image_size):
             if problem := answer(config.train.accumulate):
                 raise problem
-            return plan.compile_step(config, devices, images)
+            return plan.compile_step(config, devices, images, image_size)
 
         monkeypatch.setattr(task, "compile_step", compile_step)
 
