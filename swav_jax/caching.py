@@ -11,7 +11,7 @@ from swav_jax import sharding
 from swav_jax.config import ConfigError
 from swav_jax.data.cached import Cached, decoded, replaced
 from swav_jax.data.host_memory import bytes_decoded, room
-from swav_jax.data.sizes import common_size
+from swav_jax.data.sizes import common_size, some_sizes
 from swav_jax.data.sources.source import SizesDiffer, Source
 from swav_jax.data.unreadable import check
 from swav_jax.runtime import processes
@@ -39,6 +39,8 @@ def size_on_devices(config: ConfigDict, source: Source, mesh: Mesh) -> tuple[int
             f"{room / gib:.2f} are for data"
             if size
             else "the training images differ in size"
+            if any(some_sizes(source))
+            else "none of the training images that were looked at can be read"
         )
         raise ConfigError(f"data.cache is device, but {problem}: set data.cache=auto")
     return None

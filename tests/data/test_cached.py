@@ -102,6 +102,14 @@ def test_what_fits_is_cached_and_what_does_not_is_said(monkeypatch):
         with_cache("device")
 
 
+def test_unreadable_images_have_no_size(tmp_path):
+    for number in range(8):
+        (tmp_path / f"{number}.png").write_bytes(b"")
+    source = open_source("folder", str(tmp_path), "train")
+    with pytest.raises(ConfigError, match="none of the training images .* can be read"):
+        with_cache("device", source=source)
+
+
 def test_images_of_several_sizes_are_left_to_the_host():
     images = [np.asarray(smooth(number, 20, 20 + (number == 300))) for number in range(600)]
     source = open_arrays(images)
