@@ -106,7 +106,7 @@ def test_unreadable_images_have_no_size(tmp_path):
     for number in range(8):
         (tmp_path / f"{number}.png").write_bytes(b"")
     source = open_source("folder", str(tmp_path), "train")
-    with pytest.raises(ConfigError, match="none of the training images .* can be read"):
+    with pytest.raises(ConfigError, match=r"none of the training images .* can be read"):
         with_cache("device", source=source)
 
 
