@@ -6,7 +6,7 @@ optimiser is SGD with momentum. It gets crops that are augmented already, where 
 
 import argparse
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from benchmarks.gpu.cards import first_batch
@@ -65,6 +65,23 @@ def balanced(scores: Any) -> Any:
     return codes
 
 
+def swapped_loss(scores: Any, codes: Sequence[Any]) -> Any:
+    """The mean cross-entropy between codes of a crop and what all other crops predict.
+
+    Args:
+      scores: of all crops, [V, B, K].
+      codes: of the first crops, [B, K] each.
+    """
+    log_p = (scores / TEMPERATURE).log_softmax(-1)
+    terms = [
+        -(code * log_p[other]).sum(-1).mean()
+        for crop, code in enumerate(codes)
+        for other in range(len(scores))
+        if other != crop
+    ]
+    return sum(terms) / len(terms)
+
+
 def timed(
     network: Any,
     crops: tuple[tuple[int, int], ...],
@@ -81,49 +98,11 @@ def timed(
       batch: images.
       device: to train on.
       seconds: to take steps for.
-      small: not compiled.
+      small: as of `training_step`.
     """
     import torch
-    from torch import nn
 
-    prototypes = nn.Linear(128, 30 if small else 3000, bias=False)
-    network = network.to(device, memory_format=torch.channels_last).train()
-    prototypes.to(device)
-    parameters = [*network.parameters(), *prototypes.parameters()]
-    optimizer = torch.optim.SGD(parameters, lr=0.1, momentum=0.9, weight_decay=1e-6)
-    images = [
-        torch.randn(n * batch, 3, size, size, device=device).to(memory_format=torch.channels_last)
-        for n, size in crops
-    ]
-    views = sum(n for n, _ in crops)
-
-    def loss_of(images: list[Any]) -> Any:
-        with torch.autocast(device.type, dtype=torch.bfloat16):
-            z = torch.cat([network(x) for x in images])
-        z = nn.functional.normalize(z.float())
-        scores = prototypes(z).view(views, batch, -1)
-        with torch.no_grad():
-            codes = [balanced(scores[crop]) for crop in (0, 1)]
-        log_p = nn.functional.log_softmax(scores / TEMPERATURE, dim=-1)
-        terms = [
-            -(codes[crop] * log_p[other]).sum(-1).mean()
-            for crop in (0, 1)
-            for other in range(views)
-            if other != crop
-        ]
-        return sum(terms) / len(terms)
-
-    loss_of = loss_of if small else torch.compile(loss_of)
-
-    def step() -> float:
-        with torch.no_grad():
-            prototypes.weight.copy_(nn.functional.normalize(prototypes.weight))
-        loss = loss_of(images)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        return loss.item()  # waits for the device
-
+    step = training_step(network.to(device, memory_format=torch.channels_last), crops, batch, small)
     begin = time.perf_counter()
     step()
     compile_seconds = time.perf_counter() - begin
@@ -139,3 +118,48 @@ def timed(
         "compile_seconds": compile_seconds,
         "peak_memory_bytes": torch.cuda.max_memory_allocated() if device.type == "cuda" else None,
     }
+
+
+def training_step(
+    network: Any, crops: tuple[tuple[int, int], ...], batch: int, small: bool
+) -> Callable[[], float]:
+    """A function that takes the next step on noise, waits for it, and gives its loss.
+
+    Args:
+      network: from images to embeddings, on its device.
+      crops: (number, pixels) of each kind.
+      batch: images.
+      small: not compiled, with few prototypes.
+    """
+    import torch
+    from torch import nn
+
+    device = next(network.parameters()).device
+    prototypes = nn.Linear(128, 30 if small else 3000, bias=False, device=device)
+    parameters = [*network.train().parameters(), *prototypes.parameters()]
+    optimizer = torch.optim.SGD(parameters, lr=0.1, momentum=0.9, weight_decay=1e-6)
+    images = [
+        torch.randn(n * batch, 3, size, size, device=device).to(memory_format=torch.channels_last)
+        for n, size in crops
+    ]
+    views = sum(n for n, _ in crops)
+
+    def loss_of(images: list[Any]) -> Any:
+        with torch.autocast(device.type, dtype=torch.bfloat16):
+            z = torch.cat([network(x) for x in images])
+        z = nn.functional.normalize(z.float())
+        scores = prototypes(z).view(views, batch, -1)
+        return swapped_loss(scores, [balanced(scores[crop].detach()) for crop in (0, 1)])
+
+    loss_of = loss_of if small else torch.compile(loss_of)
+
+    def step() -> float:
+        with torch.no_grad():
+            prototypes.weight.copy_(nn.functional.normalize(prototypes.weight))
+        loss = loss_of(images)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        return loss.item()  # waits for the device
+
+    return step
