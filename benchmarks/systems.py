@@ -33,9 +33,10 @@ from swav_jax.evals.features import of_images, pooled
 from swav_jax.evals.labelled import Images, labelled
 from swav_jax.evals.logistic import fast_linear
 from swav_jax.features import features
+from swav_jax.images import open_images
 from swav_jax.ops.kmeans import kmeans, random_rows
 from swav_jax.ops.similarity import unit
-from swav_jax.run import make_encoder, open_images
+from swav_jax.run import make_encoder
 from swav_jax.runtime.xla import reuse_freed_memory, start
 from swav_jax.trained import open_trained
 from swav_jax.workdir import CONFIG, read_metrics, read_results, update_results

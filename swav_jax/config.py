@@ -1,4 +1,4 @@
-"""All settings with their defaults, and what follows from them."""
+"""All settings with their defaults, and lengths that follow from them."""
 
 import dataclasses
 import json

@@ -14,9 +14,10 @@ from swav_jax.evals.features import pooled
 from swav_jax.evals.knn import knn, knn_protocol
 from swav_jax.evals.labelled import Images
 from swav_jax.evals.quality import quality
+from swav_jax.images import as_evaluated
 from swav_jax.methods.contract import TrainState
 from swav_jax.methods.supervised import Supervised
-from swav_jax.run import Run, as_evaluated
+from swav_jax.run import Run
 from swav_jax.runtime.storage import AnyPath
 from swav_jax.workdir import AT_RANDOM, replace_results
 

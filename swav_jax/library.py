@@ -23,9 +23,9 @@ from swav_jax.data.sources.memory import open_arrays
 from swav_jax.data.sources.pixels import Pixels, look_at_open, rgb_of
 from swav_jax.data.sources.source import DataError
 from swav_jax.evals.labelled import Images
+from swav_jax.images import as_evaluated, on_evaluated_images, open_split
 from swav_jax.limits import check
 from swav_jax.models.backbones import Backbone
-from swav_jax.run import as_evaluated, on_evaluated_images, open_split
 from swav_jax.runtime.storage import AnyPath, located
 from swav_jax.tables import Table
 from swav_jax.tasks import run_task

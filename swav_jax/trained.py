@@ -22,17 +22,10 @@ from swav_jax.data.sources.source import DataError, MissingSplit
 from swav_jax.data.sources.text import read_lines
 from swav_jax.evals.labelled import Images
 from swav_jax.evals.subset import listed
+from swav_jax.images import on_evaluated_images, on_own_folder, open_images, open_test_images
 from swav_jax.limits import check
 from swav_jax.models.encoder import Encoder
-from swav_jax.run import (
-    make_encoder,
-    make_mesh,
-    make_method,
-    on_evaluated_images,
-    on_own_folder,
-    open_images,
-    open_test_images,
-)
+from swav_jax.run import make_encoder, make_mesh, make_method
 from swav_jax.runtime.storage import AnyPath
 from swav_jax.runtime.xla import RUNS_ONCE
 from swav_jax.versions import as_config, changes

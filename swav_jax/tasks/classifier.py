@@ -18,7 +18,7 @@ from ml_collections import ConfigDict
 from swav_jax.config import ConfigError, of_method
 from swav_jax.data.sources.source import DataError, Source
 from swav_jax.evals.labelled import Images, labelled, unusable
-from swav_jax.run import on_evaluated_images
+from swav_jax.images import on_evaluated_images
 from swav_jax.runtime.storage import AnyPath
 from swav_jax.train import pretrain
 from swav_jax.trained import Trained

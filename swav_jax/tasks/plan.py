@@ -13,10 +13,10 @@ from ml_collections import ConfigDict
 from swav_jax.config import ConfigError, sizes
 from swav_jax.data.sizes import common_size
 from swav_jax.data.sources.source import DataError
+from swav_jax.images import on_own_folder, open_split
 from swav_jax.plan.chips import CHIPS
 from swav_jax.plan.compiled import compile_step, topology
 from swav_jax.plan.estimate import estimate, needed_bytes
-from swav_jax.run import on_own_folder, open_split
 from swav_jax.runtime.storage import AnyPath, make_folder
 from swav_jax.workdir import PLAN, write_whole
 

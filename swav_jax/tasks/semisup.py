@@ -13,7 +13,7 @@ from swav_jax.data.sources.source import DataError, Source
 from swav_jax.data.sources.text import read_lines
 from swav_jax.evals.labelled import Images, labelled
 from swav_jax.evals.subset import balanced, listed
-from swav_jax.run import on_evaluated_images, open_split
+from swav_jax.images import on_evaluated_images, open_split
 from swav_jax.runtime.storage import AnyPath, located
 from swav_jax.tasks.classifier import (
     Protocol,
