@@ -1,7 +1,8 @@
 """MoCo-v2 on scikit-learn's bundled handwritten digits, minutes on a laptop's CPU.
 
-Data and network as in `quickstart.py`. In so few steps the published head without batch norm
-collapses, and the keys must follow sooner than published: momentum 0.99, a short queue.
+Data and network as in `configs/shared/digits.py`, with a stem that strides: the digits have 8x8
+pixels, and nothing is lost. In so few steps the published head without batch norm collapses, and
+the keys must follow sooner than published: momentum 0.99, a short queue.
 
   python main.py --config=configs/quickstart_moco.py --workdir=runs/quickstart_moco
 

@@ -1,6 +1,6 @@
 """PCL v2 on scikit-learn's bundled handwritten digits, minutes on a laptop's CPU.
 
-Data and network as in `quickstart.py`. Head, momentum and queue are those of `quickstart_moco.py`.
+Data, network, head, momentum and queue as in `quickstart_moco.py`.
 
   python main.py --config=configs/quickstart_pcl.py --workdir=runs/quickstart_pcl
 

@@ -1,6 +1,6 @@
 """PCL v1 on scikit-learn's bundled handwritten digits, minutes on a laptop's CPU.
 
-Data and network as in `quickstart.py`. What makes version 1 is as in
+Data and network as in `quickstart_moco.py`. What makes version 1 is as in
 `pcl_v1_imagenet_200ep.py`: a linear head, no blur, and a learning rate that drops.
 
   python main.py --config=configs/quickstart_pcl_v1.py --workdir=runs/quickstart_pcl_v1

@@ -1,6 +1,6 @@
 """SimCLR on scikit-learn's bundled handwritten digits, minutes on a laptop's CPU.
 
-Data and width as in `quickstart.py`, the stem without stride.
+Data and network as in `configs/shared/digits.py`.
 
   python main.py --config=configs/quickstart_simclr.py --workdir=runs/quickstart_simclr
 

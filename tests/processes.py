@@ -36,6 +36,7 @@ SMALLER = {
 }
 SWAV = SMALLER | {
     "data.crops": ((2, 16, 0.8, 1.0), (2, 8, 0.6, 1.0)),
+    "model.stem": "strided",
     "method.freeze_prototypes_steps": 0,
     "method.queue_length": 128,
     "method.queue_start_epoch": 0,
