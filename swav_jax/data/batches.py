@@ -45,20 +45,35 @@ class Batches(Generic[B]):
     """
 
     def __init__(
-        self, dataset: tf.data.Dataset, source: Source, max_bad_fraction: float, replaced: bool
+        self,
+        dataset: tf.data.Dataset,
+        source: Source,
+        max_bad_fraction: float,
+        replacing: Callable[[int], tf.data.Dataset] | None = None,
     ):
+        """Iterates over a data set of batches.
+
+        Args:
+          dataset: of batches and notes.
+          source: of the images.
+          max_bad_fraction: of them; more unreadable images stop the iterator.
+          replacing: gives the batches after the first n by a slower data set that replaces
+            unreadable images, for when `dataset` meets one; None if it meets none or leaves them.
+        """
         self.wait_seconds = 0.0
         self.stage_seconds = {"read": 0.0, "crop": 0.0}
         self._batches: Iterator[tuple[B, dict[str, np.ndarray]]] = dataset.as_numpy_iterator()
+        self._given = 0
         self._source = source
         self._max_bad_fraction = max_bad_fraction
-        self._replaced = replaced
+        self._replaced = replacing is not None
+        self._replacing = replacing
 
         _open.add(self)
 
     def close(self) -> None:
         """Stops reading ahead; an iterator that is still open when Python ends is closed then."""
-        self._batches = iter(())
+        self._batches, self._replacing = iter(()), None
 
     def __iter__(self) -> Iterator[B]:
         return self
@@ -66,7 +81,7 @@ class Batches(Generic[B]):
     def __next__(self) -> B:
         start = time.perf_counter()
         try:
-            batch, notes = next(self._batches)
+            batch, notes = self._next()
         except tf.errors.InvalidArgumentError as error:
             if "to the batch" not in str(error):
                 raise
@@ -80,6 +95,18 @@ class Batches(Generic[B]):
             if tried:
                 self._note(int(wanted), int(tried))
         return batch
+
+    def _next(self) -> tuple[B, dict[str, np.ndarray]]:
+        try:
+            made = next(self._batches)
+        except tf.errors.OpError:
+            if not self._replacing:
+                raise
+            self._batches = self._replacing(self._given).as_numpy_iterator()
+            self._replacing = None
+            made = next(self._batches)
+        self._given += 1
+        return made
 
     def _note(self, wanted: int, tried: int) -> None:
         """Notes the unreadable images that were tried in place of `wanted`."""
@@ -145,42 +172,47 @@ def train_batches(
       DataError: from the iterator, when too many images are unreadable.
     """
     indices = index.batch_indices(order, source.size, batch_size, process, processes, seed=seed)
+    rows = batch_size // processes
+    together = _divisor(rows, images_together(source, max(size for _, size, *_ in crops)))
 
     def seeds_and_indices(step: np.int64) -> np.ndarray:
         epoch, images, draws = indices(int(step))
-        return np.stack([np.full_like(images, (seed << 32) + epoch), images, draws], axis=-1)
+        columns = np.stack([np.full_like(images, (seed << 32) + epoch), images, draws], axis=-1)
+        return columns.reshape(-1, together, 3)
 
     @as_written
-    def rows(step: tf.Tensor) -> tf.data.Dataset:
+    def groups(step: tf.Tensor) -> tf.data.Dataset:
         columns = tf.numpy_function(seeds_and_indices, [step], tf.int64)
-        return tf.data.Dataset.from_tensor_slices(tf.ensure_shape(columns, [None, 3]))
+        return tf.data.Dataset.from_tensor_slices(tf.ensure_shape(columns, [None, together, 3]))
 
-    @as_written
-    def samples(some: tf.Tensor) -> tuple[Batch | Canvases, dict[str, tf.Tensor]]:
-        epoch_seeds, wanted, draws = tf.unstack(some, axis=-1)
+    def dataset(first: int, candidates: int) -> tf.data.Dataset:
+        @as_written
+        def samples(group: tf.Tensor) -> tuple[Batch | Canvases, dict[str, tf.Tensor]]:
+            epoch_seeds, wanted, draws = tf.unstack(group, axis=-1)
 
-        def cut(images: Sequence[tf.Tensor], shown: tf.Tensor) -> tuple[tf.Tensor, ...]:
-            seeds = tf.stack([epoch_seeds, shown + source.size * draws], axis=-1)
+            def cut(images: Sequence[tf.Tensor], shown: tf.Tensor) -> tuple[tf.Tensor, ...]:
+                seeds = tf.stack([epoch_seeds, shown + source.size * draws], axis=-1)
+                if canvas:
+                    return on_canvases(images, crops, seeds, canvas)
+                return multi_crop(images, crops, seeds)
+
+            views, shown, notes = _read_and_cut(source, wanted, cut, candidates)
+            numbers = tf.cast(shown, tf.int32), tf.cast(shown + source.size * draws, tf.int32)
             if canvas:
-                return on_canvases(images, crops, seeds, canvas)
-            return multi_crop(images, crops, seeds)
+                canvases, boxes = views
+                return Canvases(canvases, boxes, *numbers), notes
+            return Batch(views, *numbers), notes
 
-        views, shown, notes = _read_and_cut(source, wanted, cut)
-        numbers = tf.cast(shown, tf.int32), tf.cast(shown + source.size * draws, tf.int32)
-        if canvas:
-            canvases, boxes = views
-            return Canvases(canvases, boxes, *numbers), notes
-        return Batch(views, *numbers), notes
+        last = np.iinfo(np.int64).max if last_step is None else last_step
+        steps = tf.data.Dataset.range(first, last)
+        return _in_parallel(steps.flat_map(groups), samples, rows, threads)
 
-    steps = tf.data.Dataset.range(
-        first_step, np.iinfo(np.int64).max if last_step is None else last_step
-    )
-    together = images_together(source, max(size for _, size, *_ in crops))
+    # To be ready for unreadable images costs a tenth of the time, which most data sets need not pay
     return Batches(
-        _in_parallel(steps.flat_map(rows), samples, batch_size // processes, threads, together),
+        dataset(first_step, candidates=0),
         source,
         max_bad_fraction,
-        replaced=True,
+        lambda given: dataset(first_step + given, REPLACEMENTS),
     )
 
 
@@ -236,33 +268,37 @@ def eval_batches(
     @as_written
     def positions(batch: tf.Tensor) -> tf.data.Dataset:
         begin = first + batch * batch_size
-        return tf.data.Dataset.range(begin + rows.start, begin + rows.stop)
+        return tf.data.Dataset.range(begin + rows.start, begin + rows.stop).batch(1, True)
 
     batches = tf.data.Dataset.range(-(-(source.size - first) // batch_size))
-    return Batches(
-        _in_parallel(batches.flat_map(positions), samples, batch_size // processes, threads, 1),
-        source,
-        max_bad_fraction,
-        replaced=False,
-    )
+    made = _in_parallel(batches.flat_map(positions), samples, batch_size // processes, threads)
+    return Batches(made, source, max_bad_fraction)
+
+
+def _divisor(number: int, most: int) -> int:
+    """The greatest divisor of `number` that is at most `most`."""
+    return max(n for n in range(1, most + 1) if number % n == 0)
 
 
 def _in_parallel(
-    rows: tf.data.Dataset,
-    samples: Callable,
-    batch_size: int,
-    threads: int,
-    together: int,
+    groups: tf.data.Dataset, samples: Callable, batch_size: int, threads: int
 ) -> tf.data.Dataset:
-    """Batches of `samples(some rows)`, made by a fixed number of threads, in the rows' order."""
+    """Batches of `samples(group)`, made by a fixed number of threads, in the groups' order.
+
+    Args:
+      groups: int64 [n, ...]; n divides the batch.
+      samples: gives n samples for each.
+      batch_size: of the batches.
+      threads: 0 takes one for each core.
+    """
     threads = threads or cores()
-    together = max(n for n in range(1, together + 1) if batch_size % n == 0)
+    together = groups.element_spec.shape[0]
     options = tf.data.Options()
     options.deterministic = True
     options.autotune.enabled = False
     options.threading.private_threadpool_size = threads
     options.threading.max_intra_op_parallelism = 1  # images are parallel already
-    some = rows.batch(together, drop_remainder=True).map(samples, num_parallel_calls=threads)
+    some = groups.map(samples, num_parallel_calls=threads)
 
     @as_written
     def merged(*parts: Any) -> Any:
@@ -275,9 +311,16 @@ def _in_parallel(
 
 
 def _read_and_cut(
-    source: Source, wanted: tf.Tensor, cut: Callable, candidates: int = REPLACEMENTS
+    source: Source, wanted: tf.Tensor, cut: Callable, candidates: int
 ) -> tuple[Any, tf.Tensor, dict[str, tf.Tensor]]:
-    """`cut(images, numbers)` of n images or their replacements, the numbers, and notes of them."""
+    """`cut(images, numbers)` of n images or their replacements, the numbers, and notes of them.
+
+    Args:
+      source: of the images.
+      wanted: int64 [n].
+      cut: as above.
+      candidates: images that are tried in place of each; 0 raises an error where one is unreadable.
+    """
     begin = tf.timestamp()
     with tf.control_dependencies([begin]):
         images, shown, tried = _read_or_replace(source, wanted, candidates)
@@ -314,13 +357,14 @@ def _read_or_replace(
         for number in numbers:
             with tf.control_dependencies(images[-1:]):  # one after the other: others run beside
                 images.append(read(number))
+        if source.may_fail:
+            readable = tf.reduce_all([tf.size(image) > 0 for image in images])
+            with tf.control_dependencies([tf.debugging.Assert(readable, [wanted])]):
+                images = [tf.identity(image) for image in images]
         return tuple(images), wanted, tf.zeros_like(wanted)
 
-    if not source.may_fail:
+    if not source.may_fail or not candidates:
         return read_all()
-
-    def none_empty(images: tuple[tf.Tensor, ...], *_: tf.Tensor) -> tf.Tensor:
-        return tf.reduce_all([tf.size(image) > 0 for image in images])
 
     def replaced(_: tf.Tensor) -> tuple[tuple[tf.Tensor, ...], tf.Tensor, tf.Tensor]:
         each = [_first_readable(read, number, source.size, candidates) for number in numbers]
@@ -328,7 +372,7 @@ def _read_or_replace(
         return images, tf.stack(shown), tf.stack(tried)
 
     once = tf.data.Dataset.range(1)
-    whole = once.map(read_all).ignore_errors().filter(none_empty)
+    whole = once.map(read_all).ignore_errors()
     return whole.concatenate(once.map(replaced)).take(1).get_single_element()
 
 

@@ -12,7 +12,7 @@ from jaxtyping import Int32, UInt8
 
 from swav_jax.data.batch import CropSpecs
 from swav_jax.data.crops import boxes_of
-from swav_jax.data.resize import resized_boxes
+from swav_jax.data.resize import aligned, resized_boxes
 from swav_jax.data.tf import tf
 
 LARGEST = 512  # pixels: most photos of ImageNet fit, and a canvas takes 0.8 MB
@@ -90,14 +90,16 @@ def laid_out(
       crops: `(count, size, min_scale, max_scale)` for each resolution.
       side: C, from `canvas_side`.
     """
-    canvases, boxes = np.zeros((len(images), side, side, 3), np.uint8), boxes.copy()
+    canvases, boxes = aligned((len(images), side, side, 3)), boxes.copy()
     for canvas, places, image in zip(canvases, boxes, images, strict=True):
         height, width, _ = image.shape
         if max(height, width) <= side:
             canvas[:height, :width] = image
+            canvas[:height, width:] = canvas[height:] = 0
             continue
         cut = resized_boxes([image], places[None], [crop[:2] for crop in crops])
         places[:] = tiles(crops, side)
+        canvas[:] = 0
         views = itertools.chain.from_iterable(kind[0] for kind in cut)
         for view, (top, left, size, _) in zip(views, places, strict=True):
             canvas[top : top + size, left : left + size] = view

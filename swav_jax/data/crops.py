@@ -1,6 +1,8 @@
 """Random crops of images at several sizes, as torchvision's RandomResizedCrop, inside tf.data."""
 
+import contextlib
 import math
+import threading
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,6 +11,11 @@ from swav_jax.data.batch import CropSpecs
 from swav_jax.data.boxes import MAX_ASPECT, MIN_ASPECT, TRIES
 from swav_jax.data.resize import resized_boxes
 from swav_jax.data.tf import tf
+
+# Python's lock changes hands at every resizing, which takes longer than to resize a small image:
+# threads cut images of fewer pixels one after the other, while others read.
+SMALL = 1 << 14
+_cutting_small_ones = threading.Lock()
 
 
 def multi_crop(
@@ -27,7 +34,9 @@ def multi_crop(
     boxes = boxes_of(images, crops, seeds)
 
     def cut(boxes: np.ndarray, *images: np.ndarray) -> list[np.ndarray]:
-        return resized_boxes(images, boxes, [(count, size) for count, size, *_ in crops])
+        small = max(image.size for image in images) <= 3 * SMALL
+        with _cutting_small_ones if small else contextlib.nullcontext():
+            return resized_boxes(images, boxes, [crop[:2] for crop in crops])
 
     # One call of Python for all of them
     views = tf.numpy_function(cut, [boxes, *images], [tf.uint8] * len(crops), stateful=False)

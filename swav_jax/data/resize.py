@@ -5,6 +5,7 @@ for ARM, where Pillow takes its place. Both round after each of the two passes, 
 differ by one from the exact value's, and between them by one or two.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 
@@ -18,6 +19,7 @@ except ImportError:
     Resizer = None
 
 LIBRARY = "Pillow" if Resizer is None else "cykooz-resizer"
+ALIGNMENT = 64  # bytes
 
 Resize = Callable[[UInt8[np.ndarray, "H W 3"], int], UInt8[np.ndarray, "S S 3"]]
 
@@ -66,9 +68,17 @@ def resized_boxes(
       kinds: count and S of each resolution, in the order of the boxes; the counts' sum is V.
     """
     resize = pillow() if Resizer is None else cykooz()
-    crops = [np.empty((len(images), count, size, size, 3), np.uint8) for count, size in kinds]
+    crops = [aligned((len(images), count, size, size, 3)) for count, size in kinds]
     for n, (image, places) in enumerate(zip(images, boxes.tolist(), strict=True)):
         views = [view for crop in crops for view in crop[n]]
         for view, (top, left, height, width) in zip(views, places, strict=True):
             view[:] = resize(image[top : top + height, left : left + width], len(view))
     return crops
+
+
+def aligned(shape: tuple[int, ...]) -> UInt8[np.ndarray, "..."]:
+    """An array without values that begins where TensorFlow wants it: else it would copy it."""
+    size = math.prod(shape)
+    memory = np.empty(size + ALIGNMENT, np.uint8)
+    begin = -memory.ctypes.data % ALIGNMENT
+    return memory[begin : begin + size].reshape(shape)
