@@ -210,6 +210,18 @@ def test_unreadable_images_are_replaced_and_named_once(damaged, warnings):
     assert set(np.flatnonzero(~valid)) == bad
 
 
+def test_batches_go_on_where_the_first_unreadable_image_is_met(damaged):
+    source = open_source("folder", str(damaged), "train")
+    bad = [i for i in range(20) if "bad_" in source.describe(i)]
+    good = sorted(set(range(20)) - set(bad))
+    options = {"seed": 0, "order": lambda _: np.array(good + bad), "max_bad_fraction": 0.2}
+    taken = _take(train_batches(source, CROPS, 4, **options), 7)
+    shown = np.concatenate([batch.index for batch in taken])
+    assert shown[:16].tolist() == good and not set(bad) & set(shown[16:20])
+    assert shown[20:].tolist() == good[:8]
+    _assert_same(taken[3:], _take(train_batches(source, CROPS, 4, first_step=3, **options), 4))
+
+
 def test_too_many_unreadable_images_stop_training(damaged):
     source = open_source("folder", str(damaged), "train")
     with pytest.raises(
