@@ -42,7 +42,7 @@ def test_another_evaluator_is_one_entry(tmp_path, monkeypatch):
     config.train.steps = 2
     with config.eval.unlocked():
         config.eval.count_every_epochs = config.eval.none_every_epochs = 0
-    monkeypatch.setattr("swav_jax.config.check", lambda *_: None)  # of keys that it does not know
+    monkeypatch.setattr("swav_jax.limits.check", lambda *_: None)  # of keys that it does not know
     train.pretrain(config, tmp_path)
     results = json.loads((tmp_path / "results.json").read_text())
     numbers = {"random_init_leaves": 3.0, "leaves": 3.0, "rest": 1}
