@@ -123,6 +123,7 @@ def main(argv: list[str]) -> None:
     logging.set_verbosity(logging.INFO)
     without_noise()
     start()
+    reuse_freed_memory()
     try:
         workdir = located(_WORKDIR.value or "")
         settings = config(_TASK.value, workdir)
@@ -130,7 +131,6 @@ def main(argv: list[str]) -> None:
         sys.exit(f"error: {error}")
     try:
         processes.join(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
-        reuse_freed_memory()
         given = {name: flag.value for name, flag in OF_TASK.get(_TASK.value, {}).items()}
         run_task(_TASK.value, settings, workdir, **given)
     except UserError as error:

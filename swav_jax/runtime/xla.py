@@ -29,11 +29,12 @@ RUNS_ONCE = {"xla_backend_optimization_level": 1}
 # jaxlib 0.10 and 0.12. An XLA that has no such pass ignores the name.
 REMOVES_BARRIERS = "cse_barrier_expander"
 
-# From glibc's malloc.h: M_MMAP_MAX, M_TRIM_THRESHOLD, M_ARENA_MAX.
-REUSE_FREED_MEMORY = {-4: 0, -1: 2**31 - 1, -8: 1}
+# From glibc's malloc.h: M_MMAP_MAX, M_TRIM_THRESHOLD (-1: never), M_ARENA_MAX.
+REUSE_FREED_MEMORY = {-4: 0, -1: -1, -8: 1}
 
-# The devices by which the kernel shows a TPU: v2 to v4, and later ones.
+# The devices by which the kernel shows a TPU: v2 to v4, and later ones; and GPUs of NVIDIA and AMD.
 TPU_FILES = ("/dev/accel[0-9]*", "/dev/vfio/[0-9]*")
+GPU_FILES = ("/dev/nvidia[0-9]*", "/dev/kfd")
 
 
 def start() -> None:
@@ -66,14 +67,23 @@ def has_tpu() -> bool:
     return any(glob.glob(files) for files in TPU_FILES)
 
 
+def computes_on_cpu() -> bool:
+    """Whether JAX will compute on the CPU, as far as can be told before it looks for devices."""
+    if chosen := jax.config.values["jax_platforms"]:
+        return chosen.split(",")[0] == "cpu"
+    return not has_tpu() and not any(glob.glob(files) for files in GPU_FILES)
+
+
 def reuse_freed_memory() -> None:
     """Lets this process keep the memory that it frees, instead of returning it to the system.
 
     XLA:CPU allocates its work space anew in each step, and a fifth of a step is spent on pages that
-    the system clears each time. Does nothing where JAX computes elsewhere, or without glibc. Call
-    it when the devices are known, so after `join`.
+    the system clears each time. Does nothing where JAX computes elsewhere, or without glibc.
+
+    Call it before JAX looks for devices: each thread allocates for ever in the heap that it took
+    first, and a heap that is not the process's own gives back everything above 64 MB.
     """
-    if jax.default_backend() != "cpu":
+    if not computes_on_cpu():
         return
     try:
         libc = ctypes.CDLL(None)

@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 import threading
@@ -8,24 +9,52 @@ import pytest
 
 from swav_jax.runtime import xla
 
-PAGES_OF_A_SECOND_ARRAY = """
+PAGES_OF_A_STEP = """
 import resource
-import numpy as np
 from swav_jax.runtime.xla import reuse_freed_memory, start
 
 start()
 reuse_freed_memory()
-for _ in range(2):
+import jax, jax.numpy as jnp
+step = jax.jit(lambda x: jnp.sort(jnp.sin(x))[::2])
+x, pages = jnp.zeros(30_000_000), []
+for _ in range(12):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    np.ones(16_000_000)
-print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+    step(x).block_until_ready()
+    pages.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+print(min(pages[-6:]))
 """
 
 
-def test_freed_memory_is_used_again():
-    run = [sys.executable, "-c", PAGES_OF_A_SECOND_ARRAY]
-    pages = subprocess.run(run, check=True, capture_output=True, text=True).stdout
-    assert int(pages) < 100  # of the 31,250 that it has
+def test_steps_use_freed_memory_again():
+    """That of XLA's threads too. The work space of 120 MB has 29,000 pages."""
+    run = [sys.executable, "-c", PAGES_OF_A_STEP]
+    environment = os.environ | {"JAX_PLATFORMS": "cpu"}
+    done = subprocess.run(run, check=True, capture_output=True, text=True, env=environment)
+    assert int(done.stdout) < 100
+
+
+@pytest.mark.parametrize(
+    ("chosen", "file", "on_cpu"),
+    [
+        (None, "other", True),
+        (None, "nvidia0", False),
+        (None, "kfd", False),
+        (None, "accel0", False),
+        ("cpu", "nvidia0", True),
+        ("cuda,cpu", "other", False),
+    ],
+)
+def test_where_jax_will_compute(chosen, file, on_cpu, monkeypatch, tmp_path):
+    (tmp_path / file).touch()
+    for kind in ("TPU_FILES", "GPU_FILES"):
+        files = [name.replace("/dev", str(tmp_path)) for name in getattr(xla, kind)]
+        monkeypatch.setattr(xla, kind, files)
+    jax.config.update("jax_platforms", chosen)
+    try:
+        assert xla.computes_on_cpu() == on_cpu
+    finally:
+        jax.config.update("jax_platforms", "cpu")
 
 
 @pytest.mark.parametrize(
