@@ -12,11 +12,12 @@ import sys
 from absl import logging
 
 # Lines of libjpeg, libtiff (in pieces, which threads mix), libpng and TensorFlow's decoders; what
-# absl in C++ logs that is no error.
+# absl in C++ logs that is no error, and the place in its graph that TensorFlow adds to that.
 NOISE = (
     rb"JPEG|Decode\w*: |tempfile\.tif|TIFF|libpng|jpeg_mem\.cc|png_io\.cc|gif_io\.cc"
     rb"|scanline \d|of strip \d|data check|not yet in table"
     rb"|^[IW]\d{4} \d\d:.*\.cc:\d+\]|^[IW]0000 .*\.cc:\d+\]|^WARNING: All log messages before absl"
+    rb"|^\s+\[\[\{\{node "
 )
 
 # A process of its own, because what passes must reach the terminal after an abort, too.

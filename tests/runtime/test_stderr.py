@@ -16,6 +16,7 @@ from swav_jax.runtime.stderr import without_noise
 without_noise()
 os.write(2, b"Corrupt JPEG data: premature end of data segment\\n")
 os.write(2, b"W0000 00:00:17.1 14051 png_io.cc:96] PNG warning: iCCP: too short\\n")
+os.write(2, b"W0000 00:00:17.1 14051 rendezvous.cc:4] aborting: x\\n\\t [[{{node Decode}}]]\\n")
 os.write(2, b"F0000 00:00:17.1 14051 client.cc:96] Check failed: the device is lost\\n")
 print("by Python", file=sys.stderr)
 logging.warning("by absl")
