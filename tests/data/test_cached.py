@@ -103,7 +103,7 @@ def test_what_fits_is_cached_and_what_does_not_is_said(monkeypatch):
 
 
 def test_unreadable_images_have_no_size(tmp_path):
-    for number in range(8):
+    for number in range(24):
         (tmp_path / f"{number}.png").write_bytes(b"")
     source = open_source("folder", str(tmp_path), "train")
     with pytest.raises(ConfigError, match=r"none of the training images .* can be read"):
