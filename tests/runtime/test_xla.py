@@ -16,8 +16,8 @@ from swav_jax.runtime.xla import reuse_freed_memory, start
 start()
 reuse_freed_memory()
 import jax, jax.numpy as jnp
-step = jax.jit(lambda x: jnp.sort(jnp.sin(x))[::2])
-x, pages = jnp.zeros(30_000_000), []
+step = jax.jit(lambda x: jnp.sin(x) @ jnp.ones((10_000, 2)))
+x, pages = jnp.zeros((3_000, 10_000)), []
 for _ in range(12):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     step(x).block_until_ready()
