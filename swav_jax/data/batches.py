@@ -7,12 +7,9 @@ resized outside of it; Python itself runs once for a few images, and where a sou
 formats, and the records of TFDS).
 """
 
-import atexit
 import math
-import time
-import weakref
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Generic, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -20,9 +17,11 @@ from swav_jax.data import index
 from swav_jax.data.batch import Batch, Canvases, CropSpecs, EvalBatch
 from swav_jax.data.canvases import on_canvases
 from swav_jax.data.crops import central_crop, multi_crop
-from swav_jax.data.sources.source import SizesDiffer, Source
+from swav_jax.data.replacing import read_or_replace
+from swav_jax.data.sources.source import Source
 from swav_jax.data.tf import as_written, tf
-from swav_jax.data.unreadable import REPLACEMENTS, no_replacement, note, replacement_step
+from swav_jax.data.unreadable import REPLACEMENTS
+from swav_jax.data.watched import Batches
 from swav_jax.runtime.machine import cores
 
 READ_AHEAD = 2  # whole batches
@@ -31,100 +30,6 @@ READ_AHEAD = 2  # whole batches
 TOGETHER = 16
 LARGEST_CROPS_TOGETHER = 1 << 19  # pixels
 PIXELS_TOGETHER = 1 << 23  # 25 MB
-
-B = TypeVar("B", bound=Batch | Canvases | EvalBatch)
-
-
-class Batches(Generic[B]):
-    """An iterator of numpy batches that watches its source.
-
-    Attributes:
-      wait_seconds: how long the consumer waited for the last batch.
-      stage_seconds: mean thread seconds an image of the last batch spent in `read` (reading and
-        decoding) and `crop`. When `wait_seconds` is high, the larger one is the slow stage.
-    """
-
-    def __init__(
-        self,
-        dataset: tf.data.Dataset,
-        source: Source,
-        max_bad_fraction: float,
-        replacing: Callable[[int], tf.data.Dataset] | None = None,
-    ):
-        """Iterates over a data set of batches.
-
-        Args:
-          dataset: of batches and notes.
-          source: of the images.
-          max_bad_fraction: of them; more unreadable images stop the iterator.
-          replacing: gives the batches after the first n by a slower data set that replaces
-            unreadable images, for when `dataset` meets one; None if it meets none or leaves them.
-        """
-        self.wait_seconds = 0.0
-        self.stage_seconds = {"read": 0.0, "crop": 0.0}
-        self._batches: Iterator[tuple[B, dict[str, np.ndarray]]] = dataset.as_numpy_iterator()
-        self._given = 0
-        self._source = source
-        self._max_bad_fraction = max_bad_fraction
-        self._replaced = replacing is not None
-        self._replacing = replacing
-
-        _open.add(self)
-
-    def close(self) -> None:
-        """Stops reading ahead; an iterator that is still open when Python ends is closed then."""
-        self._batches, self._replacing = iter(()), None
-
-    def __iter__(self) -> Iterator[B]:
-        return self
-
-    def __next__(self) -> B:
-        start = time.perf_counter()
-        try:
-            batch, notes = self._next()
-        except tf.errors.InvalidArgumentError as error:
-            if "to the batch" not in str(error):
-                raise
-            raise SizesDiffer(
-                "the images differ in size: set a resize and a crop for evaluation"
-            ) from error
-        self.wait_seconds = time.perf_counter() - start
-        seconds = notes["seconds"].mean(axis=0)
-        self.stage_seconds = {"read": float(seconds[0]), "crop": float(seconds[1])}
-        for wanted, tried in zip(notes["wanted"], notes["tried"], strict=True):
-            if tried:
-                self._note(int(wanted), int(tried))
-        return batch
-
-    def _next(self) -> tuple[B, dict[str, np.ndarray]]:
-        try:
-            made = next(self._batches)
-        except tf.errors.OpError:
-            if not self._replacing:
-                raise
-            self._batches = self._replacing(self._given).as_numpy_iterator()
-            self._replacing = None
-            made = next(self._batches)
-        self._given += 1
-        return made
-
-    def _note(self, wanted: int, tried: int) -> None:
-        """Notes the unreadable images that were tried in place of `wanted`."""
-        source, step = self._source, replacement_step(self._source.size)
-        bad = [(wanted + k * step) % source.size for k in range(tried)]
-        note(source, bad, self._max_bad_fraction)
-        if self._replaced and tried == min(REPLACEMENTS, source.size):
-            raise no_replacement(source)
-
-
-_open: weakref.WeakSet[Batches] = weakref.WeakSet()
-
-
-@atexit.register
-def _close_all() -> None:
-    """Otherwise TensorFlow's threads that call Python wait for an interpreter that is gone."""
-    for batches in list(_open):
-        batches.close()
 
 
 def train_batches(
@@ -323,7 +228,7 @@ def _read_and_cut(
     """
     begin = tf.timestamp()
     with tf.control_dependencies([begin]):
-        images, shown, tried = _read_or_replace(source, wanted, candidates)
+        images, shown, tried = read_or_replace(source, wanted, candidates)
     with tf.control_dependencies(images):
         decoded = tf.timestamp()
     with tf.control_dependencies([decoded]):
@@ -333,62 +238,3 @@ def _read_and_cut(
     seconds = tf.stack([decoded - begin, end - decoded]) / len(images)
     notes = {"wanted": wanted, "tried": tried, "seconds": tf.tile(seconds[None], [len(images), 1])}
     return views, shown, notes
-
-
-def _read_or_replace(
-    source: Source, wanted: tf.Tensor, candidates: int
-) -> tuple[tuple[tf.Tensor, ...], tf.Tensor, tf.Tensor]:
-    """Reads n images; where one fails, the next of its fixed sequence of replacements.
-
-    TensorFlow has no `try`; a data set that skips elements with errors does the same. One such data
-    set asks whether all n images can be read, and only if not each has one of its own.
-
-    Returns:
-      n uint8 [H, W, 3] images, their int64 [n] numbers (-1 and a black pixel if all failed), and
-      how many candidates failed for each, int64 [n].
-    """
-    read = tf.function(
-        source.read, input_signature=[tf.TensorSpec([], tf.int64)], autograph=False
-    )  # traced once, however often it is called
-    numbers = tf.unstack(wanted)
-
-    def read_all(_: tf.Tensor = None) -> tuple[tuple[tf.Tensor, ...], tf.Tensor, tf.Tensor]:
-        images: list[tf.Tensor] = []
-        for number in numbers:
-            with tf.control_dependencies(images[-1:]):  # one after the other: others run beside
-                images.append(read(number))
-        if source.may_fail:
-            readable = tf.reduce_all([tf.size(image) > 0 for image in images])
-            with tf.control_dependencies([tf.debugging.Assert(readable, [wanted])]):
-                images = [tf.identity(image) for image in images]
-        return tuple(images), wanted, tf.zeros_like(wanted)
-
-    if not source.may_fail or not candidates:
-        return read_all()
-
-    def replaced(_: tf.Tensor) -> tuple[tuple[tf.Tensor, ...], tf.Tensor, tf.Tensor]:
-        each = [_first_readable(read, number, source.size, candidates) for number in numbers]
-        images, shown, tried = zip(*each, strict=True)
-        return images, tf.stack(shown), tf.stack(tried)
-
-    once = tf.data.Dataset.range(1)
-    whole = once.map(read_all).ignore_errors()
-    return whole.concatenate(once.map(replaced)).take(1).get_single_element()
-
-
-def _first_readable(
-    read: Callable, wanted: tf.Tensor, size: int, candidates: int
-) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """The first image that can be read of `wanted` and its replacements; see `_read_or_replace`."""
-
-    def candidate(k: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        number = (wanted + k * replacement_step(size)) % size
-        return read(number), number, k
-
-    candidates = min(candidates, size)
-    readable = tf.data.Dataset.range(candidates).map(candidate).ignore_errors()
-    readable = readable.filter(lambda image, *_: tf.size(image) > 0)
-    none = tf.data.Dataset.from_tensors(
-        (tf.zeros([1, 1, 3], tf.uint8), np.int64(-1), np.int64(candidates))
-    )
-    return readable.concatenate(none).take(1).get_single_element()

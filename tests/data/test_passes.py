@@ -9,11 +9,12 @@ import tensorflow_datasets as tfds
 from images import smooth
 from prepared import prepare
 
-from swav_jax.data.batches import Batches, eval_batches
+from swav_jax.data.batches import eval_batches
 from swav_jax.data.passes import one_pass
 from swav_jax.data.sources import open_source
 from swav_jax.data.sources.memory import open_arrays
 from swav_jax.data.sources.source import DataError
+from swav_jax.data.watched import Batches
 
 NO_TENSORFLOW = """
 import sys
