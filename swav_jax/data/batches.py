@@ -79,38 +79,11 @@ def train_batches(
     indices = index.batch_indices(order, source.size, batch_size, process, processes, seed=seed)
     rows = batch_size // processes
     together = _divisor(rows, images_together(source, max(size for _, size, *_ in crops)))
-
-    def seeds_and_indices(step: np.int64) -> np.ndarray:
-        epoch, images, draws = indices(int(step))
-        columns = np.stack([np.full_like(images, (seed << 32) + epoch), images, draws], axis=-1)
-        return columns.reshape(-1, together, 3)
-
-    @as_written
-    def groups(step: tf.Tensor) -> tf.data.Dataset:
-        columns = tf.numpy_function(seeds_and_indices, [step], tf.int64)
-        return tf.data.Dataset.from_tensor_slices(tf.ensure_shape(columns, [None, together, 3]))
+    last = np.iinfo(np.int64).max if last_step is None else last_step
 
     def dataset(first: int, candidates: int) -> tf.data.Dataset:
-        @as_written
-        def samples(group: tf.Tensor) -> tuple[Batch | Canvases, dict[str, tf.Tensor]]:
-            epoch_seeds, wanted, draws = tf.unstack(group, axis=-1)
-
-            def cut(images: Sequence[tf.Tensor], shown: tf.Tensor) -> tuple[tf.Tensor, ...]:
-                seeds = tf.stack([epoch_seeds, shown + source.size * draws], axis=-1)
-                if canvas:
-                    return on_canvases(images, crops, seeds, canvas)
-                return multi_crop(images, crops, seeds)
-
-            views, shown, notes = _read_and_cut(source, wanted, cut, candidates)
-            numbers = tf.cast(shown, tf.int32), tf.cast(shown + source.size * draws, tf.int32)
-            if canvas:
-                canvases, boxes = views
-                return Canvases(canvases, boxes, *numbers), notes
-            return Batch(views, *numbers), notes
-
-        last = np.iinfo(np.int64).max if last_step is None else last_step
-        steps = tf.data.Dataset.range(first, last)
-        return _in_parallel(steps.flat_map(groups), samples, rows, threads)
+        groups = tf.data.Dataset.range(first, last).flat_map(_groups(indices, seed, together))
+        return _in_parallel(groups, _samples(source, crops, canvas, candidates), rows, threads)
 
     # To be ready for unreadable images costs up to a quarter of the time; most data sets have none.
     return Batches(
@@ -119,6 +92,61 @@ def train_batches(
         max_bad_fraction,
         lambda given: dataset(first_step + given, REPLACEMENTS),
     )
+
+
+def _groups(indices: Callable, seed: int, together: int) -> Callable[[tf.Tensor], tf.data.Dataset]:
+    """The function from a global step to this process's images of it, in groups.
+
+    Args:
+      indices: from `index.batch_indices`.
+      seed: of the crops.
+      together: n images in each group.
+
+    Returns:
+      A function that gives int64 [n, 3]: the seed of the epoch, the image, its earlier draws.
+    """
+
+    def columns(step: np.int64) -> np.ndarray:
+        epoch, images, draws = indices(int(step))
+        columns = np.stack([np.full_like(images, (seed << 32) + epoch), images, draws], axis=-1)
+        return columns.reshape(-1, together, 3)
+
+    @as_written
+    def groups(step: tf.Tensor) -> tf.data.Dataset:
+        found = tf.numpy_function(columns, [step], tf.int64)
+        return tf.data.Dataset.from_tensor_slices(tf.ensure_shape(found, [None, together, 3]))
+
+    return groups
+
+
+def _samples(source: Source, crops: CropSpecs, canvas: int | None, candidates: int) -> Callable:
+    """The function from a group of images to their samples: rows of a batch, and notes.
+
+    Args:
+      source: of the images.
+      crops: as of `train_batches`.
+      canvas: as of `train_batches`.
+      candidates: images that are tried in place of each, as `_read_and_cut` takes it.
+    """
+
+    @as_written
+    def samples(group: tf.Tensor) -> tuple[Batch | Canvases, dict[str, tf.Tensor]]:
+        epoch_seeds, wanted, draws = tf.unstack(group, axis=-1)
+
+        def cut(images: Sequence[tf.Tensor], shown: tf.Tensor) -> tuple[tf.Tensor, ...]:
+            seeds = tf.stack([epoch_seeds, shown + source.size * draws], axis=-1)
+            if canvas:
+                return on_canvases(images, crops, seeds, canvas)
+            return multi_crop(images, crops, seeds)
+
+        views, shown, notes = _read_and_cut(source, wanted, cut, candidates)
+        numbers = tf.cast(shown, tf.int32), tf.cast(shown + source.size * draws, tf.int32)
+        if canvas:
+            canvases, boxes = views
+            return Canvases(canvases, boxes, *numbers), notes
+        return Batch(views, *numbers), notes
+
+    return samples
 
 
 def images_together(source: Source, largest_crop: int) -> int:
