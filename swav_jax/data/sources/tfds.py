@@ -3,7 +3,7 @@
 import importlib.util
 import os
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -25,7 +25,7 @@ from swav_jax.data.sources.source import (
     Source,
     Tensor,
 )
-from swav_jax.data.sources.tfds_labels import read_labels, read_multi_labels
+from swav_jax.data.sources.tfds_labels import Feature, read_labels, read_multi_labels
 
 HUGGING_FACE = ("datasets", "huggingface_hub")  # packages by which TFDS prepares its data sets
 
@@ -64,11 +64,41 @@ def open_tfds(
     size = sum(shard.take for shard in shards)
     image_key, label_key = _image_key(info, image_key), _label_key(info, label_key)
     height, width, _ = info.features[image_key].shape
-    class_names = tuple(info.features[label_key].names) if label_key else ()
     record, place = _records(info, name, shards)
 
     def describe(i: int) -> str:
         return "{}, record {}".format(*place(i))
+
+    def feature(i: int, key: str) -> Any:
+        return tf_example_pb2.Example.FromString(record(i)).features.feature[key]
+
+    def image_data(i: int) -> bytes:
+        return feature(i, image_key).bytes_list.value[0]
+
+    pixels, notes, area = first_look(image_data, evenly(size), pixels)
+    return Source(
+        size=size,
+        class_names=tuple(info.features[label_key].names) if label_key else (),
+        describe=describe,
+        read=_reading(record, image_key, pixels),
+        decode=lambda i: rgb(image_data(i), pixels),
+        shape=(height, width) if height and width else None,
+        area=area,
+        may_fail=True,
+        find_labels=lambda: _labels(feature, info, label_key, shards, describe),
+        find_multi_labels=lambda: read_multi_labels(feature, info, size),
+        explain=lambda i: why_unreadable(lambda: image_data(i), pixels),
+        changed=lambda i: os.stat(place(i)[0]).st_mtime_ns,
+        feature=image_key,
+        notes=tuple(f"{name}: {note}" for note in notes),
+        pixels=pixels,
+    )
+
+
+def _reading(
+    record: Callable[[int], bytes], image_key: str, pixels: Pixels
+) -> Callable[[Tensor], Tensor]:
+    """`Source.read` of images that are a feature of records."""
 
     def read(i: Tensor) -> Tensor:
         from swav_jax.data.sources.decode import decode
@@ -80,43 +110,28 @@ def open_tfds(
         )
         return decode(example[image_key], pixels)
 
-    def feature(i: int, key: str) -> Any:
-        return tf_example_pb2.Example.FromString(record(i)).features.feature[key]
+    return read
 
-    def image_data(i: int) -> bytes:
-        return feature(i, image_key).bytes_list.value[0]
 
-    pixels, notes, area = first_look(image_data, evenly(size), pixels)
+def _labels(
+    feature: Feature, info: Any, key: str, shards: Shards, describe: Callable[[int], str]
+) -> np.ndarray | None:
+    """The class of each image, -1 where its record is damaged; None if no feature is one class.
 
-    def find_labels() -> np.ndarray | None:
-        if not label_key:
-            logging.info("%s has no label that is one class: %s", name, _kinds(info))
-            return None
-        labels = kept(f"labels {label_key}", shards, lambda: read_labels(feature, label_key, size))
-        if labels.max() >= len(class_names):
-            raise DataError(
-                f"{describe(int(labels.argmax()))}: its {label_key} is {labels.max()}, and {name} "
-                f"has {len(class_names)} classes. Prepare the data set again."
-            )
-        return labels
-
-    return Source(
-        size=size,
-        class_names=class_names,
-        describe=describe,
-        read=read,
-        decode=lambda i: rgb(image_data(i), pixels),
-        shape=(height, width) if height and width else None,
-        area=area,
-        may_fail=True,
-        find_labels=find_labels,
-        find_multi_labels=lambda: read_multi_labels(feature, info, size),
-        explain=lambda i: why_unreadable(lambda: image_data(i), pixels),
-        changed=lambda i: os.stat(place(i)[0]).st_mtime_ns,
-        feature=image_key,
-        notes=tuple(f"{name}: {note}" for note in notes),
-        pixels=pixels,
-    )
+    Raises:
+      DataError: a record has a class that the data set does not know.
+    """
+    if not key:
+        logging.info("%s has no label that is one class: %s", info.name, _kinds(info))
+        return None
+    size, classes = sum(shard.take for shard in shards), info.features[key].num_classes
+    labels = kept(f"labels {key}", shards, lambda: read_labels(feature, key, size))
+    if labels.max() >= classes:
+        raise DataError(
+            f"{describe(int(labels.argmax()))}: its {key} is {labels.max()}, and {info.name} has "
+            f"{classes} classes. Prepare the data set again."
+        )
+    return labels
 
 
 def _prepared(name: str, data_dir: str, download: bool) -> Any:
