@@ -1,7 +1,7 @@
 """A trained network in a file that another library wrote: which it is, and its variables."""
 
 from collections import defaultdict
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -96,47 +96,21 @@ def network_in(
     found = _by_part(recognised.tensors)
     if not found["backbone"]:
         raise ValueError(_nothing(tensors, recognised.unused))
-    unused = dict(recognised.unused)
-
-    def leave(part: str, why: str) -> None:
-        prefix = "key_encoder." if part == "key_encoder" else ""
-        unused.update({recognised.names[prefix + name]: why for name in found.pop(part)})
-
-    for part in [part for part in found if part not in {*parts, "backbone"}]:
-        leave(part, "init_parts leaves it out")
-    model = backbone_settings(found["backbone"], stem)
-    if "head" in found:
-        if why := foreign_head(found["head"]):
-            leave("head", why)
-        else:
-            found["head"] = usual_head(found["head"])
-            model |= head_settings(found["head"])
-    expected = shapes(model, with_head="head" in found)
-    trained = found["backbone"] | found.get("head", {})
-    _check(trained, expected, recognised.names)
-    variables = from_torch(trained)
-    if "prototypes" in found:
-        sets = _without_weight_norm(found["prototypes"])
-        if why := _useless(sets, model.get("dim")):
-            leave("prototypes", why)
-        else:
-            model |= {"prototypes": len(sets[0]), "prototype_heads": len(sets)}
-            variables["params"]["prototypes"] = {f"prototypes{h}": c for h, c in enumerate(sets)}
-    if "key_encoder" in found:
-        slow = found["key_encoder"]
-        if "head" not in found:
-            slow = {name: value for name, value in slow.items() if not name.startswith(HEAD)}
-        slow = usual_head(slow)
-        _check(slow, expected, recognised.names, "key_encoder.")
-        key = from_torch(slow)
-        variables["extra"] = {"key_encoder": key["params"]}
-        variables["batch_stats"]["key_encoder"] = key["batch_stats"]
+    taken, left = _taken(found, parts)
+    sets = _without_weight_norm(taken["prototypes"]) if "prototypes" in taken else []
+    model = _settings(taken, sets, stem)
+    variables = _variables(taken, sets, model, recognised.names)
+    unused = recognised.unused | {
+        recognised.names[_prefix(part) + name]: why
+        for part, why in left.items()
+        for name in found[part]
+    }
     return Weights(
         format=recognised.format,
-        parts=tuple(found),
+        parts=tuple(taken),
         model=model,
         leaves={"/".join(place): value for place, value in flatten_dict(variables).items()},
-        report=_report(source, recognised.format, model, found, unused),
+        report=_report(source, recognised.format, model, taken, unused),
     )
 
 
@@ -170,6 +144,73 @@ def _nothing(tensors: Mapping[str, np.ndarray], unused: Mapping[str, str]) -> st
     reasons = set(unused.values())
     why = f": all are {reasons.pop()}" if len(reasons) == 1 else ""
     return f"none of its {len(tensors)} tensors is a backbone's{why} ({names}, ...)"
+
+
+def _prefix(part: str) -> str:
+    """What the names of a part's tensors begin with in the file, and not in `_by_part`."""
+    return "key_encoder." if part == "key_encoder" else ""
+
+
+def _taken(
+    found: Mapping[str, Tensors], parts: Collection[str]
+) -> tuple[dict[str, Tensors], dict[str, str]]:
+    """The parts that are used, a head with the tensors it has here; and why the others are not."""
+    left = {part: "init_parts leaves it out" for part in found if part not in {*parts, "backbone"}}
+    taken = {part: tensors for part, tensors in found.items() if part not in left}
+    dim = None
+    if "head" in taken:
+        if why := foreign_head(taken["head"]):
+            left["head"] = why
+        else:
+            taken["head"] = usual_head(taken["head"])
+            dim = head_settings(taken["head"])["dim"]
+    if "prototypes" in taken and (why := _useless(_without_weight_norm(taken["prototypes"]), dim)):
+        left["prototypes"] = why
+    return {part: tensors for part, tensors in taken.items() if part not in left}, left
+
+
+# ---- what it is ----------------------------------------------------------------------------------
+
+
+def _settings(
+    taken: Mapping[str, Tensors], sets: Sequence[np.ndarray], stem: str
+) -> dict[str, Any]:
+    """The settings of `config.model` that follow from the parts and the sets of prototypes."""
+    model = backbone_settings(taken["backbone"], stem)
+    if "head" in taken:
+        model |= head_settings(taken["head"])
+    if sets:
+        model |= {"prototypes": len(sets[0]), "prototype_heads": len(sets)}
+    return model
+
+
+def _variables(
+    taken: Mapping[str, Tensors],
+    sets: Sequence[np.ndarray],
+    model: Mapping[str, Any],
+    names: Mapping[str, str],
+) -> dict[str, Any]:
+    """The variables of a training state.
+
+    Raises:
+      ValueError: the tensors are not those of a network with these settings.
+    """
+    expected = shapes(model, with_head="head" in taken)
+    network = taken["backbone"] | taken.get("head", {})
+    _check(network, expected, names)
+    variables = from_torch(network)
+    if sets:
+        variables["params"]["prototypes"] = {f"prototypes{h}": c for h, c in enumerate(sets)}
+    if "key_encoder" in taken:
+        slow = taken["key_encoder"]
+        if "head" not in taken:
+            slow = {name: value for name, value in slow.items() if not name.startswith(HEAD)}
+        slow = usual_head(slow)
+        _check(slow, expected, names, _prefix("key_encoder"))
+        key = from_torch(slow)
+        variables["extra"] = {"key_encoder": key["params"]}
+        variables["batch_stats"]["key_encoder"] = key["batch_stats"]
+    return variables
 
 
 # ---- whether it is whole -------------------------------------------------------------------------
@@ -230,7 +271,7 @@ def _without_weight_norm(tensors: Tensors) -> list[np.ndarray]:
     return [tensors[name] for name in names]
 
 
-def _useless(sets: list[np.ndarray], dim: int | None) -> str:
+def _useless(sets: Sequence[np.ndarray], dim: int | None) -> str:
     """Why prototypes cannot be used; "" if they can."""
     if not all(len(prototypes) for prototypes in sets):
         return "a set without prototypes"
