@@ -14,6 +14,7 @@ WIDTH, HEIGHT = 320, 170  # of a drawing, in its own units
 LEFT, RIGHT, TOP, BOTTOM = 40, 6, 10, 20  # margins
 COLOURS = 8  # of the style; more lines share them
 MOST = 200  # points of a line; more are averaged
+DOTS = 20  # points of a line at most that are shown each
 
 # Metrics that are drawn if they were logged, and what they are called.
 TITLES = {
@@ -80,46 +81,15 @@ def curve(title: str, series: Mapping[str, Points], mark: Mark | None = None) ->
       mark: a level to compare with.
     """
     series = {name: _thinned(points) for name, points in series.items()}
-    values = [y for points in series.values() for _, y in points]
-    values += [mark.value] if mark else []
-    epochs = max(x for points in series.values() for x, _ in points) or 1.0
-    steps = ticks(min(values), max(values))
-    low, high = min(steps[0], *values), max(steps[-1], *values)
-
-    def across(x: float) -> float:
-        return round(LEFT + x / epochs * (WIDTH - LEFT - RIGHT), 1)
-
-    def down(y: float) -> float:
-        return round(TOP + (high - y) / (high - low) * (HEIGHT - TOP - BOTTOM), 1)
-
+    frame = _frame(series, mark)
     parts = [
-        f'<line class="axis" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{down(y)}" y2="{down(y)}"/>'
-        f'<text x="{LEFT - 5}" y="{down(y) + 3.5}" text-anchor="end">{y:.6g}</text>'
-        for y in steps
+        *_axes(frame),
+        *(_level(mark, frame) if mark else []),
+        *_lines(series, frame),
+        f'<line class="cursor" visibility="hidden" y1="{TOP}" y2="{HEIGHT - BOTTOM}"/>',
     ]
-    parts += [
-        f'<text x="{LEFT}" y="{HEIGHT - 5}">0</text>',
-        f'<text x="{WIDTH - RIGHT}" y="{HEIGHT - 5}" text-anchor="end">{epochs:.3g} epochs</text>',
-    ]
-    if mark:
-        y = down(mark.value)
-        parts += [
-            f'<line class="mark" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y}" y2="{y}"/>',
-            f'<text class="of-mark" x="{WIDTH - RIGHT}" y="{y + 11}" text-anchor="end">'
-            f"{escape(mark.name)} = {mark.value:.2f}</text>",
-        ]
-    for number, points in enumerate(series.values()):
-        kind = f"of-{number % COLOURS}"
-        drawn = " ".join(f"{across(x)},{down(y)}" for x, y in points)
-        parts.append(f'<polyline class="line {kind}" points="{drawn}"/>')
-        if len(points) <= 20:
-            parts += [
-                f'<circle class="dot {kind}" cx="{across(x)}" cy="{down(y)}" r="2.2"/>'
-                for x, y in points
-            ]
-    parts.append(f'<line class="cursor" visibility="hidden" y1="{TOP}" y2="{HEIGHT - BOTTOM}"/>')
     texts = [
-        (across(x), down(y), f"{name} {y:.4g} at epoch {x:.4g}".strip())
+        (frame.across(x), frame.down(y), f"{name} {y:.4g} at epoch {x:.4g}".strip())
         for name, points in series.items()
         for x, y in points
     ]
@@ -133,6 +103,69 @@ def curve(title: str, series: Mapping[str, Points], mark: Mark | None = None) ->
         f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(said)}" '
         f"data-points='{escape(json.dumps(texts))}'>{''.join(parts)}</svg></figure>"
     )
+
+
+class _Frame(NamedTuple):
+    """What a drawing shows, from its lower left to its upper right corner."""
+
+    epochs: float
+    ticks: list[float]
+    low: float
+    high: float
+
+    def across(self, epoch: float) -> float:
+        return round(LEFT + epoch / self.epochs * (WIDTH - LEFT - RIGHT), 1)
+
+    def down(self, value: float) -> float:
+        share = (self.high - value) / (self.high - self.low)
+        return round(TOP + share * (HEIGHT - TOP - BOTTOM), 1)
+
+
+def _frame(series: Mapping[str, Points], mark: Mark | None) -> _Frame:
+    """The frame that all points and the mark fit into."""
+    values = [y for points in series.values() for _, y in points]
+    values += [mark.value] if mark else []
+    epochs = max(x for points in series.values() for x, _ in points) or 1.0
+    steps = ticks(min(values), max(values))
+    return _Frame(epochs, steps, min(steps[0], *values), max(steps[-1], *values))
+
+
+def _axes(frame: _Frame) -> list[str]:
+    """A line and a number for each tick, and the first and the last epoch."""
+    parts = [
+        f'<line class="axis" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y}" y2="{y}"/>'
+        f'<text x="{LEFT - 5}" y="{y + 3.5}" text-anchor="end">{value:.6g}</text>'
+        for value, y in ((value, frame.down(value)) for value in frame.ticks)
+    ]
+    return [
+        *parts,
+        f'<text x="{LEFT}" y="{HEIGHT - 5}">0</text>',
+        f'<text x="{WIDTH - RIGHT}" y="{HEIGHT - 5}" text-anchor="end">{frame.epochs:.3g} epochs'
+        "</text>",
+    ]
+
+
+def _level(mark: Mark, frame: _Frame) -> list[str]:
+    """A line across the drawing, with its name."""
+    y = frame.down(mark.value)
+    return [
+        f'<line class="mark" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y}" y2="{y}"/>',
+        f'<text class="of-mark" x="{WIDTH - RIGHT}" y="{y + 11}" text-anchor="end">'
+        f"{escape(mark.name)} = {mark.value:.2f}</text>",
+    ]
+
+
+def _lines(series: Mapping[str, Points], frame: _Frame) -> list[str]:
+    """A line for each run; one of few points has dots."""
+    parts = []
+    for number, points in enumerate(series.values()):
+        kind = f"of-{number % COLOURS}"
+        drawn = [(frame.across(x), frame.down(y)) for x, y in points]
+        through = " ".join(f"{x},{y}" for x, y in drawn)
+        parts.append(f'<polyline class="line {kind}" points="{through}"/>')
+        if len(points) <= DOTS:
+            parts += [f'<circle class="dot {kind}" cx="{x}" cy="{y}" r="2.2"/>' for x, y in drawn]
+    return parts
 
 
 def ticks(low: float, high: float) -> list[float]:
