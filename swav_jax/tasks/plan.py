@@ -5,6 +5,7 @@ The TPU's own compiler answers, without a TPU.
 
 import json
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from absl import logging
@@ -14,7 +15,7 @@ from swav_jax.config import ConfigError, sizes
 from swav_jax.data.sizes import common_size
 from swav_jax.data.sources.source import DataError
 from swav_jax.images import on_own_folder, open_split
-from swav_jax.plan.chips import CHIPS
+from swav_jax.plan.chips import CHIPS, Chip
 from swav_jax.plan.compiled import compile_step, topology
 from swav_jax.plan.estimate import estimate, needed_bytes
 from swav_jax.runtime.storage import AnyPath, make_folder
@@ -46,22 +47,60 @@ def plan_task(
     Raises:
       ConfigError: the slice is not known, or a setting cannot work on it.
     """
+    chip, devices = _slice(topology_name)
+    config = on_own_folder(config.copy_and_resolve_references())
+    images, image_size = _training_images(config)
+    found: dict[str, Any] = {"topology": topology_name, "chips": len(devices), "images": images}
+    found |= _first_that_fits(config, chip, devices, images, image_size)
+    if "step_seconds" in found:
+        found["hours"] = sizes(config, images).total_steps * found["step_seconds"] / 3600
+        if price_per_chip_hour:
+            found["price"] = found["hours"] * len(devices) * price_per_chip_hour
+    make_folder(workdir)
+    write_whole(workdir / PLAN, json.dumps(found, indent=2) + "\n")
+    print(_as_text(found, config))
+
+
+def _slice(topology_name: str) -> tuple[Chip, list[Any]]:
+    """The chips of a slice, and all its devices.
+
+    Raises:
+      ConfigError: it is not known.
+    """
     chip = CHIPS.get(topology_name.partition(":")[0])
     if chip is None:
         raise ConfigError(
             f"--topology={topology_name!r} is no slice of {', '.join(CHIPS)}: name one like v5e:8x8"
         )
     try:
-        devices = topology(topology_name)
+        return chip, topology(topology_name)
     except RuntimeError as problem:
         raise ConfigError(str(problem)) from None
-    config = on_own_folder(config.copy_and_resolve_references())
-    images, image_size = _training_images(config)
-    steps = sizes(config, images).total_steps
-    begun = config.train.accumulate
-    found: dict[str, Any] = {"topology": topology_name, "chips": len(devices), "images": images}
 
+
+def _first_that_fits(
+    config: ConfigDict,
+    chip: Chip,
+    devices: Sequence[Any],
+    images: int,
+    image_size: tuple[int, int] | None,
+) -> dict[str, Any]:
+    """What the step takes in the fewest parts that fit, for `plan.json`; what it needs in one.
+
+    Args:
+      config: of the run.
+      chip: of the slice.
+      devices: of the slice.
+      images: that are trained on.
+      image_size: H and W of all of them, or None.
+
+    Raises:
+      ConfigError: a setting cannot work.
+    """
+    begun = config.train.accumulate
+    found: dict[str, Any] = {"fits": False}
     for parts in (begun, *(begun * more for more in PARTS)):
+        config = config.copy_and_resolve_references()
         config.train.accumulate = parts
         logging.info(
             "compiling the step for %d chips, the batch in %d parts: a minute or more",
@@ -73,7 +112,7 @@ def plan_task(
         except ConfigError:
             if parts == begun:
                 raise
-            break  # the batch has no more parts
+            return found  # the batch has no more parts
         except Exception as error:
             if (needed := needed_bytes(error)) is None:
                 raise
@@ -83,16 +122,9 @@ def plan_task(
             continue
         found["compile_seconds"] = time.perf_counter() - start
         here = config.data.batch_size / len(devices)
-        found |= estimate(compiled, chip, here) | {"fits_with": {"train.accumulate": parts}}
-        hours = steps * found["step_seconds"] / 3600
-        found["hours"] = hours
-        if price_per_chip_hour:
-            found["price"] = hours * len(devices) * price_per_chip_hour
-        break
-    found["fits"] = found.get("fits_with") == {"train.accumulate": begun}
-    make_folder(workdir)
-    write_whole(workdir / PLAN, json.dumps(found, indent=2) + "\n")
-    print(_as_text(found, config))
+        fits = {"fits": parts == begun, "fits_with": {"train.accumulate": parts}}
+        return found | estimate(compiled, chip, here) | fits
+    return found
 
 
 def _training_images(config: ConfigDict) -> tuple[int, tuple[int, int] | None]:
