@@ -5,11 +5,12 @@ from typing import Any
 
 from swav_jax.weights.backbone import load_backbone
 
-__all__ = ["load", "load_backbone", "pretrain", "report"]
+__all__ = ["load", "load_backbone", "prepare_process", "pretrain", "report"]
 
 # Imported when they are used: what they import takes seconds.
 LAZY = {
     "load": "swav_jax.library:load",
+    "prepare_process": "swav_jax.library:prepare_process",
     "pretrain": "swav_jax.library:pretrain",
     "report": "swav_jax.library:report",
 }

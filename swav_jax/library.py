@@ -1,4 +1,4 @@
-"""Trained networks in other programs: `swav_jax.load`, `pretrain` and `report`.
+"""Training and trained networks in other programs: `swav_jax.load`, `pretrain` and `report`.
 
 Thin over what the tasks do, so that a notebook and the command line give the same numbers.
 """
@@ -27,6 +27,7 @@ from swav_jax.images import as_evaluated, on_evaluated_images, open_split
 from swav_jax.limits import check
 from swav_jax.models.backbones import Backbone
 from swav_jax.runtime.storage import AnyPath, located
+from swav_jax.runtime.xla import reuse_freed_memory, start
 from swav_jax.tables import Table
 from swav_jax.tasks import run_task
 from swav_jax.trained import Trained, open_trained, settings_of
@@ -162,6 +163,21 @@ class TrainedRun:
         return on_evaluated_images(config)
 
 
+def prepare_process() -> None:
+    """Gives this process the settings that `main.py` gives its own; nothing else here does.
+
+    They are for the whole process: XLA's flags for convolutions on a CPU, the folder where JAX
+    keeps compiled programs, and on a CPU a C library that keeps the memory that is freed, instead
+    of returning it to the system. So a training runs as fast as on the command line, and to the
+    same bits.
+
+    Call it in the first cell of a notebook: JAX reads these settings when it first looks for
+    devices, and later they have no effect.
+    """
+    start()
+    reuse_freed_memory()
+
+
 def load(path: str | AnyPath) -> TrainedRun:
     """The trained network of a run.
 
@@ -187,6 +203,8 @@ def pretrain(
     config: ConfigDict | str | Path, workdir: str | AnyPath, **settings: Any
 ) -> TrainedRun:
     """Trains a network, or resumes its training, and returns it.
+
+    It changes no settings of the process: call `prepare_process` first, for the full speed.
 
     ```python
     run = swav_jax.pretrain("configs/quickstart.py", "runs/mine", **{"train.epochs": 8})

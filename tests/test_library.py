@@ -1,3 +1,7 @@
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -136,6 +140,32 @@ def test_pretrain_takes_a_file_and_settings_by_name(tmp_path):
     assert len(run.clusters(np.zeros((1, 16, 16, 3), np.uint8), clusters=1)) == 1
     with pytest.raises(ConfigError, match="stepz"):
         swav_jax.pretrain(tiny_swav(), workdir, **{"train.stepz": 1})
+
+
+PREPARED = """
+import resource
+import swav_jax
+
+def pages():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    b"a" * 2**25  # 8,192 pages
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+swav_jax.prepare_process()
+import jax
+pages()
+print(pages(), jax.config.jax_compilation_cache_dir)
+"""
+
+
+def test_a_prepared_process_keeps_memory_and_compiled_programs(tmp_path):
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("JAX_")}
+    environment |= {"JAX_PLATFORMS": "cpu", "XDG_CACHE_HOME": str(tmp_path)}
+    run = [sys.executable, "-c", PREPARED]
+    done = subprocess.run(run, check=True, capture_output=True, text=True, env=environment)
+    pages, folder = done.stdout.split()
+    assert int(pages) < 100
+    assert folder.startswith(str(tmp_path))
 
 
 def test_a_workdir_that_cannot_be_written_is_refused_before_the_work(tmp_path):
