@@ -7,7 +7,7 @@ import itertools
 import json
 import math
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import Any
 
 from absl import logging
@@ -265,10 +265,10 @@ def replace_results(
 def _changing_results(workdir: AnyPath) -> Iterator[dict[str, Any]]:
     """The contents of `results.json`, which the block changes; they are written when it ends.
 
-    On a disk only one process at a time: none loses what another writes.
+    Only one process at a time, and others wait: none loses what another writes.
     """
-    alone = nullcontext() if in_bucket(workdir) else machine.one_at_a_time(workdir / RESULTS_LOCK)
-    with alone:
+    lock = workdir / RESULTS_LOCK
+    with lease(lock, wait=True) if in_bucket(workdir) else machine.one_at_a_time(lock):
         everything = read_results(workdir)
         yield everything
         write_whole(workdir / RESULTS, _json(everything, indent=2))

@@ -2,16 +2,22 @@ import json
 import math
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import bucket
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from swav_jax import workdir as workdir_lib
 from swav_jax.checkpoints.read import load_variables
 from swav_jax.checkpoints.store import Checkpoints
 from swav_jax.config import ConfigError, defaults, in_steps, to_dict
 from swav_jax.methods import METHODS
+from swav_jax.runtime import lease
+from swav_jax.runtime.storage import located
 from swav_jax.workdir import (
     CHECKPOINTS,
     append_metrics,
@@ -52,6 +58,23 @@ def test_one_process_at_a_time(tmp_path):
         pass
     with locked(tmp_path / "run"):
         pass
+
+
+def test_of_tasks_that_end_at_once_in_a_bucket_none_loses_its_figures(monkeypatch):
+    monkeypatch.setattr(lease, "LOOK_SECONDS", 0.02)
+
+    def slowly(path, contents):
+        time.sleep(0.1)
+        write_whole(path, contents)
+
+    monkeypatch.setattr(workdir_lib, "write_whole", slowly)
+    tasks = ["knn", "linear", "svm"]
+    with bucket.served(monkeypatch):
+        run = located("gs://bucket/run")
+        with ThreadPoolExecutor(len(tasks)) as pool:
+            list(pool.map(lambda task: update_results(run, task, {"top1": 1.0}), tasks))
+        assert read_results(run) == {task: {"top1": 1.0} for task in tasks}
+        assert [path.name for path in run.iterdir()] == ["results.json"]
 
 
 def write_config(workdir, settings):

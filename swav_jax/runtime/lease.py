@@ -27,14 +27,19 @@ LOOK_SECONDS = 5.0  # between two looks at another process's lease
 
 
 @contextmanager
-def lease(path: AnyPath) -> Iterator[None]:
+def lease(path: AnyPath, *, wait: bool = False) -> Iterator[None]:
     """Holds the lease at a path in a bucket. A process that loses it to another one ends.
 
+    Args:
+      path: of the object.
+      wait: for a living process that holds it, until that one has ended or is done.
+
     Raises:
-      BlockingIOError: a living process holds it; the message names that process.
+      BlockingIOError: a living process holds it, and this one does not wait; the message names that
+        process.
     """
     token, ended = uuid.uuid4().hex, threading.Event()
-    _take(path, token)
+    _take(path, token, wait)
     renewing = threading.Thread(target=_renew, args=(path, token, ended), name="lease", daemon=True)
     renewing.start()
     try:
@@ -46,7 +51,7 @@ def lease(path: AnyPath) -> Iterator[None]:
             path.unlink(missing_ok=True)
 
 
-def _take(path: AnyPath, token: str) -> None:
+def _take(path: AnyPath, token: str, wait: bool) -> None:
     filesystem, _ = fsspec.url_to_fs(str(path))
     mine = False
     while not mine:
@@ -55,31 +60,41 @@ def _take(path: AnyPath, token: str) -> None:
                 filesystem.pipe_file(str(path), _written(token), mode="create")
             mine = True
         except FileExistsError:
-            _wait_until_stale(path)
-            # Two processes may come here at once: of their leases the one written last stays.
-            write_whole(path, _written(token))
-            time.sleep(LOOK_SECONDS)
-            mine = _read(path).get("token") == token
+            if _is_left(path, wait):
+                # Two processes may come here at once: of their leases the one written last stays.
+                write_whole(path, _written(token))
+                time.sleep(LOOK_SECONDS)
+                mine = _read(path).get("token") == token
 
 
-def _wait_until_stale(path: AnyPath) -> None:
-    """Returns when a lease is not renewed any more; raises BlockingIOError when it is."""
+def _is_left(path: AnyPath, wait: bool) -> bool:
+    """Whether a lease is of a dead process, once that is known; False if it is given back.
+
+    Raises:
+      BlockingIOError: it is of a living process, and this one does not `wait`.
+    """
     found, start = _read(path), time.monotonic()
-    owner = "process {pid} on {host}".format(**{"pid": "?", "host": "?"} | found)
     logging.info(
-        "%s is there, of %s: waiting for %g s to see whether that process is alive",
-        path, owner, STALE_SECONDS,
+        "%s is there, of %s: waiting for %s", path, _owner(found),
+        "it" if wait else f"{STALE_SECONDS:g} s to see whether that process is alive",
     )  # fmt: skip
     while time.monotonic() - start < STALE_SECONDS:
         time.sleep(min(LOOK_SECONDS, STALE_SECONDS))
+        if not path.exists():
+            return False
         if (now := _read(path)) and now != found:
-            raise BlockingIOError(
-                f"another process trains in {path.parent}, {owner}: choose another --workdir, or "
-                "end that process"
-            )
-        if not now:  # it has just ended
-            return
-    logging.warning("%s was of %s, which has ended: taken over", path, owner)
+            if not wait:
+                raise BlockingIOError(
+                    f"another process trains in {path.parent}, {_owner(found)}: choose another "
+                    "--workdir, or end that process"
+                )
+            found, start = now, time.monotonic()
+    logging.warning("%s was of %s, which has ended: taken over", path, _owner(found))
+    return True
+
+
+def _owner(found: dict[str, str]) -> str:
+    return "process {pid} on {host}".format(**{"pid": "?", "host": "?"} | found)
 
 
 def _renew(path: AnyPath, token: str, ended: threading.Event) -> None:

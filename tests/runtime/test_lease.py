@@ -40,23 +40,34 @@ def test_what_nobody_renews_is_taken_over_with_a_line(path, caplog):
     assert "process 7 on far, which has ended: taken over" in caplog.text
 
 
-def test_one_that_a_living_process_renews_is_refused(path):
+@pytest.fixture
+def renewed(path):
+    """The end of another process, which renews its lease until then and gives it back."""
     ended = threading.Event()
 
     def renew():
         number = 0
         while not ended.wait(0.02):
             of_another(path, time=(number := number + 1))
+        path.unlink()
 
     of_another(path)
     renewing = threading.Thread(target=renew)
     renewing.start()
-    try:
-        with pytest.raises(BlockingIOError, match="process 7 on far"), lease(path):
-            pass
-    finally:
-        ended.set()
-        renewing.join()
+    yield ended
+    ended.set()
+    renewing.join()
+
+
+def test_one_that_a_living_process_renews_is_refused(path, renewed):
+    with pytest.raises(BlockingIOError, match="process 7 on far"), lease(path):
+        pass
+
+
+def test_who_waits_for_a_living_process_gets_it_when_that_is_done(path, renewed):
+    threading.Timer(0.5, renewed.set).start()  # longer than a dead process is waited for
+    with lease(path, wait=True):
+        assert renewed.is_set() and json.loads(path.read_text())["token"] != "other"
 
 
 def test_of_two_that_take_over_at_once_one_stays(path):
