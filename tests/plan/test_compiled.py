@@ -124,8 +124,9 @@ def test_a_plan_cuts_images_of_one_size_where_they_stay():
     crops, boxes = rows * 3 * (2 * 16**2 + 2 * 8**2), rows * views * 4 * 4
     more = images // 4 * 3 * 32**2 + boxes + 4 * rows - crops  # the last are the images' numbers
     assert plan.memory(cached)["argument_bytes"] - plan.memory(host)["argument_bytes"] == more
-    numbers = plan.collectives(cached)["images", "all-gather"]
-    assert numbers == 4 * config.data.batch_size
+    sent = plan.collectives(cached)
+    assert sent["images", "all-gather"] == 4 * config.data.batch_size  # their numbers
+    assert sent["images", "all-to-all"] == 3 * 32**2 * config.data.batch_size
     assert not any(purpose == "images" for purpose, _ in plan.collectives(host))
 
     config.data.cache = "device"
