@@ -102,4 +102,6 @@ def on_devices(
         return None
     source.unreadable.update(np.flatnonzero(bad).tolist())
     check(source, data.max_bad_fraction)
-    return Cached(sharding.put_batch(mesh, images), replaced(bad, source))
+    assert images is not None  # they do not differ in any process
+    placed = sharding.put_batch(mesh, images.reshape(len(images), -1))
+    return Cached(placed, image_size, replaced(bad, source))

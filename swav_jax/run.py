@@ -160,6 +160,7 @@ def build(
     warnings += limits.split_warnings(config)
     for warning in warnings:
         processes.warn(warning)
+    cached_size = size_on_devices(config, source, mesh)
     return Run(
         config=config,
         mesh=mesh,
@@ -170,8 +171,8 @@ def build(
         schedule=optim.schedule(
             config.optim, steps_per_epoch=sizes.steps_per_epoch, total_steps=sizes.total_steps
         ),
-        augment=make_augment(config),
-        cached_size=size_on_devices(config, source, mesh),
+        augment=make_augment(config, cached_size),
+        cached_size=cached_size,
     )
 
 
@@ -254,24 +255,37 @@ def make_optimizer(config: ConfigDict, method: Method) -> optax.GradientTransfor
     )
 
 
-def make_augment(config: ConfigDict) -> Callable[..., Crops]:
-    """The device augmentation of `config.augment`, as a function of (batch, epoch)."""
+def make_augment(config: ConfigDict, image_size: tuple[int, int] | None) -> Callable[..., Crops]:
+    """The device augmentation of `config.augment`, as a function of (batch, epoch).
+
+    Args:
+      config: of the run.
+      image_size: H and W of the images of an `Uncut`, if there will be any.
+    """
     settings = Augment(**config.augment.to_dict())
 
     def augment_batch(batch: TrainBatch, epoch: int | Int[Array, ""]) -> Crops:
-        crops = cut_batch(batch, config.data.crops).crops
+        crops = cut_batch(batch, config.data.crops, image_size).crops
         return augment(crops, batch.sample, seed=config.seed, epoch=epoch, settings=settings)
 
     return augment_batch
 
 
-def cut_batch(batch: TrainBatch, crops: CropSpecs) -> Batch:
-    """Inside `jax.jit`: the batch with its crops, which are cut if they are not yet."""
+def cut_batch(batch: TrainBatch, crops: CropSpecs, image_size: tuple[int, int] | None) -> Batch:
+    """Inside `jax.jit`: the batch with its crops, which are cut if they are not yet.
+
+    Args:
+      batch: of any kind.
+      crops: `(count, size, ...)` for each resolution.
+      image_size: H and W of the images of an `Uncut`; other batches need none.
+    """
     if isinstance(batch, Batch):
         return batch
-    whole = isinstance(batch, Uncut)
-    with jax.named_scope("take_images"):
-        images = sharding.take(batch.images, batch.index) if whole else batch.images
+    images = batch.images
+    if isinstance(batch, Uncut):
+        assert image_size
+        with jax.named_scope("take_images"):
+            images = sharding.take(images, batch.index).reshape(-1, *image_size, 3)
     views = multi_crop(images, batch.boxes, [crop[:2] for crop in crops])
     return Batch(views, batch.index, batch.sample)
 

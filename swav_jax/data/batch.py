@@ -29,7 +29,7 @@ class Uncut(NamedTuple):
     The images are those of the whole data set, which stay on the devices; a batch takes B of them.
     """
 
-    images: UInt8[Any, "M H W 3"]  # M is N or a little more, so that it divides among devices
+    images: UInt8[Any, "M P"]  # as of `cached.Cached`
     boxes: Int32[Any, "B V 4"]  # top, left, height, width of each crop, all kinds in order
     index: Int32[Any, "B"]
     sample: Int32[Any, "B"]

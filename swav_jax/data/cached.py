@@ -28,11 +28,14 @@ class Cached:
     """A data set of N images in the devices' memory.
 
     Attributes:
-      images: uint8 [M, H, W, 3], spread over the devices; rows after N only fill them up.
+      images: uint8 [M, P], the P = 3 H W values of each, spread over the devices; rows after N only
+        fill them up. Of images [M, H, W, 3] a TPU copies all before it takes some.
+      size: H and W of each.
       shown: the image that each number stands for: itself, or another if it cannot be read.
     """
 
     images: jax.Array
+    size: tuple[int, int]
     shown: Int64[np.ndarray, " N"]
 
 
@@ -144,14 +147,13 @@ def _batches(
     cached: Cached, crops: CropSpecs, seed: int, indices: Callable, steps: range, together: int
 ) -> Iterator[Uncut]:
     """The batches of some steps; boxes are made for several `together`, which takes less time."""
-    _, height, width, _ = cached.images.shape
     while steps:
         epochs, images, draws = map(np.array, zip(*map(indices, steps[:together]), strict=True))
         images = cached.shown[images]  # [steps, rows]
         sample = images + len(cached.shown) * draws
         epoch_seeds = np.broadcast_to((seed << 32) + epochs[:, None], sample.shape)
         seeds = np.stack([epoch_seeds, sample], axis=-1)
-        boxes = crop_boxes(seeds.reshape(-1, 2), (height, width), crops)
+        boxes = crop_boxes(seeds.reshape(-1, 2), cached.size, crops)
         boxes = boxes.reshape(*sample.shape, -1, 4)
         numbers = images.astype(np.int32), sample.astype(np.int32)
         for batch in zip(boxes, *numbers, strict=True):

@@ -25,12 +25,15 @@ def cut_on_host(run: Run, batch: TrainBatch) -> Batch:
     if isinstance(batch, Batch):
         return batch
     kinds = tuple(map(tuple, run.config.data.crops))
-    return jax.device_get(_cut_everywhere(sharding.put_batch(run.mesh, batch), kinds))
+    placed = sharding.put_batch(run.mesh, batch)
+    return jax.device_get(_cut_everywhere(placed, kinds, run.cached_size))
 
 
-@partial(jax.jit, static_argnames="kinds", compiler_options=RUNS_ONCE)
-def _cut_everywhere(batch: TrainBatch, kinds: CropSpecs) -> Batch:
-    return sharding.gather(cut_batch(batch, kinds))
+@partial(jax.jit, static_argnums=(1, 2), compiler_options=RUNS_ONCE)
+def _cut_everywhere(
+    batch: TrainBatch, kinds: CropSpecs, image_size: tuple[int, int] | None
+) -> Batch:
+    return sharding.gather(cut_batch(batch, kinds, image_size))
 
 
 def draw_crops(run: Run, batch: Batch, epoch: int, path: AnyPath) -> None:

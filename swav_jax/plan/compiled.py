@@ -114,7 +114,7 @@ def _on_devices(run: Run) -> jax.ShapeDtypeStruct | None:
     if not run.cached_size:
         return None
     rows = sharding.padded_rows(run.mesh, run.source.size)
-    return jax.ShapeDtypeStruct((rows, *run.cached_size, 3), np.uint8)
+    return jax.ShapeDtypeStruct((rows, 3 * math.prod(run.cached_size)), np.uint8)
 
 
 @contextmanager

@@ -24,7 +24,7 @@ def with_cache(cache, batch_size=8, source=None, **settings):
 
 @partial(jax.jit, static_argnums=0)
 def cut(run, placed):
-    return cut_batch(placed, run.config.data.crops)
+    return cut_batch(placed, run.config.data.crops, run.cached_size)
 
 
 def assert_same_batches(run, device_batches, host_batches, count):

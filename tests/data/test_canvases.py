@@ -41,7 +41,9 @@ def cropped_on(device, source, devices=None, **settings):
 
 def cut(run, batch):
     crops = run.config.data.crops
-    return jax.jit(lambda placed: cut_batch(placed, crops))(sharding.put_batch(run.mesh, batch))
+    return jax.jit(lambda placed: cut_batch(placed, crops, None))(
+        sharding.put_batch(run.mesh, batch)
+    )
 
 
 def test_crops_are_those_of_the_host_from_any_step(photos):

@@ -64,6 +64,18 @@ def test_a_bank_in_host_memory_takes_none_of_the_devices():
     assert found.temp_size_in_bytes < near.memory_analysis().temp_size_in_bytes + block // 10
 
 
+@pytest.mark.plan
+@pytest.mark.slow
+@pytest.mark.skipif(not importlib.util.find_spec("libtpu"), reason="needs the TPU's compiler")
+def test_a_tpu_takes_images_that_stay_there_without_a_copy_of_all():
+    config, devices, images = tiny_swav(), plan.topology("v5e:2x2"), 50_000
+    compiled = plan.compile_step(config, devices, images, (32, 32))
+    assert plan.memory(compiled)["temp_bytes"] < 3 * 32**2 * images // len(devices) // 4
+    found = plan.collectives(compiled)
+    assert found["images", "all-to-all"] == 3 * 32**2 * config.data.batch_size
+    assert set(found) <= listed()
+
+
 PLANNED_AFTER_DEVICES_ARE_KNOWN = """
 import jax
 from swav_jax.runtime.xla import start
