@@ -27,7 +27,9 @@ FEED = (
     "data.threads",
     "use a machine with more CPU cores",
     "if reading is slow: store smaller images, on a faster disk",
-    "if cropping is slow: cut fewer or smaller crops (data.crops)",
+    "if decoded images fit in memory: `--config.data.cache=host`",
+    "if cropping is slow on a GPU or TPU: `--config.data.crop_on=device`",
+    "if cropping is slow elsewhere: cut fewer or smaller crops (data.crops)",
 )
 
 
