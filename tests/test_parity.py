@@ -15,7 +15,7 @@ from references import golden_variables, relative
 from swav_jax.augment import crops as device_crops
 from swav_jax.augment import photometric
 from swav_jax.data import crops
-from swav_jax.data.resize import resized_boxes
+from swav_jax.data.crops import cut_all
 from swav_jax.data.sources.decode import decode
 from swav_jax.data.sources.pixels import AS_USUAL
 from swav_jax.methods import momentum
@@ -97,7 +97,9 @@ def _grey_levels_apart(ours, theirs):
 
 
 def _on_the_host(images, boxes, size):
-    return resized_boxes(images, boxes, [(boxes.shape[1], size)])[0]
+    crops = np.empty((*boxes.shape[:2], size, size, 3), np.uint8)
+    cut_all(images, boxes, [crops])
+    return crops
 
 
 def _on_the_device(images, boxes, size):

@@ -7,21 +7,24 @@ resized outside of it; Python itself runs once for a few images, and where a sou
 formats, and the records of TFDS).
 """
 
+import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from swav_jax.data import index
 from swav_jax.data.batch import Batch, Canvases, CropSpecs, EvalBatch
-from swav_jax.data.canvases import on_canvases
-from swav_jax.data.crops import central_crop, multi_crop
+from swav_jax.data.batch_arrays import BatchArrays, Shape
+from swav_jax.data.canvases import lay_out
+from swav_jax.data.crops import boxes_of, central_crop, cut_all
 from swav_jax.data.replacing import read_or_replace
 from swav_jax.data.sources.source import Source
 from swav_jax.data.tf import as_written, tf
 from swav_jax.data.unreadable import REPLACEMENTS
-from swav_jax.data.watched import Batches
+from swav_jax.data.watched import Batches, Notes
 from swav_jax.runtime.machine import cores
 
 READ_AHEAD = 2  # whole batches
@@ -81,16 +84,32 @@ def train_batches(
     together = _divisor(rows, images_together(source, max(size for _, size, *_ in crops)))
     last = np.iinfo(np.int64).max if last_step is None else last_step
 
-    def dataset(first: int, candidates: int) -> tf.data.Dataset:
+    shapes: list[Shape] = [(rows, count, size, size, 3) for count, size, *_ in crops]
+    if canvas:
+        shapes = [(rows, canvas, canvas, 3)]
+
+    def made(first: int, candidates: int) -> Iterator[tuple[Batch | Canvases, Notes]]:
+        arrays = BatchArrays(shapes)
+
+        def whole(step: int, rest: Any) -> tuple[Batch | Canvases, Notes]:
+            (boxes, shown, sample), notes = rest
+            filled = arrays.take(step)
+            if canvas:
+                return Canvases(filled[0], boxes, shown, sample), notes
+            return Batch(tuple(filled), shown, sample), notes
+
         groups = tf.data.Dataset.range(first, last).flat_map(_groups(indices, seed, together))
-        return _in_parallel(groups, _samples(source, crops, canvas, candidates), rows, threads)
+        fill = partial(_fill, arrays, crops, canvas)
+        samples = _samples(source, crops, fill, candidates)
+        dataset = _in_parallel(groups, samples, rows, threads)
+        return map(whole, itertools.count(first), dataset.as_numpy_iterator())
 
     # To be ready for unreadable images costs up to a quarter of the time; most data sets have none.
     return Batches(
-        dataset(first_step, candidates=0),
+        made(first_step, candidates=0),
         source,
         max_bad_fraction,
-        lambda given: dataset(first_step + given, REPLACEMENTS),
+        lambda given: made(first_step + given, REPLACEMENTS),
     )
 
 
@@ -103,50 +122,81 @@ def _groups(indices: Callable, seed: int, together: int) -> Callable[[tf.Tensor]
       together: n images in each group.
 
     Returns:
-      A function that gives int64 [n, 3]: the seed of the epoch, the image, its earlier draws.
+      A function that gives int64 [n, 4]: the seed of the epoch, the image, its earlier draws, and
+      its row among all that this process has.
     """
 
     def columns(step: np.int64) -> np.ndarray:
         epoch, images, draws = indices(int(step))
-        columns = np.stack([np.full_like(images, (seed << 32) + epoch), images, draws], axis=-1)
-        return columns.reshape(-1, together, 3)
+        epoch_seeds = np.full_like(images, (seed << 32) + epoch)
+        rows = step * len(images) + np.arange(len(images))
+        return np.stack([epoch_seeds, images, draws, rows], axis=-1).reshape(-1, together, 4)
 
     @as_written
     def groups(step: tf.Tensor) -> tf.data.Dataset:
         found = tf.numpy_function(columns, [step], tf.int64)
-        return tf.data.Dataset.from_tensor_slices(tf.ensure_shape(found, [None, together, 3]))
+        return tf.data.Dataset.from_tensor_slices(tf.ensure_shape(found, [None, together, 4]))
 
     return groups
 
 
-def _samples(source: Source, crops: CropSpecs, canvas: int | None, candidates: int) -> Callable:
-    """The function from a group of images to their samples: rows of a batch, and notes.
+def _samples(source: Source, crops: CropSpecs, fill: Callable, candidates: int) -> Callable:
+    """The function from a group of n images to what a batch has of them besides arrays of images.
 
     Args:
       source: of the images.
       crops: as of `train_batches`.
-      canvas: as of `train_batches`.
+      fill: `_fill` of the first row, the boxes and the images.
       candidates: images that are tried in place of each, as `_read_and_cut` takes it.
+
+    Returns:
+      A function that gives boxes, int32 [n, V, 4], the images' numbers and samples; and notes.
     """
 
     @as_written
-    def samples(group: tf.Tensor) -> tuple[Batch | Canvases, dict[str, tf.Tensor]]:
-        epoch_seeds, wanted, draws = tf.unstack(group, axis=-1)
+    def samples(group: tf.Tensor) -> tuple[tuple[tf.Tensor, ...], dict[str, tf.Tensor]]:
+        epoch_seeds, wanted, draws, rows = tf.unstack(group, axis=-1)
 
-        def cut(images: Sequence[tf.Tensor], shown: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        def cut(images: Sequence[tf.Tensor], shown: tf.Tensor) -> tf.Tensor:
             seeds = tf.stack([epoch_seeds, shown + source.size * draws], axis=-1)
-            if canvas:
-                return on_canvases(images, crops, seeds, canvas)
-            return multi_crop(images, crops, seeds)
+            boxes = boxes_of(images, crops, seeds)
+            # One call of Python for all of them
+            filled = tf.numpy_function(fill, [rows[0], boxes, *images], tf.int32)
+            return tf.ensure_shape(filled, boxes.shape)
 
-        views, shown, notes = _read_and_cut(source, wanted, cut, candidates)
+        boxes, shown, notes = _read_and_cut(source, wanted, cut, candidates)
         numbers = tf.cast(shown, tf.int32), tf.cast(shown + source.size * draws, tf.int32)
-        if canvas:
-            canvases, boxes = views
-            return Canvases(canvases, boxes, *numbers), notes
-        return Batch(views, *numbers), notes
+        return (boxes, *numbers), notes
 
     return samples
+
+
+def _fill(
+    arrays: BatchArrays,
+    crops: CropSpecs,
+    canvas: int | None,
+    row: np.int64,
+    boxes: np.ndarray,
+    *images: np.ndarray,
+) -> np.ndarray:
+    """Cuts images, or lays them onto canvases, in their rows of the batch's arrays.
+
+    Args:
+      arrays: of crops or canvases.
+      crops: as of `train_batches`.
+      canvas: as of `train_batches`.
+      row: of the first image, among all that this process has.
+      boxes: of the crops, int32 [n, V, 4].
+      images: n of them, of any sizes.
+
+    Returns:
+      The boxes, on the canvases if there are any.
+    """
+    mine = arrays.rows(int(row), len(images))
+    if canvas:
+        return lay_out(images, boxes, crops, *mine)
+    cut_all(images, boxes, mine)
+    return boxes.copy()  # a function that TensorFlow calls must not return what it was given
 
 
 def images_together(source: Source, largest_crop: int) -> int:
@@ -205,7 +255,7 @@ def eval_batches(
 
     batches = tf.data.Dataset.range(-(-(source.size - first) // batch_size))
     made = _in_parallel(batches.flat_map(positions), samples, batch_size // processes, threads)
-    return Batches(made, source, max_bad_fraction)
+    return Batches(made.as_numpy_iterator(), source, max_bad_fraction)
 
 
 def _divisor(number: int, most: int) -> int:

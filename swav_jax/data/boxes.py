@@ -23,7 +23,7 @@ SEED_KEY = np.array([0x3EC8F720, 0x02461E29], np.uint32)  # by which TensorFlow 
 def crop_boxes(
     seeds: Int64[np.ndarray, "B 2"], image_size: tuple[int, int], crops: CropSpecs
 ) -> Int32[np.ndarray, "B V 4"]:
-    """The boxes that `crops.multi_crop` cuts for these seeds, for images of one size.
+    """The boxes that `crops.boxes_of` draws for these seeds, for images of one size.
 
     Args:
       seeds: of each image.

@@ -1,15 +1,17 @@
 """Random crops of images at several sizes, as torchvision's RandomResizedCrop, inside tf.data."""
 
 import contextlib
+import itertools
 import math
 import threading
 from collections.abc import Sequence
 
 import numpy as np
+from jaxtyping import Int, UInt8
 
 from swav_jax.data.batch import CropSpecs
 from swav_jax.data.boxes import MAX_ASPECT, MIN_ASPECT, TRIES
-from swav_jax.data.resize import resized_boxes
+from swav_jax.data.resize import cut
 from swav_jax.data.tf import tf
 
 # Python's lock changes hands at every resizing, which takes longer than to resize a small image:
@@ -18,10 +20,26 @@ SMALL = 1 << 14
 _cutting_small_ones = threading.Lock()
 
 
-def multi_crop(
-    images: Sequence[tf.Tensor], crops: CropSpecs, seeds: tf.Tensor
-) -> tuple[tf.Tensor, ...]:
-    """Cuts random crops of some images; those of an image depend on it and its seed alone.
+def cut_all(
+    images: Sequence[UInt8[np.ndarray, "_H _W 3"]],
+    boxes: Int[np.ndarray, "n V 4"],
+    crops: Sequence[UInt8[np.ndarray, "n _count _S _S 3"]],
+) -> None:
+    """Cuts the boxes of some images and resizes them into their crops.
+
+    Args:
+      images: n of them, of any sizes.
+      boxes: from `boxes_of`.
+      crops: of each resolution; what they hold is replaced.
+    """
+    small = max(image.size for image in images) <= 3 * SMALL
+    with _cutting_small_ones if small else contextlib.nullcontext():
+        for image, places, *views in zip(images, boxes, *crops, strict=True):
+            cut(image, places, itertools.chain.from_iterable(views))
+
+
+def boxes_of(images: Sequence[tf.Tensor], crops: CropSpecs, seeds: tf.Tensor) -> tf.Tensor:
+    """Random boxes of crops; those of an image depend on it and its seed alone.
 
     Args:
       images: n of them, uint8 [H, W, 3] of any sizes.
@@ -29,25 +47,8 @@ def multi_crop(
       seeds: int64 [n, 2].
 
     Returns:
-      uint8 [n, count, S, S, 3] for each resolution.
+      int32 [n, V, 4]: top, left, height, width, of all resolutions in order.
     """
-    boxes = boxes_of(images, crops, seeds)
-
-    def cut(boxes: np.ndarray, *images: np.ndarray) -> list[np.ndarray]:
-        small = max(image.size for image in images) <= 3 * SMALL
-        with _cutting_small_ones if small else contextlib.nullcontext():
-            return resized_boxes(images, boxes, [crop[:2] for crop in crops])
-
-    # One call of Python for all of them
-    views = tf.numpy_function(cut, [boxes, *images], [tf.uint8] * len(crops), stateful=False)
-    return tuple(
-        tf.ensure_shape(view, [len(images), count, size, size, 3])
-        for view, (count, size, *_) in zip(views, crops, strict=True)
-    )
-
-
-def boxes_of(images: Sequence[tf.Tensor], crops: CropSpecs, seeds: tf.Tensor) -> tf.Tensor:
-    """The boxes that `multi_crop` cuts: int32 [n, V, 4], of all resolutions in order."""
     counts = [count for count, *_ in crops]
     low, high = (np.repeat([c[k] for c in crops], counts)[:, None] for k in (2, 3))
     uniform = tf.stack(

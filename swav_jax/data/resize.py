@@ -5,8 +5,8 @@ for ARM, where Pillow takes its place. Both round after each of the two passes, 
 differ by one from the exact value's, and between them by one or two.
 """
 
-import math
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterable
 from importlib.metadata import version
 
 import numpy as np
@@ -19,7 +19,6 @@ except ImportError:
     Resizer = None
 
 LIBRARY = "Pillow" if Resizer is None else "cykooz-resizer"
-ALIGNMENT = 64  # bytes
 
 Resize = Callable[[UInt8[np.ndarray, "H W 3"], int], UInt8[np.ndarray, "S S 3"]]
 
@@ -44,41 +43,41 @@ def cykooz() -> Resize:
     It keeps memory between calls, so that each thread needs one of its own.
     """
     resizer, options = Resizer(), ResizeOptions(ResizeAlg.convolution(FilterType.bilinear))
+    targets: dict[int, ImageData] = {}
 
     def resize(image: UInt8[np.ndarray, "H W 3"], size: int) -> UInt8[np.ndarray, "S S 3"]:
         height, width, _ = image.shape
         source = ImageData(width, height, PixelType.U8x3, image.tobytes())
-        target = ImageData(size, size, PixelType.U8x3)
+        if size not in targets:
+            targets[size] = ImageData(size, size, PixelType.U8x3)
+        target = targets[size]
         resizer.resize(source, target, options)
         return np.frombuffer(target.get_buffer(), np.uint8).reshape(size, size, 3)
 
     return resize
 
 
-def resized_boxes(
-    images: Sequence[UInt8[np.ndarray, "_H _W 3"]],
-    boxes: Int[np.ndarray, "n V 4"],
-    kinds: Sequence[tuple[int, int]],
-) -> list[UInt8[np.ndarray, "n _count _S _S 3"]]:
-    """Cuts V boxes out of each of n images and resizes them.
+def cut(
+    image: UInt8[np.ndarray, "H W 3"],
+    boxes: Int[np.ndarray, "V 4"],
+    crops: Iterable[UInt8[np.ndarray, "_S _S 3"]],
+) -> None:
+    """Cuts boxes out of an image and resizes each into a crop.
 
     Args:
-      images: of any sizes.
-      boxes: top, left, height, width; they lie within their image.
-      kinds: count and S of each resolution, in the order of the boxes; the counts' sum is V.
+      image: of any size.
+      boxes: top, left, height, width; they lie within the image.
+      crops: V of them, each of its own S; what they hold is replaced.
     """
-    resize = pillow() if Resizer is None else cykooz()
-    crops = [aligned((len(images), count, size, size, 3)) for count, size in kinds]
-    for n, (image, places) in enumerate(zip(images, boxes.tolist(), strict=True)):
-        views = [view for crop in crops for view in crop[n]]
-        for view, (top, left, height, width) in zip(views, places, strict=True):
-            view[:] = resize(image[top : top + height, left : left + width], len(view))
-    return crops
+    resize = _resize_of_thread()
+    for crop, (top, left, height, width) in zip(crops, boxes.tolist(), strict=True):
+        crop[:] = resize(image[top : top + height, left : left + width], len(crop))
 
 
-def aligned(shape: tuple[int, ...]) -> UInt8[np.ndarray, "..."]:
-    """An array without values that begins where TensorFlow wants it: else it would copy it."""
-    size = math.prod(shape)
-    memory = np.empty(size + ALIGNMENT, np.uint8)
-    begin = -memory.ctypes.data % ALIGNMENT
-    return memory[begin : begin + size].reshape(shape)
+def _resize_of_thread() -> Resize:
+    if not hasattr(_of_thread, "resize"):
+        _of_thread.resize = pillow() if Resizer is None else cykooz()
+    return _of_thread.resize
+
+
+_of_thread = threading.local()

@@ -1,4 +1,4 @@
-"""Batches of a TensorFlow data set, timed, and with an eye on images that cannot be read."""
+"""Batches that TensorFlow makes, timed, and with an eye on images that cannot be read."""
 
 import atexit
 import time
@@ -14,6 +14,7 @@ from swav_jax.data.tf import tf
 from swav_jax.data.unreadable import REPLACEMENTS, no_replacement, note, replacement_step
 
 B = TypeVar("B", bound=Batch | Canvases | EvalBatch)
+Notes = dict[str, np.ndarray]  # of each image: what was wanted, how many were tried, seconds
 
 
 class Batches(Generic[B]):
@@ -27,23 +28,23 @@ class Batches(Generic[B]):
 
     def __init__(
         self,
-        dataset: tf.data.Dataset,
+        batches: Iterator[tuple[B, Notes]],
         source: Source,
         max_bad_fraction: float,
-        replacing: Callable[[int], tf.data.Dataset] | None = None,
+        replacing: Callable[[int], Iterator[tuple[B, Notes]]] | None = None,
     ):
-        """Iterates over a data set of batches.
+        """Iterates over batches.
 
         Args:
-          dataset: of batches and notes.
+          batches: with their notes.
           source: of the images.
           max_bad_fraction: of them; more unreadable images stop the iterator.
-          replacing: gives the batches after the first n by a slower data set that replaces
-            unreadable images, for when `dataset` meets one; None if it meets none or leaves them.
+          replacing: gives the batches after the first n in a slower way that replaces unreadable
+            images, for when `batches` meets one; None if it meets none or leaves them.
         """
         self.wait_seconds = 0.0
         self.stage_seconds = {"read": 0.0, "crop": 0.0}
-        self._batches: Iterator[tuple[B, dict[str, np.ndarray]]] = dataset.as_numpy_iterator()
+        self._batches = batches
         self._given = 0
         self._source = source
         self._max_bad_fraction = max_bad_fraction
@@ -77,13 +78,13 @@ class Batches(Generic[B]):
                 self._note(int(wanted), int(tried))
         return batch
 
-    def _next(self) -> tuple[B, dict[str, np.ndarray]]:
+    def _next(self) -> tuple[B, Notes]:
         try:
             made = next(self._batches)
         except tf.errors.OpError:
             if not self._replacing:
                 raise
-            self._batches = self._replacing(self._given).as_numpy_iterator()
+            self._batches = self._replacing(self._given)
             self._replacing = None
             made = next(self._batches)
         self._given += 1

@@ -79,6 +79,17 @@ def test_same_batches_whatever_the_threads(photos):
     assert not np.array_equal(one[0].crops[0], other.crops[0])
 
 
+@pytest.mark.parametrize("canvas", [None, 60])
+def test_what_is_kept_of_a_batch_stays_while_others_are_made(photos, canvas):
+    batches = train_batches(photos, CROPS, 4, seed=0, canvas=canvas)
+    batch = next(batches)
+    kept = (batch.images if canvas else batch.crops[0])[1:3]
+    before = kept.copy()
+    del batch
+    _take(batches, 10)
+    np.testing.assert_array_equal(kept, before)
+
+
 def test_of_large_images_a_thread_holds_few(photos):
     assert photos.area == np.mean([(30 + n) * (60 - n) for n in range(23)])
     assert [images_together(photos, size) for size in (24, 224, 800)] == [16, 10, 1]

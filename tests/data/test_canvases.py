@@ -12,8 +12,8 @@ from swav_jax import sharding
 from swav_jax.data import canvases
 from swav_jax.data.batches import train_batches
 from swav_jax.data.boxes import crop_boxes
-from swav_jax.data.canvases import canvas_side, laid_out, tiles
-from swav_jax.data.resize import resized_boxes
+from swav_jax.data.canvases import canvas_side, lay_out, tiles
+from swav_jax.data.crops import cut_all
 from swav_jax.data.sources import open_source
 from swav_jax.run import build, cut_batch, training_batches
 
@@ -80,13 +80,17 @@ def test_images_lie_in_the_corner_and_crops_of_larger_ones_beside_each_other():
     boxes = np.concatenate(
         [crop_boxes(np.array([[n, n]]), image.shape[:2], CROPS) for n, image in enumerate(images)]
     )
-    (small, large), found = laid_out(images, boxes, CROPS, 40)
+    small, large = canvas = np.full((2, 40, 40, 3), 77, np.uint8)  # of a batch before
+    found = lay_out(images, boxes, CROPS, canvas)
     np.testing.assert_array_equal(small[:30], images[0])
     assert not small[30:].any()
     np.testing.assert_array_equal(found, [boxes[0], tiles(CROPS, 40)])
-    sixteen, eight = resized_boxes(images[1:], boxes[1:], [(2, 16), (2, 8)])
+    sixteen, eight = (np.zeros((1, 2, size, size, 3), np.uint8) for size in (16, 8))
+    cut_all(images[1:], boxes[1:], [sixteen, eight])
     for (top, left, size, _), crop in zip(found[1], [*sixteen[0], *eight[0]], strict=True):
         np.testing.assert_array_equal(large[top : top + size, left : left + size], crop)
+        large[top : top + size, left : left + size] = 0
+    assert not large.any()
 
 
 @pytest.mark.parametrize(

@@ -36,6 +36,18 @@ def test_where_no_try_fits_the_box_is_central(height, width, box):
     assert np.all(_boxes(height, width, 0.14, 1.0, count=50) == box)
 
 
+def test_each_image_is_cut_by_its_own_boxes_in_the_order_of_the_resolutions():
+    images = [np.asarray(smooth(n, 30, 40 + n)) for n in range(2)]
+    boxes = np.array([[[0, 0, 30, 40], [5, 7, 12, 8]], [[29, 0, 1, 41], [3, 4, 20, 9]]], np.int32)
+    large, small = (np.zeros((2, 1, size, size, 3), np.uint8) for size in (12, 8))
+    crops.cut_all(images, boxes, [large, small])
+    for image, places, views in zip(images, boxes, zip(large, small, strict=True), strict=True):
+        for (view,), (top, left, height, width) in zip(views, places, strict=True):
+            box = Image.fromarray(image[top : top + height, left : left + width])
+            pillows = np.asarray(box.resize((len(view),) * 2, Image.Resampling.BILINEAR))
+            assert np.abs(view.astype(int) - pillows).max() <= 2
+
+
 @pytest.mark.parametrize(("height", "width"), [(60, 91), (91, 60), (33, 33), (35, 200)])
 def test_central_crop_is_pillows_resize_and_crop(height, width):
     image = smooth(0, height, width)

@@ -37,17 +37,11 @@ def test_resized_is_the_triangle_filter_within_a_grey_level(library, height, wid
     assert abs((ours - exact).mean()) < 0.06 + 1 / ours.size
 
 
-def test_boxes_are_cut_before_they_are_resized():
-    images = [np.asarray(smooth(n, 30, 40 + n)) for n in range(2)]
-    boxes = np.array(
-        [
-            [[0, 0, 30, 40], [5, 7, 1, 1], [2, 2, 9, 9]],
-            [[29, 0, 1, 41], [3, 4, 20, 9], [0, 0, 8, 8]],
-        ]
-    )
-    large, small = resize.resized_boxes(images, boxes, [(2, 12), (1, 8)])
-    assert large.shape == (2, 2, 12, 12, 3) and small.shape == (2, 1, 8, 8, 3)
-    for image, places, *views in zip(images, boxes, large, small, strict=True):
-        for view, (top, left, height, width) in zip((*views[0], *views[1]), places, strict=True):
-            box = image[top : top + height, left : left + width]
-            assert np.abs(view - _exact(box, len(view))).max() < 1.05
+def test_a_box_is_cut_before_it_is_resized():
+    image = np.asarray(smooth(0, 30, 40))
+    boxes = np.array([[0, 0, 30, 40], [5, 7, 1, 1], [3, 4, 20, 9]])
+    crops = [np.zeros((size, size, 3), np.uint8) for size in (12, 8, 12)]
+    resize.cut(image, boxes, crops)
+    for crop, (top, left, height, width) in zip(crops, boxes, strict=True):
+        box = image[top : top + height, left : left + width]
+        assert np.abs(crop - _exact(box, len(crop))).max() < 1.05
