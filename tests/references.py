@@ -20,6 +20,7 @@ from swav_jax.models.backbones import backbone
 from swav_jax.models.encoder import Encoder
 from swav_jax.models.heads import ProjectionHead
 from swav_jax.ops.sinkhorn import sinkhorn
+from swav_jax.runtime.xla import RUNS_ONCE
 from swav_jax.step import init_state, train_step
 from swav_jax.weights.torch_names import from_torch, to_torch
 
@@ -140,7 +141,9 @@ def trajectory_pairs(name: str) -> Pairs:
         images = [W.images(seed, f"step{t}.crop{i}", (batch, 3, s, s)) for i, s in enumerate(sizes)]
         return tuple(np.transpose(x, (0, 2, 3, 1)).astype(np.float64)[:, None] for x in images)
 
-    initial = jax.jit(partial(init_state, method, optimizer, size=batch, seed=0))  # fewer programs
+    initial = jax.jit(
+        partial(init_state, method, optimizer, size=batch, seed=0), compiler_options=RUNS_ONCE
+    )
     state = initial(crops(0))
     ours = to_torch({"params": state.params, "batch_stats": state.batch_stats})
     drawn = {n: W.weight(seed, n, x.shape).astype(np.float64) for n, x in ours.items()}
