@@ -35,6 +35,7 @@ from swav_jax.methods.contract import Extra, Metrics, Params, TrainState, Visit
 from swav_jax.methods.prototypes import on_unit_sphere
 from swav_jax.ops import bank
 from swav_jax.ops.clusters import usage
+from swav_jax.ops.largest import first_largest
 from swav_jax.ops.similarity import similarity, unit
 from swav_jax.ops.sinkhorn import sinkhorn_on_mesh
 
@@ -87,4 +88,4 @@ def balanced_assignments(
     codes, residual = sinkhorn_on_mesh(
         similarity(rows, prototypes), epsilon=epsilon, iterations=iterations, valid=seen
     )
-    return jnp.where(seen, jnp.argmax(codes, axis=1).astype(jnp.int32), -1), residual
+    return jnp.where(seen, first_largest(codes), -1), residual
