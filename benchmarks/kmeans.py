@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from benchmarks.flags import count
 from swav_jax.ops.kmeans import kmeans, random_rows
 from swav_jax.runtime.xla import start
 
@@ -90,13 +91,16 @@ def timed(run: Callable[[], float]) -> tuple[float, float]:
 def parse_flags() -> Any:
     """Sizes of the problem."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rows", type=int, default=100_000)
-    parser.add_argument("--width", type=int, default=128)
-    parser.add_argument("--clusters", type=int, default=1000)
-    parser.add_argument("--iterations", type=int, default=10)
-    parser.add_argument("--rounds", type=int, default=3, help="times that each of them runs")
+    parser.add_argument("--rows", type=count, default=100_000)
+    parser.add_argument("--width", type=count, default=128)
+    parser.add_argument("--clusters", type=count, default=1000)
+    parser.add_argument("--iterations", type=count, default=10)
+    parser.add_argument("--rounds", type=count, default=3, help="times that each of them runs")
     parser.add_argument("--peer", action="store_true", help="compare with faiss-cpu")
-    return parser.parse_args()
+    flags = parser.parse_args()
+    if flags.clusters > flags.rows:
+        parser.error(f"--clusters={flags.clusters} is more than --rows={flags.rows}")
+    return flags
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.flags import count
 from swav_jax.evals.knn import neighbours
 from swav_jax.runtime.xla import start
 
@@ -77,13 +78,16 @@ def timed(search: Callable[[], np.ndarray]) -> tuple[float, np.ndarray]:
 def parse_flags() -> Any:
     """Sizes of the problem."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rows", type=int, default=100_000)
-    parser.add_argument("--width", type=int, default=2048)
-    parser.add_argument("--queries", type=int, default=2000)
-    parser.add_argument("--k", type=int, default=20)
-    parser.add_argument("--rounds", type=int, default=3, help="times that each of them searches")
+    parser.add_argument("--rows", type=count, default=100_000)
+    parser.add_argument("--width", type=count, default=2048)
+    parser.add_argument("--queries", type=count, default=2000)
+    parser.add_argument("--k", type=count, default=20)
+    parser.add_argument("--rounds", type=count, default=3, help="times that each of them searches")
     parser.add_argument("--peer", action="store_true", help="compare with faiss-cpu")
-    return parser.parse_args()
+    flags = parser.parse_args()
+    if flags.k > flags.rows:
+        parser.error(f"--k={flags.k} is more than --rows={flags.rows}")
+    return flags
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
+from benchmarks.flags import count, counts
 from swav_jax.plan import compiled as plan
 from swav_jax.runtime.xla import start
 
@@ -27,24 +28,31 @@ def main() -> None:
     """Compiles the step for each number of devices."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--config", type=Path, default=Path("configs/swav_imagenet_100ep.py"))
-    parser.add_argument("--batch", type=int, default=64, help="images of each device")
-    parser.add_argument("--devices", default="1,8,64", help="numbers of devices")
-    parser.add_argument("--model", default="1", help="mesh.model, one or one for each of --devices")
-    parser.add_argument("--prototypes", type=int, default=3000)
+    parser.add_argument("--batch", type=count, default=64, help="images of each device")
+    parser.add_argument("--devices", type=counts, default="1,8,64", help="numbers of devices")
+    parser.add_argument(
+        "--model", type=counts, default="1", help="mesh.model, one or one for each of --devices"
+    )
+    parser.add_argument("--prototypes", type=count, default=3000)
     flags = parser.parse_args()
+    devices, shards = flags.devices, flags.model
+    shards = shards * len(devices) if len(shards) == 1 else shards
+    if len(shards) != len(devices):
+        parser.error(f"--model has {len(shards)} numbers and --devices {len(devices)}")
+    if not 1 <= min(devices) <= max(devices) <= max(TOPOLOGIES):
+        parser.error(f"--devices must be from 1 to {max(TOPOLOGIES)}")
+    if not flags.config.is_file():
+        parser.error(f"there is no file --config={flags.config}")
     start()
 
-    devices = [int(n) for n in flags.devices.split(",")]
-    shards = [int(n) for n in flags.model.split(",")]
-    shards = shards * len(devices) if len(shards) == 1 else shards
     results = []
-    for count, model in zip(devices, shards, strict=True):
+    for n, model in zip(devices, shards, strict=True):
         config = load(flags.config)
-        config.data.batch_size = flags.batch * count
+        config.data.batch_size = flags.batch * n
         config.model.prototypes = flags.prototypes
         config.model.bn_groups = max(config.data.batch_size // 512, 1)
         config.mesh.model = model
-        results.append({"devices": count, "model": model} | measure(config, count))
+        results.append({"devices": n, "model": model} | measure(config, n))
         print(line(results[-1]), flush=True)
     print(json.dumps({"config": str(flags.config), "batch": flags.batch, "steps": results}))
 

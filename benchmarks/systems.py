@@ -96,6 +96,8 @@ def main() -> None:
     if flags.train:
         measure(configuration(flags.train, flags), flags.workdir / flags.train)
         return
+    if unknown := set(flags.only.split(",")) - set(SYSTEMS):
+        sys.exit(f"error: --only has {', '.join(unknown)}; known are {', '.join(SYSTEMS)}")
     results = {}
     for name in flags.only.split(","):
         workdir = flags.workdir / name

@@ -20,6 +20,7 @@ import subprocess
 import sys
 import threading
 import time
+import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -62,10 +63,18 @@ def main() -> None:
 
         data_dir, path = flags.pack
         return pack(data_dir, Path(path))
-    flags.out.parent.mkdir(parents=True, exist_ok=True)
     parts = flags.parts.split(",")
     if unknown := set(parts) - set(NAMES):
         sys.exit(f"error: --parts has {', '.join(unknown)}; known are {', '.join(NAMES)}")
+    if not flags.minutes > 0:
+        sys.exit(f"error: --minutes={flags.minutes:g} must be above 0")
+    if "cifar" in parts and flags.images and not zipfile.is_zipfile(flags.images):
+        sys.exit(f"error: --images={flags.images} is no file that --pack writes")
+    try:
+        flags.out.parent.mkdir(parents=True, exist_ok=True)
+        flags.out.open("a").close()
+    except OSError as error:
+        sys.exit(f"error: --out={flags.out} cannot be written: {error}")
     result, writing, end = {}, threading.Lock(), time.monotonic() + SECONDS
 
     def run(name: str, seconds: float, environment: dict[str, str]) -> None:

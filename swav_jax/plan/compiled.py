@@ -1,5 +1,6 @@
 """Compiles the train step for devices that are not here: does it fit, and what does it send?"""
 
+import importlib.util
 import math
 import os
 import re
@@ -39,6 +40,9 @@ PURPOSES = {
 }
 
 
+# libtpu ends the whole process at a side of 0.
+SLICE = re.compile(r"\w+:[1-9]\d*(x[1-9]\d*)+(_(un)?twisted)?")
+
 # Nearly all of a compilation goes into machine code that nobody runs here. With the least effort a
 # ResNet-50's step takes a fifth of the time. Operations and messages are those of the full effort;
 # activations always pass through HBM, as they need not where the compiler keeps them on the chip.
@@ -62,14 +66,16 @@ def topology(name: str) -> list[Any]:
     Raises:
       RuntimeError: the compiler is not installed, or does not know the slice.
     """
+    if not SLICE.fullmatch(name):
+        raise RuntimeError(f"no TPU slice {name!r}: name chips by their layout, like v5e:8x8")
+    if not has_tpu() and not importlib.util.find_spec("libtpu"):
+        raise RuntimeError('the TPU\'s compiler is missing: `pip install -e ".[plan]"` brings it')
     for variable, value in ({} if has_tpu() else NO_TPU).items():
         os.environ.setdefault(variable, value)
     try:
         return list(topologies.get_topology_desc(name, platform="tpu").devices)
     except Exception as error:
-        raise RuntimeError(
-            f'no TPU slice {name!r}: {error}. `pip install -e ".[plan]"` brings the compiler.'
-        ) from error
+        raise RuntimeError(f"no TPU slice {name!r}, says its compiler: {error}") from error
 
 
 def compile_step(

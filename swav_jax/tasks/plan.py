@@ -4,6 +4,7 @@ The TPU's own compiler answers, without a TPU.
 """
 
 import json
+import math
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -45,8 +46,10 @@ def plan_task(
       price_per_chip_hour: in any currency; 0 for none.
 
     Raises:
-      ConfigError: the slice is not known, or a setting cannot work on it.
+      ConfigError: the slice is not known, a setting cannot work on it, or the price is none.
     """
+    if not 0 <= price_per_chip_hour < math.inf:
+        raise ConfigError(f"--price_per_chip_hour={price_per_chip_hour} must be 0 or more")
     chip, devices = _slice(topology_name)
     config = on_own_folder(config.copy_and_resolve_references())
     images, image_size = _training_images(config)
@@ -68,9 +71,12 @@ def _slice(topology_name: str) -> tuple[Chip, list[Any]]:
       ConfigError: it is not known.
     """
     chip = CHIPS.get(topology_name.partition(":")[0])
+    if not topology_name:
+        raise ConfigError("--task=plan needs --topology: name a slice of TPU chips like v5e:8x8")
     if chip is None:
         raise ConfigError(
-            f"--topology={topology_name!r} is no slice of {', '.join(CHIPS)}: name one like v5e:8x8"
+            f"--topology={topology_name} is of no chip that is known here, which are "
+            f"{', '.join(CHIPS)}: name a slice like v5e:8x8"
         )
     try:
         return chip, topology(topology_name)

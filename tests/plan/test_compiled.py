@@ -98,9 +98,25 @@ def test_the_tpu_compiler_is_loaded_only_for_plans_and_says_nothing():
     assert said.stderr == ""
 
 
-def test_an_unknown_slice_is_refused_with_the_remedy():
-    with pytest.raises(RuntimeError, match=r"v5e:3x5.*plan"):
+@pytest.mark.plan
+@pytest.mark.skipif(not importlib.util.find_spec("libtpu"), reason="needs the TPU's compiler")
+def test_a_slice_that_the_compiler_does_not_know_is_refused():
+    with pytest.raises(RuntimeError, match=r"no TPU slice 'v5e:3x5', says its compiler: .*layout"):
         plan.topology("v5e:3x5")
+
+
+@pytest.mark.skipif(xla.has_tpu(), reason="this machine has what should be missing")
+def test_a_missing_compiler_is_said_with_the_remedy(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(RuntimeError, match=r"compiler is missing.*\[plan\]"):
+        plan.topology("v5e:2x2")
+
+
+@pytest.mark.parametrize("name", ["v5e", "v5e:", "v5e:axb", "v5e:8", "v5e:0x0", "v5e:2x0"])
+def test_what_is_no_layout_of_chips_never_reaches_the_compiler(monkeypatch, name):
+    monkeypatch.setattr(plan.topologies, "get_topology_desc", None)
+    with pytest.raises(RuntimeError, match="like v5e:8x8"):
+        plan.topology(name)
 
 
 def test_bytes_and_purposes_of_messages():

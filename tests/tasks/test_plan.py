@@ -71,6 +71,13 @@ def test_other_errors_are_not_about_memory(tmp_path, here, problem):
         task.plan_task(tiny_swav(), tmp_path, "v5e:2x2", 0.0)
 
 
-def test_an_unknown_slice_is_one_line(tmp_path):
-    with pytest.raises(ConfigError, match="name one like v5e:8x8"):
-        task.plan_task(tiny_swav(), tmp_path, "h100:8", 0.0)
+@pytest.mark.parametrize("name", ["", "h100:8"])
+def test_an_unknown_slice_is_one_line(tmp_path, name):
+    with pytest.raises(ConfigError, match=r"name a slice .*like v5e:8x8"):
+        task.plan_task(tiny_swav(), tmp_path, name, 0.0)
+
+
+@pytest.mark.parametrize("price", [-1.0, float("nan"), float("inf")])
+def test_a_price_that_is_none_is_refused_before_anything_is_compiled(tmp_path, price):
+    with pytest.raises(ConfigError, match="price_per_chip_hour"):
+        task.plan_task(tiny_swav(), tmp_path, "v5e:2x2", price)

@@ -1,0 +1,39 @@
+"""Wrong flags of benchmarks: one line that names the flag, before any work."""
+
+import pytest
+
+from benchmarks import kmeans, knn, scaling, systems
+from benchmarks.gpu import __main__ as gpu
+
+WRONG = {
+    "--k=0": (knn, "--k"),
+    "--k=20 --rows=10": (knn, "--k=20 is more than --rows=10"),
+    "--rounds=-1": (kmeans, "--rounds"),
+    "--clusters=20 --rows=10": (kmeans, "--clusters=20 is more than --rows=10"),
+    "--devices=1,x": (scaling, "--devices"),
+    "--devices=1,3000": (scaling, "--devices must be from 1 to 256"),
+    "--devices=1,2 --model=1,2,3": (scaling, "--model has 3 numbers and --devices 2"),
+    "--config=none.py": (scaling, "there is no file --config=none.py"),
+    "--only=swav,foo": (systems, "--only has foo; known are swav"),
+    "--parts=step,foo": (gpu, "--parts has foo; known are machine"),
+    "--minutes=0": (gpu, "--minutes=0 must be above 0"),
+    "--images=none.npz": (gpu, "--images=none.npz is no file that --pack writes"),
+    "--out=/dev/null/gpu.json": (gpu, "--out=/dev/null/gpu.json cannot be written"),
+}
+
+
+@pytest.mark.parametrize("given", WRONG)
+def test_a_wrong_flag_is_named_and_nothing_is_done(monkeypatch, tmp_path, capsys, given):
+    module, message = WRONG[given]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["benchmark", *given.split()])
+    with pytest.raises(SystemExit) as end:
+        module.main()
+    assert message in f"{end.value} {capsys.readouterr().err}"
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_output_that_is_a_folder_is_named(monkeypatch, tmp_path):
+    monkeypatch.setattr("sys.argv", ["benchmark", f"--out={tmp_path}"])
+    with pytest.raises(SystemExit, match="cannot be written"):
+        gpu.main()
