@@ -6,7 +6,7 @@ The TPU's own compiler answers, without a TPU.
 import json
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from absl import logging
@@ -37,7 +37,8 @@ def plan_task(
 ) -> None:
     """Compiles the step, prints what it takes, and writes `plan.json`.
 
-    If the step does not fit, it is tried in more and more parts (`train.accumulate`).
+    If the step does not fit, it is tried with activations computed again (`train.remat`) and in
+    more and more parts (`train.accumulate`).
 
     Args:
       config: of the run.
@@ -91,7 +92,7 @@ def _first_that_fits(
     images: int,
     image_size: tuple[int, int] | None,
 ) -> dict[str, Any]:
-    """What the step takes in the fewest parts that fit, for `plan.json`; what it needs in one.
+    """For `plan.json`: what the step takes by the first of `_ways` that fits, and what was tried.
 
     Args:
       config: of the run.
@@ -103,34 +104,46 @@ def _first_that_fits(
     Raises:
       ConfigError: a setting cannot work.
     """
-    begun = config.train.accumulate
-    found: dict[str, Any] = {"fits": False}
-    for parts in (begun, *(begun * more for more in PARTS)):
-        config = config.copy_and_resolve_references()
-        config.train.accumulate = parts
-        logging.info(
-            "compiling the step for %d chips, the batch in %d parts: a minute or more",
-            *(len(devices), parts),
-        )
+    tried: list[str] = []
+    found: dict[str, Any] = {"fits": False, "tried": tried}
+    for way in _ways(config):
+        here, flags = config.copy_and_resolve_references(), _flags(way)
+        here.update_from_flattened_dict(way)
+        logging.info("compiling the step for %d chips, %s: a minute or more", len(devices), flags)
         start = time.perf_counter()
         try:
-            compiled = compile_step(config, devices, images, image_size)
+            compiled = compile_step(here, devices, images, image_size)
         except ConfigError:
-            if parts == begun:
+            if not tried:
                 raise
-            return found  # the batch has no more parts
+            continue  # the network cannot compute again, or the batch has no more parts
         except Exception as error:
             if (needed := needed_bytes(error)) is None:
                 raise
             much = f"{needed / GIB:.1f}" if needed else "more than"
             logging.info("it does not fit: %s of %.1f GiB", much, chip.memory / GIB)
             found.setdefault("needed_bytes_per_device", needed)
+            tried.append(flags)
             continue
         found["compile_seconds"] = time.perf_counter() - start
-        here = config.data.batch_size / len(devices)
-        fits = {"fits": parts == begun, "fits_with": {"train.accumulate": parts}}
-        return found | estimate(compiled, chip, here) | fits
+        share = config.data.batch_size / len(devices)
+        fits = {"fits": not tried, "fits_with": way}
+        return found | estimate(compiled, chip, share) | fits
     return found
+
+
+def _ways(config: ConfigDict) -> Iterator[dict[str, Any]]:
+    """Settings to try: the config's own, then more and more parts, each also with `remat`.
+
+    `remat` costs arithmetic but changes no result; parts change what batch norm averages.
+    """
+    for more in (1, *PARTS):
+        for remat in dict.fromkeys((config.train.remat, "block")):
+            yield {"train.accumulate": more * config.train.accumulate, "train.remat": remat}
+
+
+def _flags(way: dict[str, Any]) -> str:
+    return " ".join(f"--config.{key}={value}" for key, value in way.items())
 
 
 def _training_images(config: ConfigDict) -> tuple[int, tuple[int, int] | None]:
@@ -154,11 +167,11 @@ def _as_text(found: dict[str, Any], config: ConfigDict) -> str:
         return "\n".join(
             [
                 *lines,
-                "no number of parts made it fit: take more chips, or a smaller data.batch_size",
+                f"does not fit either with {', '.join(found['tried'][1:]) or 'any other setting'}",
+                "take more chips, or a smaller data.batch_size",
             ]
         )
-    parts = found["fits_with"]["train.accumulate"]
-    lines.append(f"fits with --config.train.accumulate={parts}" if not found["fits"] else "fits")
+    lines.append("fits" if found["fits"] else f"fits with {_flags(found['fits_with'])}")
     of = {kind: found[f"{kind}_bytes_per_device"] / GIB for kind in ("argument", "output", "temp")}
     least = found["least_seconds"]
     longest = max(least, key=least.__getitem__)

@@ -49,7 +49,13 @@ def test_what_does_not_fit_is_tried_in_more_parts(tmp_path, here, capsys):
     here(lambda parts: RuntimeError(TOO_LARGE) if parts < 4 else None)
     task.plan_task(tiny_swav(), tmp_path, "v5e:2x2", 0.0)
     found = json.loads((tmp_path / "plan.json").read_text())
-    assert not found["fits"] and found["fits_with"] == {"train.accumulate": 4}
+    assert not found["fits"]
+    assert found["fits_with"] == {"train.accumulate": 4, "train.remat": "none"}
+    assert found["tried"] == [
+        f"--config.train.accumulate={parts} --config.train.remat={remat}"
+        for parts in (1, 2)
+        for remat in ("none", "block")
+    ]
     assert found["needed_bytes_per_device"] == 20 * 2**30
     shown = capsys.readouterr().out
     assert "does not fit: needs 20.0 GiB" in shown
@@ -61,7 +67,38 @@ def test_what_never_fits_is_said(tmp_path, here, capsys):
     task.plan_task(tiny_swav(), tmp_path, "v5e:2x2", 0.0)
     found = json.loads((tmp_path / "plan.json").read_text())
     assert not found["fits"] and "fits_with" not in found
-    assert "take more chips" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "take more chips" in shown
+    assert "not fit either with --config.train.accumulate=1 --config.train.remat=block, --" in shown
+
+
+def test_what_fits_when_activations_are_computed_again_keeps_its_batch_whole(
+    tmp_path, here, monkeypatch
+):
+    here(lambda parts: None)
+    compile_step = task.compile_step
+
+    def too_large_without_remat(config, *args):
+        if config.train.remat == "none":
+            raise RuntimeError(TOO_LARGE)
+        return compile_step(config, *args)
+
+    monkeypatch.setattr(task, "compile_step", too_large_without_remat)
+    task.plan_task(tiny_swav(), tmp_path, "v5e:2x2", 0.0)
+    found = json.loads((tmp_path / "plan.json").read_text())
+    assert not found["fits"]
+    assert found["fits_with"] == {"train.accumulate": 1, "train.remat": "block"}
+
+
+def test_a_config_that_computes_again_already_is_tried_once_for_each_number_of_parts(
+    tmp_path, here
+):
+    here(lambda parts: RuntimeError(TOO_LARGE) if parts < 8 else ConfigError("no more parts"))
+    config = tiny_swav()
+    config.train.remat = "block"  # each try counts once
+    task.plan_task(config, tmp_path, "v5e:2x2", 0.0)
+    tried = json.loads((tmp_path / "plan.json").read_text())["tried"]
+    assert [way.split()[0][-1] for way in tried] == ["1", "2", "4"]
 
 
 @pytest.mark.parametrize("problem", [ConfigError("data.batch_size 16 is"), ValueError("ours")])
