@@ -59,10 +59,15 @@ def main() -> None:
         print(json.dumps(COMPLETE), flush=True)
         return
     if flags.pack:
-        from benchmarks.gpu.pack import pack  # needs TensorFlow, where the images are prepared
+        # Needs TensorFlow, where the images are prepared.
+        from benchmarks.gpu.pack import pack
+        from swav_jax.data.sources.source import DataError
 
         data_dir, path = flags.pack
-        return pack(data_dir, Path(path))
+        try:
+            return pack(data_dir, Path(path))
+        except (DataError, OSError) as error:
+            sys.exit(f"error: {error}")
     parts = flags.parts.split(",")
     if unknown := set(parts) - set(NAMES):
         sys.exit(f"error: --parts has {', '.join(unknown)}; known are {', '.join(NAMES)}")

@@ -4,6 +4,8 @@ import pytest
 
 from benchmarks import kmeans, knn, scaling, systems
 from benchmarks.gpu import __main__ as gpu
+from benchmarks.gpu import pack
+from swav_jax.data.sources.source import DataError
 
 WRONG = {
     "--k=0": (knn, "--k"),
@@ -36,4 +38,14 @@ def test_a_wrong_flag_is_named_and_nothing_is_done(monkeypatch, tmp_path, capsys
 def test_an_output_that_is_a_folder_is_named(monkeypatch, tmp_path):
     monkeypatch.setattr("sys.argv", ["benchmark", f"--out={tmp_path}"])
     with pytest.raises(SystemExit, match="cannot be written"):
+        gpu.main()
+
+
+def test_images_that_are_not_prepared_are_one_line(monkeypatch):
+    def missing(*args):
+        raise DataError("cifar10 is not prepared")
+
+    monkeypatch.setattr(pack, "open_source", missing)
+    monkeypatch.setattr("sys.argv", ["benchmark", "--pack", "none", "cifar.npz"])
+    with pytest.raises(SystemExit, match="error: cifar10 is not prepared"):
         gpu.main()
