@@ -19,6 +19,7 @@ from collections.abc import Iterator
 import numpy as np
 from PIL import Image
 
+from benchmarks.flags import count, crop_sizes
 from swav_jax.data import sources
 from swav_jax.data.batch import CropSpecs
 from swav_jax.data.batches import train_batches
@@ -30,11 +31,10 @@ from swav_jax.runtime.machine import cores
 SCALES = {"large": (0.14, 1.0), "small": (0.05, 0.14)}  # SwAV's, for the first and later sizes
 
 
-def parse_crops(text: str) -> CropSpecs:
-    """`2x224,6x96` -> ((2, 224, 0.14, 1.0), (6, 96, 0.05, 0.14))."""
-    pairs = [tuple(map(int, part.split("x"))) for part in text.split(",")]
+def with_scales(sizes: list[tuple[int, int]]) -> CropSpecs:
+    """[(2, 224), (6, 96)] -> ((2, 224, 0.14, 1.0), (6, 96, 0.05, 0.14))."""
     return tuple(
-        (count, size, *SCALES["small" if n else "large"]) for n, (count, size) in enumerate(pairs)
+        (count, size, *SCALES["small" if n else "large"]) for n, (count, size) in enumerate(sizes)
     )
 
 
@@ -107,13 +107,16 @@ def main() -> None:
     """Measures and prints."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data_dir", required=True, help="a folder of images")
-    parser.add_argument("--crops", default="2x224,6x96", help="COUNTxSIZE,...")
-    parser.add_argument("--batch_size", type=int, default=64)
+    parser.add_argument("--crops", type=crop_sizes, default="2x224,6x96", help="COUNTxPIXELS,...")
+    parser.add_argument("--batch_size", type=count, default=64)
     parser.add_argument("--seconds", type=float, default=10.0, help="for each measurement")
-    parser.add_argument("--threads", type=int, default=cores())
+    parser.add_argument("--threads", type=count, default=cores())
     args = parser.parse_args()
-    crops = parse_crops(args.crops)
-    source = sources.open_source("folder", args.data_dir, "train")
+    crops = with_scales(args.crops)
+    try:
+        source = sources.open_source("folder", args.data_dir, "train")
+    except sources.DataError as error:
+        raise SystemExit(f"error: {error}") from error
 
     # The peer first: it forks, and TensorFlow has no threads yet.
     peers = images_per_second(peer(source, crops, args.threads), args.seconds)

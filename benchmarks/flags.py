@@ -21,3 +21,15 @@ def counts(text: str) -> list[int]:
       ArgumentTypeError: one is none.
     """
     return [count(part) for part in text.split(",")]
+
+
+def crop_sizes(text: str) -> list[tuple[int, int]]:
+    """`2x224,6x96` -> [(2, 224), (6, 96)]: how many crops, and their pixels.
+
+    Raises:
+      ArgumentTypeError: a part is no such pair.
+    """
+    pairs = [part.split("x") for part in text.split(",")]
+    if any(len(pair) != 2 for pair in pairs):
+        raise argparse.ArgumentTypeError(f"{text!r} is not COUNTxPIXELS,COUNTxPIXELS,...")
+    return [(count(n), count(size)) for n, size in pairs]

@@ -13,6 +13,7 @@ need a machine without other work. The last line is JSON.
 
 import argparse
 import contextlib
+import importlib.util
 import json
 import multiprocessing
 import time
@@ -25,6 +26,7 @@ import jax.numpy as jnp
 import jaxlib
 import numpy as np
 
+from benchmarks.flags import count, crop_sizes
 from swav_jax.models.backbones import backbone
 from swav_jax.models.encoder import Encoder
 from swav_jax.models.heads import ProjectionHead
@@ -64,21 +66,23 @@ def main() -> None:
 def parse_flags() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--arch", default="resnet18_thin")
-    parser.add_argument("--stem", default="cifar")
-    parser.add_argument("--crops", default="2x32,2x20", help="count x pixels, ...")
-    parser.add_argument("--batch", type=int, default=256, help="images")
-    parser.add_argument("--steps", type=int, default=5, help="timed steps of each")
+    parser.add_argument("--arch", default="resnet18_thin", choices=ARCHS)
+    parser.add_argument("--stem", default="cifar", choices=STEMS)
+    parser.add_argument("--crops", type=crop_sizes, default="2x32,2x20", help="COUNTxPIXELS,...")
+    parser.add_argument("--batch", type=count, default=256, help="images")
+    parser.add_argument("--steps", type=count, default=5, help="turns of each, of three steps")
     parser.add_argument("--peer", action="store_true", help="PyTorch beside it")
-    return parser.parse_args()
+    flags = parser.parse_args()
+    if flags.peer and not importlib.util.find_spec("torch"):
+        raise SystemExit("The peer is missing: pip install -e '.[peers]'")
+    return flags
 
 
 def batch_of(flags: argparse.Namespace) -> tuple[list[np.ndarray], np.ndarray]:
     """Random crops [B, n, S, S, 3] of each size, and weights of the embeddings [B, V, D]."""
     rng = np.random.default_rng(0)
-    sizes = [tuple(map(int, crop.split("x"))) for crop in flags.crops.split(",")]
-    crops = [rng.normal(size=(flags.batch, n, side, side, 3)) for n, side in sizes]
-    target = rng.normal(size=(flags.batch, sum(n for n, _ in sizes), DIM))
+    crops = [rng.normal(size=(flags.batch, n, side, side, 3)) for n, side in flags.crops]
+    target = rng.normal(size=(flags.batch, sum(n for n, _ in flags.crops), DIM))
     return [crop.astype(np.float32) for crop in crops], target.astype(np.float32)
 
 

@@ -2,12 +2,16 @@
 
 import pytest
 
-from benchmarks import kmeans, knn, scaling, systems
+from benchmarks import data, kmeans, knn, scaling, step, systems
 from benchmarks.gpu import __main__ as gpu
 from benchmarks.gpu import pack
 from swav_jax.data.sources.source import DataError
 
 WRONG = {
+    "--arch=foo": (step, "--arch: invalid choice: 'foo'"),
+    "--crops=2x24,2": (step, "--crops: '2x24,2' is not COUNTxPIXELS"),
+    "--crops=2x0 --data_dir=none": (data, "--crops: '0' is no whole number of at least 1"),
+    "--data_dir=none": (data, "none"),
     "--k=0": (knn, "--k"),
     "--k=20 --rows=10": (knn, "--k=20 is more than --rows=10"),
     "--rounds=-1": (kmeans, "--rounds"),
