@@ -12,7 +12,7 @@ with suppress(ModuleNotFoundError):
 import jax
 import pytest
 from images import smooth
-from tiny import FAST_CODE, compile_fast, tiny_swav
+from tiny import compile_fast, tiny_swav
 
 from swav_jax import train
 from swav_jax.runtime.xla import start
@@ -26,19 +26,11 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
 @pytest.fixture(scope="module")
-def optimised():
+def as_users_compile():
     """All of XLA's optimisations for a module."""
     jax.config.update("jax_disable_most_optimizations", False)
     yield
     jax.config.update("jax_disable_most_optimizations", True)
-
-
-@pytest.fixture(autouse=True)
-def flags_that_libtpu_knows(request, monkeypatch):
-    """The TPU's compiler reads XLA_FLAGS too, later than XLA:CPU, and knows other flags."""
-    if request.node.get_closest_marker("plan"):
-        flags = os.environ.get("XLA_FLAGS", "")
-        monkeypatch.setenv("XLA_FLAGS", flags.replace(FAST_CODE, ""))
 
 
 @pytest.fixture

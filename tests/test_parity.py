@@ -28,7 +28,7 @@ from swav_jax.ops.concentration import concentration
 from swav_jax.ops.kmeans import kmeans
 from swav_jax.ops.similarity import unit
 
-pytestmark = pytest.mark.usefixtures("optimised")
+pytestmark = pytest.mark.usefixtures("as_users_compile")
 
 # ---- networks --------------------------------------------------------------------------
 

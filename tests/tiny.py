@@ -1,9 +1,6 @@
 """The smallest run that is still a run: digits, two crop sizes, a network of one convolution."""
 
-import os
-
 import jax
-import jaxlib
 from ml_collections import ConfigDict
 
 from swav_jax.config import defaults
@@ -11,7 +8,6 @@ from swav_jax.models import backbones, resnet
 from swav_jax.models.encoder import Encoder
 from swav_jax.models.heads import ProjectionHead
 from swav_jax.run import Run
-from swav_jax.runtime import xla
 from swav_jax.step import compiled_step, draw_state, state_shapes
 
 # One convolution, batch norm and the mean over all places: a whole run compiles in two seconds.
@@ -19,22 +15,13 @@ ARCH = "one_conv"
 for archs in (resnet.ARCHS, backbones.ARCHS):
     archs[ARCH] = {"block": resnet.BasicBlock, "stage_sizes": (0,), "width": 16}
 
-# XLA:CPU's older way to write kernels, and one module for all of them, compile a training step in
-# half the time. An XLA that does not know a flag ends the process.
-FAST_CODE = "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
-KNOWS_FAST_CODE = ("0.10.",)
-
 
 def compile_fast() -> None:
     """For programs that run for milliseconds: most of the tests' time would go into compiling them.
 
-    Call it before the first use of a device. What a process has compiled is in the cache for all
-    others, small programs too.
+    What a process has compiled is in the cache for all others, small programs too.
     """
-    if jaxlib.__version__.startswith(KNOWS_FAST_CODE):
-        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {FAST_CODE}".strip()
     jax.config.update("jax_disable_most_optimizations", True)
-    xla.RUNS_ONCE["xla_backend_optimization_level"] = 0
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 
 
