@@ -55,6 +55,9 @@ def cluster(run: Run, state: TrainState, step: int) -> tuple[TrainState, dict[st
 def visit_all(run: Run, epoch: int, fold: Fold, carry: PyTree, view: str) -> PyTree:
     """Folds `carry = fold(carry, batch)` over the training set.
 
+    A batch waits until the one before is folded. Otherwise batches pile up on the devices, and the
+    devices of one CPU, which share its threads, can wait in different batches for each other.
+
     Args:
       run: whose training set it is.
       epoch: decides order and augmentation of the view "crops", which differ from training's.
@@ -68,7 +71,8 @@ def visit_all(run: Run, epoch: int, fold: Fold, carry: PyTree, view: str) -> PyT
     if view == "crops":
         steps, epoch = run.sizes.steps_per_epoch, FIRST_EPOCH_OF_PASSES + epoch
         for batch in training_batches(run, epoch * steps, (epoch + 1) * steps):
-            carry = _fold_crops(carry, sharding.put_batch(run.mesh, batch), epoch, fold, run)
+            placed = sharding.put_batch(run.mesh, batch)
+            carry = _fold_crops(jax.block_until_ready(carry), placed, epoch, fold, run)
         return carry
 
     centers = one_pass(
@@ -82,7 +86,8 @@ def visit_all(run: Run, epoch: int, fold: Fold, carry: PyTree, view: str) -> PyT
         threads=data.threads,
     )
     for center in centers:
-        carry = _fold_center(carry, sharding.put_batch(run.mesh, center), fold, run)
+        placed = sharding.put_batch(run.mesh, center)
+        carry = _fold_center(jax.block_until_ready(carry), placed, fold, run)
     return carry
 
 
