@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import jax
 from ml_collections import ConfigDict
 
 from swav_jax.methods.contract import Sizes
@@ -27,9 +28,9 @@ FEED = (
     "data.threads",
     "use a machine with more CPU cores",
     "if reading is slow: store smaller images, on a faster disk",
-    "if decoded images fit in memory: `--config.data.cache=host`",
-    "if cropping is slow on a GPU or TPU: `--config.data.crop_on=device`",
-    "if cropping is slow elsewhere: cut fewer or smaller crops (data.crops)",
+    "data.cache",
+    "data.crop_on",
+    "if cropping is slow: cut fewer or smaller crops (data.crops)",
 )
 
 
@@ -61,6 +62,8 @@ SUGGESTIONS: dict[str, Callable[[Any, ConfigDict, Sizes], Any]] = {
     "model.dtype": lambda dtype, *_: dtype if dtype == "float64" else "float32",
     "data.crops": lambda crops, *_: tuple((n, s, min(2 * a, b), b) for n, s, a, b in crops),
     "data.threads": lambda *_: 0,  # as many as there are cores
+    "data.cache": lambda *_: "host",  # refused, with both sizes, if the images do not fit
+    "data.crop_on": lambda now, *_: now if jax.default_backend() == "cpu" else "device",
 }
 
 

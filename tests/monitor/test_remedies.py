@@ -39,6 +39,9 @@ CASES = [
     ("data.crops", CROPS, {}, '"((2, 32, 0.2, 1.0), (4, 16, 0.4, 0.4))"'),
     ("data.threads", 1, {}, 0),
     ("data.threads", 0, {}, None),
+    ("data.cache", "auto", {}, "host"),
+    ("data.cache", "host", {}, None),
+    ("data.crop_on", "auto", {}, None),  # on a CPU, whose crops are slower than the host's
 ]
 
 
@@ -46,6 +49,13 @@ CASES = [
 def test_a_setting_becomes_one_that_is_known_to_help(key, now, others, suggested):
     expected = None if suggested is None else f"`--config.{key}={suggested}` (now {now})"
     assert advice(key, small(**{key: now}, **others), SIZES) == expected
+
+
+@pytest.mark.parametrize(("now", "suggested"), [("auto", True), ("device", False)])
+def test_an_accelerator_may_cut_the_crops(monkeypatch, now, suggested):
+    monkeypatch.setattr("jax.default_backend", lambda: "gpu")
+    expected = "`--config.data.crop_on=device` (now auto)" if suggested else None
+    assert advice("data.crop_on", small(**{"data.crop_on": now}), SIZES) == expected
 
 
 def test_every_suggestion_is_tried_here():
