@@ -1,6 +1,7 @@
-"""Kinds of command-line values, for `type` of argparse."""
+"""Kinds of command-line values, for `type` of argparse, and what `--peer` needs."""
 
 import argparse
+import importlib.util
 
 
 def count(text: str) -> int:
@@ -33,3 +34,9 @@ def crop_sizes(text: str) -> list[tuple[int, int]]:
     if any(len(pair) != 2 for pair in pairs):
         raise argparse.ArgumentTypeError(f"{text!r} is not COUNTxPIXELS,COUNTxPIXELS,...")
     return [(count(n), count(size)) for n, size in pairs]
+
+
+def check_peer(package: str) -> None:
+    """Ends the program with what to install if a peer's package is missing."""
+    if not importlib.util.find_spec(package):
+        raise SystemExit("The peer is missing: pip install -e '.[peers]'")

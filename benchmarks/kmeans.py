@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.flags import count
+from benchmarks.flags import check_peer, count
 from swav_jax.ops.kmeans import kmeans, random_rows
 from swav_jax.runtime.xla import start
 
@@ -61,10 +61,8 @@ def main() -> None:
 
 def faiss_kmeans(x: np.ndarray, init: np.ndarray, iterations: int) -> Callable[[], float]:
     """Faiss's clustering, which gives its inertia after a last assignment."""
-    try:
-        import faiss  # only for comparing
-    except ModuleNotFoundError as error:
-        raise SystemExit("The peer is missing: pip install -e '.[peers]'") from error
+    import faiss  # only for comparing
+
     clusters, width = init.shape
 
     def run() -> float:
@@ -100,6 +98,8 @@ def parse_flags() -> Any:
     flags = parser.parse_args()
     if flags.clusters > flags.rows:
         parser.error(f"--clusters={flags.clusters} is more than --rows={flags.rows}")
+    if flags.peer:
+        check_peer("faiss")
     return flags
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.flags import count
+from benchmarks.flags import check_peer, count
 from swav_jax.evals.knn import neighbours
 from swav_jax.runtime.xla import start
 
@@ -59,10 +59,8 @@ def main() -> None:
 
 def faiss_search(rows: np.ndarray, queries: np.ndarray, k: int) -> Callable[[], np.ndarray]:
     """The search of faiss's exact index, which holds the rows."""
-    try:
-        import faiss  # only for comparing
-    except ModuleNotFoundError as error:
-        raise SystemExit("The peer is missing: pip install -e '.[peers]'") from error
+    import faiss  # only for comparing
+
     index = faiss.IndexFlatIP(rows.shape[1])
     index.add(rows)
     return lambda: index.search(queries, k)[1]
@@ -87,6 +85,8 @@ def parse_flags() -> Any:
     flags = parser.parse_args()
     if flags.k > flags.rows:
         parser.error(f"--k={flags.k} is more than --rows={flags.rows}")
+    if flags.peer:
+        check_peer("faiss")
     return flags
 
 

@@ -13,7 +13,6 @@ need a machine without other work. The last line is JSON.
 
 import argparse
 import contextlib
-import importlib.util
 import json
 import multiprocessing
 import time
@@ -26,7 +25,7 @@ import jax.numpy as jnp
 import jaxlib
 import numpy as np
 
-from benchmarks.flags import count, crop_sizes
+from benchmarks.flags import check_peer, count, crop_sizes
 from swav_jax.models.backbones import backbone
 from swav_jax.models.encoder import Encoder
 from swav_jax.models.heads import ProjectionHead
@@ -73,8 +72,8 @@ def parse_flags() -> argparse.Namespace:
     parser.add_argument("--steps", type=count, default=5, help="turns of each, of three steps")
     parser.add_argument("--peer", action="store_true", help="PyTorch beside it")
     flags = parser.parse_args()
-    if flags.peer and not importlib.util.find_spec("torch"):
-        raise SystemExit("The peer is missing: pip install -e '.[peers]'")
+    if flags.peer:
+        check_peer("torch")
     return flags
 
 

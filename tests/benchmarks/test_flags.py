@@ -11,7 +11,7 @@ WRONG = {
     "--arch=foo": (step, "--arch: invalid choice: 'foo'"),
     "--crops=2x24,2": (step, "--crops: '2x24,2' is not COUNTxPIXELS"),
     "--crops=2x0 --data_dir=none": (data, "--crops: '0' is no whole number of at least 1"),
-    "--data_dir=none": (data, "none"),
+    "--data_dir=none": (data, "error: there is no folder 'none'"),
     "--k=0": (knn, "--k"),
     "--k=20 --rows=10": (knn, "--k=20 is more than --rows=10"),
     "--rounds=-1": (kmeans, "--rounds"),
@@ -37,6 +37,14 @@ def test_a_wrong_flag_is_named_and_nothing_is_done(monkeypatch, tmp_path, capsys
         module.main()
     assert message in f"{end.value} {capsys.readouterr().err}"
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("module", [step, kmeans, knn])
+def test_a_missing_peer_is_named_before_any_work(monkeypatch, module):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("sys.argv", ["benchmark", "--peer"])
+    with pytest.raises(SystemExit, match=r"peer is missing: pip install -e '\.\[peers\]'"):
+        module.main()
 
 
 def test_an_output_that_is_a_folder_is_named(monkeypatch, tmp_path):
