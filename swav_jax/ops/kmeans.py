@@ -27,7 +27,7 @@ from swav_jax.sharding import SAMPLES, WHOLE, on_blocks
 State = tuple[Array, Array, Array, Array]  # update, centroids, assignments, counts
 
 # 8 MiB in float32, which stay in a CPU's caches: with 8 times as many assigning takes half as long
-# again. An accelerator waits a few microseconds more for each chunk, milliseconds an epoch.
+# again. On accelerators it was not measured.
 CHUNK_SCORES = 2**21
 
 
