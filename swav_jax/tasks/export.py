@@ -55,8 +55,9 @@ def network_of(trained: Trained) -> Network:
         backbone=trained.encoder.backbone.clone(dtype=jnp.float32),
         variables=variables,
         preprocessing={
-            "mean": list(augment.mean),
-            "std": list(augment.std),
+            # Other libraries take as many channels as there are numbers.
+            "mean": np.broadcast_to(augment.mean, 3).tolist(),
+            "std": np.broadcast_to(augment.std, 3).tolist(),
             "resize": data.eval_resize,
             "crop": data.eval_crop,
             "interpolation": "bilinear",
