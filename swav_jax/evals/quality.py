@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Float, Float64
 
 EPSILON = 1e-7  # of RankMe, as published
+SIMILARITIES = 2**22  # held at once: 32 MB in float64
 FIRST_RANK, LAST_RANK = 11, 500  # of the spectrum that alpha is fitted to (Stringer et al., 2019)
 
 
@@ -59,9 +60,14 @@ def uniformity(features: Float[np.ndarray, "N F"], t: float = 2.0) -> float:
     than two images.
     """
     z = _unit(features)
-    others = ~np.eye(len(z), dtype=bool)
-    squared = np.maximum(2 - 2 * (z @ z.T), 0)[others]
-    return float(np.log(np.mean(np.exp(-t * squared)))) if len(squared) else float("nan")
+    if len(z) < 2:
+        return float("nan")
+    total, chunk = 0.0, max(1, SIMILARITIES // len(z))
+    for first in range(0, len(z), chunk):
+        near = np.exp(-t * np.maximum(2 - 2 * (z[first : first + chunk] @ z.T), 0))
+        np.fill_diagonal(near[:, first:], 0)  # with itself
+        total += float(near.sum())
+    return float(np.log(total / (len(z) * (len(z) - 1))))
 
 
 def _eigenvalues(rows: Float64[np.ndarray, "N F"]) -> Float64[np.ndarray, "R"]:

@@ -1,8 +1,11 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 from scipy.spatial.distance import pdist
 from scipy.stats import entropy
 
+from swav_jax.evals import quality as module
 from swav_jax.evals.quality import alpha, quality, rankme, uniformity
 
 
@@ -45,7 +48,9 @@ def test_alpha_weighs_low_ranks_as_the_published_fit():
     assert alpha(with_spectrum(values, images=200)) == pytest.approx(expected, abs=1e-3)
 
 
-def test_uniformity_is_that_of_all_pairs():
+@pytest.mark.parametrize("held", [10**6, 7 * 50, 1])  # at once: all, seven rows, one
+def test_uniformity_is_that_of_all_pairs(held, monkeypatch):
+    monkeypatch.setattr(module, "SIMILARITIES", held)
     features = np.random.default_rng(0).normal(size=(50, 6))
     unit = features / np.linalg.norm(features, axis=1, keepdims=True)
     expected = np.log(np.mean(np.exp(-2 * pdist(unit) ** 2)))
@@ -58,3 +63,12 @@ def test_too_little_is_no_number_and_no_error():
     assert np.isnan(quality(np.ones((1, 4)))["uniformity"])
     assert np.isnan(quality(np.random.default_rng(0).normal(size=(30, 16)))["alpha"])
     assert np.isnan(quality(np.ones((100, 64)))["alpha"])
+
+
+def test_uniformity_of_many_images_holds_some_similarities_at_once():
+    features = np.random.default_rng(0).normal(size=(6000, 2))  # of all pairs 288 MB
+    tracemalloc.start()
+    uniformity(features)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 5 * 8 * module.SIMILARITIES
