@@ -145,17 +145,21 @@ def claim(config: ConfigDict, workdir: AnyPath) -> None:
         return
     if old != settings and read_results(workdir):
         with _changing_results(workdir) as results:
-            kept = _of_no_random_network(results)
+            kept = _without_random_network(results)
             results.clear()
             results.update(kept)
     make_folder(workdir)
     write_whole(path, _json(settings, indent=2))
 
 
-def _of_no_random_network(results: Mapping[str, Any]) -> dict[str, Any]:
+def _without_random_network(results: Any) -> Any:
     """Results without those of the random network, which other settings drew."""
+    if isinstance(results, list):  # of `earlier`
+        return [_without_random_network(value) for value in results]
+    if not isinstance(results, Mapping):
+        return results
     return {
-        name: _of_no_random_network(value) if isinstance(value, Mapping) else value
+        name: _without_random_network(value)
         for name, value in results.items()
         if not name.startswith(AT_RANDOM)
     }
@@ -224,6 +228,24 @@ def read_results(workdir: AnyPath) -> dict[str, Any]:
       ConfigError: it is damaged.
     """
     return _read(workdir / RESULTS)
+
+
+def scores_before_training(results: Mapping[str, Any]) -> dict[str, float]:
+    """The random network's scores, by the names that `metrics.jsonl` has for them: `knn_top1`.
+
+    Of each score the first that was written, which is of the images that training evaluates on. A
+    task may have measured others since; then training's own are in `earlier`.
+
+    Args:
+      results: of `results.json`.
+    """
+    now = [{"task": task} | one for task, one in results.items() if isinstance(one, Mapping)]
+    found: dict[str, float] = {}
+    for figures in [*results.get("earlier", []), *now]:
+        for name, value in figures.items():
+            if name.startswith(AT_RANDOM):
+                found.setdefault(f"{figures['task']}_{name.removeprefix(AT_RANDOM)}", value)
+    return found
 
 
 def update_results(workdir: AnyPath, task: str, results: Mapping[str, Any]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from swav_jax.checkpoints.store import Checkpoints
 from swav_jax.config import ConfigError, defaults, in_steps, to_dict
 from swav_jax.methods import METHODS
 from swav_jax.runtime import lease
-from swav_jax.runtime.storage import located
+from swav_jax.runtime.storage import located, write_whole
 from swav_jax.workdir import (
     CHECKPOINTS,
     append_metrics,
@@ -26,8 +26,8 @@ from swav_jax.workdir import (
     read_metrics,
     read_results,
     replace_results,
+    scores_before_training,
     update_results,
-    write_whole,
 )
 
 
@@ -177,13 +177,15 @@ def test_a_workdir_where_nothing_was_trained_is_taken_over_with_its_results(tmp_
     claim(config, tmp_path)
     update_results(tmp_path, "knn", {"random_init_top1": 10.0})
     update_results(tmp_path, "linear", {"top1": 30.0})
-    (tmp_path / "results.json").write_text(json.dumps(read_results(tmp_path) | {"note": "mine"}))
+    mine = {"note": "mine", "earlier": [{"task": "knn", "random_init_top1": 9.0}]}
+    (tmp_path / "results.json").write_text(json.dumps(read_results(tmp_path) | mine))
     claim(config, tmp_path)
     assert read_results(tmp_path)["knn"] == {"random_init_top1": 10.0}
     config.optim.base_lr = 1.0
     claim(config, tmp_path)
     assert json.loads((tmp_path / "config.json").read_text())["optim"]["base_lr"] == 1.0
-    assert read_results(tmp_path) == {"knn": {}, "linear": {"top1": 30.0}, "note": "mine"}
+    left = {"knn": {}, "linear": {"top1": 30.0}, "note": "mine", "earlier": [{"task": "knn"}]}
+    assert read_results(tmp_path) == left
 
 
 @pytest.mark.parametrize(
@@ -231,6 +233,20 @@ def test_results_that_were_measured_otherwise_are_kept_as_earlier_ones(tmp_path)
         assert results["linear"] == fast | change
         assert results["earlier"][0] == {"task": "linear"} | both
     assert len(results["earlier"]) == 3
+
+
+def test_scores_before_training_are_those_that_training_measured(tmp_path):
+    own = {"images": {"test": "digits"}, "checkpoint": "step 3"}
+    photos = {"images": {"test": "photos"}, "checkpoint": "step 3"}
+    update_results(tmp_path, "quality", {"random_init_rankme": 4.0, "rankme": 3.0})
+    update_results(tmp_path, "knn", {"random_init_top1": 10.0, "top1": 20.0} | own)
+    first = {"quality_rankme": 4.0, "knn_top1": 10.0}
+    assert scores_before_training(read_results(tmp_path)) == first
+    replace_results(tmp_path, "knn", {"random_init_top1": 50.0, "top1": 60.0} | photos)
+    assert scores_before_training(read_results(tmp_path)) == first
+    replace_results(tmp_path, "knn", {"top1": 21.0} | own, any_step=True)  # training goes on
+    assert scores_before_training(read_results(tmp_path)) == first
+    assert scores_before_training({}) == {}
 
 
 WRITES = """

@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from absl import logging
 
 from swav_jax.runtime.storage import AnyPath, write_whole
-from swav_jax.workdir import CURVES, read_metrics, read_results
+from swav_jax.workdir import CURVES, read_metrics, read_results, scores_before_training
 
 PANELS = (
     "loss",
@@ -29,14 +29,13 @@ def draw_curves(workdir: AnyPath) -> None:
     python_logging.getLogger("matplotlib").setLevel(python_logging.WARNING)
     from matplotlib.figure import Figure
 
-    lines = read_metrics(workdir)
-    at_random = read_results(workdir).get("knn", {}).get("random_init_top1")
-    if at_random is not None:
-        lines.insert(0, {"epoch": 0, "knn_top1": at_random})
+    logged = read_metrics(workdir)
+    lines = [{"epoch": 0.0} | scores_before_training(read_results(workdir)), *logged]
     curves = {
-        name: [(line["epoch"], line[name]) for line in lines if name in line] for name in PANELS
+        name: [(line["epoch"], line[name]) for line in lines if name in line]
+        for name in PANELS
+        if any(name in line for line in logged)
     }
-    curves = {name: points for name, points in curves.items() if points}
     if not curves:
         return
     figure = Figure(figsize=(3.2 * min(len(curves), 3), 2.4 * -(-len(curves) // 3)))

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any, NamedTuple
 
-from swav_jax.workdir import AT_RANDOM
+from swav_jax.workdir import scores_before_training
 
 Points = Sequence[tuple[float, float]]  # (epoch, value)
 
@@ -50,14 +50,7 @@ def metric_curves(
       lines: of `metrics.jsonl`.
       results: of `results.json`, which holds the scores of the network before training.
     """
-    at_random = {
-        f"{task}_{name.removeprefix(AT_RANDOM)}": value
-        for task, figures in results.items()
-        if isinstance(figures, Mapping)
-        for name, value in figures.items()
-        if name.startswith(AT_RANDOM)
-    }
-    lines = [{"epoch": 0.0} | at_random, *lines]
+    lines = [{"epoch": 0.0} | scores_before_training(results), *lines]
     found = {
         name: [(line["epoch"], line[name]) for line in lines if name in line and "epoch" in line]
         for name in TITLES

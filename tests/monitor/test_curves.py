@@ -3,7 +3,7 @@ import pytest
 from PIL import Image
 
 from swav_jax.monitor.curves import draw_curves
-from swav_jax.workdir import append_metrics, update_results
+from swav_jax.workdir import append_metrics, replace_results, update_results
 
 
 @pytest.fixture
@@ -26,7 +26,9 @@ def test_a_panel_for_each_metric_that_the_run_has(tmp_path, figures):
     for step in (1, 50, 100):
         append_metrics(tmp_path, {"step": step, "epoch": step / 100, "loss": 3.0 - step / 100})
     append_metrics(tmp_path, {"step": 100, "epoch": 1.0, "knn_top1": 80.0, "other": 1.0})
-    update_results(tmp_path, "knn", {"random_init_top1": 60.0})
+    update_results(tmp_path, "knn", {"random_init_top1": 60.0, "images": {"test": "digits"}})
+    others = {"random_init_top1": 10.0, "images": {"test": "photos"}}
+    replace_results(tmp_path, "knn", others)
     draw_curves(tmp_path)
     losses = [[0.01, 2.99], [0.5, 2.5], [1.0, 2.0]]
     assert figures == [{"loss": losses, "knn top1": [[0.0, 60.0], [1.0, 80.0]]}]

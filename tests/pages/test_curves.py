@@ -61,7 +61,10 @@ def test_metrics_begin_before_training_where_that_was_measured():
         {"step": 2, "epoch": 0.2, "loss": 2.0, "lr": 0.1},
         {"step": 2, "epoch": 0.2, "knn_top1": 60.0},
     ]
-    results = {"knn": {"random_init_top1": 50.0, "top1": 60.0}, "earlier": []}
+    results = {
+        "knn": {"random_init_top1": 90.0, "top1": 95.0},  # of other images, by a task
+        "earlier": [{"task": "knn", "random_init_top1": 50.0, "top1": 60.0}],
+    }
     assert metric_curves(lines, results) == {
         "loss": [(0.1, 3.0), (0.2, 2.0)],
         "knn_top1": [(0.0, 50.0), (0.2, 60.0)],
