@@ -26,6 +26,8 @@ Scores = dict[str, Any]  # numbers, and what `record` of the tasks says they are
 
 def _knn(run: Run, variables: PyTree) -> Scores | None:
     settings, train, test = run.config.eval, run.train_images, run.test_images
+    if test is None:
+        return None
     found = knn(
         partial(pooled, run.method.encoder, variables),
         train,
@@ -37,7 +39,7 @@ def _knn(run: Run, variables: PyTree) -> Scores | None:
         return None
     return found | {
         "protocol": knn_protocol(settings.knn_k, settings.knn_temperature),
-        "images": {"train": str(train.source), "test": str(test.source) if test else ""},
+        "images": {"train": str(train.source), "test": str(test.source)},
     }
 
 

@@ -25,7 +25,7 @@ NEVER = np.iinfo(np.int32).max
 def knn(
     features: Callable[[Images], Float32[np.ndarray, "N F"]],
     train: Images,
-    test: Images | None,
+    test: Images,
     *,
     ks: Sequence[int] = (20, 200),
     temperature: float = 0.07,
@@ -35,8 +35,8 @@ def knn(
     Args:
       features: of all of some images; zeros for one that cannot be read.
       train: the images of which those with a label vote.
-      test: the images of which those with a label are classified, if there are any; `train` itself
-        for leave-one-out, where all others vote for each.
+      test: the images of which those with a label are classified; `train` itself for leave-one-out,
+        where all others vote for each.
       ks: numbers of neighbours.
       temperature: of the votes' weights.
 
@@ -44,7 +44,7 @@ def knn(
       `top1` and `top5` in percent and `k` for the first of `ks`, `k<k>_top1` for each further one,
       and how many `train_images` voted and `test_images` were classified; None without any.
     """
-    pair = labelled(train, test) if test else None
+    pair = labelled(train, test)
     if pair is None:
         return None
     if test is train:

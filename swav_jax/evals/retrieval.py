@@ -16,7 +16,7 @@ SIMILARITIES = 2**25  # held at once: 128 MB in float32
 def retrieval(
     features: Callable[[Images], Float32[np.ndarray, "N F"]],
     train: Images,
-    test: Images | None,
+    test: Images,
     *,
     ks: Sequence[int] = (1, 10, 100),
 ) -> dict[str, float] | None:
@@ -25,8 +25,8 @@ def retrieval(
     Args:
       features: of all of some images; zeros for one that cannot be read.
       train: the images of which those with a label are searched.
-      test: the images of which those with a label ask, if there are any; `train` itself for
-        leave-one-out, where each asks for all others.
+      test: the images of which those with a label ask; `train` itself for leave-one-out, where each
+        asks for all others.
       ks: numbers of nearest images.
 
     Returns:
@@ -34,7 +34,7 @@ def retrieval(
       searched for `test_images`; None without any. Where k exceeds `train_images`, the missing ones
       count as wrong.
     """
-    pair = labelled(train, test) if test else None
+    pair = labelled(train, test)
     if pair is None:
         return None
     if test is train:

@@ -31,7 +31,7 @@ from swav_jax.monitor.rules import (
     wild_rate,
 )
 from swav_jax.ops.metrics import FIRST_BAD
-from swav_jax.runtime.storage import AnyPath
+from swav_jax.runtime.storage import AnyPath, write_whole
 from swav_jax.trees import named_leaves
 from swav_jax.workdir import (
     AT_RANDOM,
@@ -41,7 +41,6 @@ from swav_jax.workdir import (
     read_results,
     saved_steps,
     update_results,
-    write_whole,
 )
 
 
@@ -108,7 +107,7 @@ class Doctor:
         if not evidence:
             return
         culprit = _culprit(place, state)
-        bad = [(name.split("/")[0], name) for name in first_nonfinite(state)]
+        bad = [(name.split("/")[0], name) for name in nonfinite_leaves(state)]
         first = dict(reversed(bad))  # of each part of the state
         counts = Counter(part for part, _ in bad)
         named = ", ".join(f"{first[part]} (of {n} bad ones)" for part, n in counts.items())
@@ -165,7 +164,7 @@ def _culprit(place: int, state: TrainState) -> str:
     return names[place] if place >= 0 else "the loss"
 
 
-def first_nonfinite(tree: PyTree) -> list[str]:
+def nonfinite_leaves(tree: PyTree) -> list[str]:
     """Names of the leaves that hold a NaN or an infinity, in the tree's order."""
     leaves = {
         name: leaf

@@ -13,8 +13,9 @@ from swav_jax.pages.page import Section, page
 from swav_jax.pages.tables import evaluations, measures, name_of, shown, title_of
 from swav_jax.workdir import AT_RANDOM
 
-# Figures of which the larger is the better one, by what their names contain.
-LARGER_IS_BETTER = ("top1", "top5", "map", "precision", "recall", "nmi", "ami", "purity")
+# Figures of which more is better, by what their names contain; but for deviations.
+MORE_IS_BETTER = ("top1", "top5", "map", "precision", "recall", "low_shot", "nmi", "ami", "purity")
+DEVIATION = "_std"
 
 
 class Compared(NamedTuple):
@@ -79,13 +80,18 @@ def _figures(runs: Sequence[Compared]) -> str:
             before = task
             body += f'<tr class="group"><th colspan="{1 + len(runs)}" scope="rowgroup">'
             body += f"{escape(title_of(task))}{_differences(task, runs)}</th></tr>"
-        known = [value for value in values if value is not None]
-        best = max(known) if len(known) > 1 and any(x in name for x in LARGER_IS_BETTER) else None
+        best = _best(name, [value for value in values if value is not None])
         cells = "".join(_cell(task, name, *pair, best) for pair in zip(runs, values, strict=True))
         body += f'<tr><th scope="row">{escape(name_of(name))}</th>{cells}</tr>'
     if not body:
         return '<p class="muted">None of the runs has been evaluated.</p>'
     return f"{_table(runs, body)}<p class='small muted'>In brackets: before training.</p>"
+
+
+def _best(name: str, values: Sequence[float]) -> float | None:
+    """The best of several values of a figure, where it is known which is."""
+    is_known = any(part in name for part in MORE_IS_BETTER) and not name.endswith(DEVIATION)
+    return max(values) if is_known and len(values) > 1 else None
 
 
 def _cell(task: str, name: str, run: Compared, value: float | None, best: float | None) -> str:

@@ -30,6 +30,7 @@ NAMES = {
     "ami": "AMI with labels",
 }
 NOT_FIGURES = ("doctor", "earlier")  # entries of `results.json`
+NOT_MEASURED = {"cost", "penalty", "median"}  # words in names of floats that were chosen or counted
 
 
 def evaluations(results: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
@@ -52,11 +53,16 @@ def name_of(figure: str) -> str:
 
 
 def measures(figures: Mapping[str, Any]) -> dict[str, float]:
-    """What a task measured of the trained network; counts are whole numbers, and not among it."""
+    """What a task measured of the trained network: all floats but those of NOT_MEASURED.
+
+    Counts are whole numbers.
+    """
     return {
         name: value
         for name, value in figures.items()
-        if isinstance(value, float) and not name.startswith(AT_RANDOM)
+        if isinstance(value, float)
+        and not name.startswith(AT_RANDOM)
+        and not NOT_MEASURED & {*name.split("_")}
     }
 
 

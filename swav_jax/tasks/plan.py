@@ -19,8 +19,8 @@ from swav_jax.images import on_own_folder, open_split
 from swav_jax.plan.chips import CHIPS, Chip
 from swav_jax.plan.compiled import compile_step, topology
 from swav_jax.plan.estimate import estimate, needed_bytes
-from swav_jax.runtime.storage import AnyPath, make_folder
-from swav_jax.workdir import PLAN, write_whole
+from swav_jax.runtime.storage import AnyPath, make_folder, write_whole
+from swav_jax.workdir import PLAN
 
 # For those who plan before they have the data: images of the splits that the configs train on, and
 # their H and W if all have the same.
@@ -120,8 +120,8 @@ def _first_that_fits(
         except Exception as error:
             if (needed := needed_bytes(error)) is None:
                 raise
-            much = f"{needed / GIB:.1f}" if needed else "more than"
-            logging.info("it does not fit: %s of %.1f GiB", much, chip.memory / GIB)
+            much = f"{needed / GIB:.1f} of" if needed else "more than"
+            logging.info("it does not fit: %s %.1f GiB", much, chip.memory / GIB)
             found.setdefault("needed_bytes_per_device", needed)
             tried.append(flags)
             continue

@@ -14,10 +14,10 @@ from swav_jax.evals.knn import neighbours, others
 from swav_jax.evals.labelled import Images
 from swav_jax.evals.retrieval import retrieval
 from swav_jax.features import features
-from swav_jax.runtime.storage import AnyPath
+from swav_jax.runtime.storage import AnyPath, write_whole
 from swav_jax.tasks.figures import LEAVE_ONE_OUT, record
 from swav_jax.trained import Trained, at_random, open_trained
-from swav_jax.workdir import NEIGHBOURS, write_whole
+from swav_jax.workdir import NEIGHBOURS
 
 
 def retrieval_task(config: ConfigDict, workdir: AnyPath) -> None:

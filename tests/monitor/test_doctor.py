@@ -7,7 +7,7 @@ import pytest
 from small_run import LN_K, history, small
 
 from swav_jax.methods.contract import Sizes, TrainState
-from swav_jax.monitor.doctor import Diverged, Doctor, first_nonfinite, variance_ratio
+from swav_jax.monitor.doctor import Diverged, Doctor, nonfinite_leaves, variance_ratio
 
 # ---- do the images differ? ----------------------------------------------------------------------
 
@@ -141,13 +141,13 @@ def a_state(scale=1.0):
     )
 
 
-def test_first_nonfinite_names_leaves_in_order():
+def test_nonfinite_leaves_names_leaves_in_order():
     state = a_state()
-    assert first_nonfinite(state) == []
+    assert nonfinite_leaves(state) == []
     state.params["prototypes"] = jnp.asarray([1.0, jnp.inf, 0.0])
-    assert first_nonfinite(state) == ["params/prototypes"]
+    assert nonfinite_leaves(state) == ["params/prototypes"]
     state.extra["queue"] = state.extra["queue"].at[1, 2].set(jnp.nan)
-    assert first_nonfinite(state) == ["params/prototypes", "extra/queue"]
+    assert nonfinite_leaves(state) == ["params/prototypes", "extra/queue"]
 
 
 @pytest.mark.parametrize("active", [True, False])

@@ -40,6 +40,14 @@ def test_the_page():
     assert loss == "a&lt;b from 3.2 to 3.2; c from 2.5 to 2.5"
 
 
+def test_the_best_is_marked_where_more_is_better():
+    figures = ({"low_shot_1": 60.0, "low_shot_1_std": 2.0}, {"low_shot_1": 50.0})
+    figures[1]["low_shot_1_std"] = 9.0
+    runs = [run._replace(results={"svm": one}) for run, one in zip(RUNS, figures, strict=True)]
+    page = compare(runs).decode()
+    assert re.findall(r'"number best">([^<]*)<', page) == ["60"]
+
+
 def test_nothing_to_compare():
     page = compare([run._replace(lines=[], results={}, config=small()) for run in RUNS]).decode()
     assert "None of the runs has been evaluated." in page and "<svg" not in page

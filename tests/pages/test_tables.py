@@ -7,6 +7,7 @@ from swav_jax.pages.tables import (
     checks,
     evaluations,
     findings,
+    measures,
     results_table,
     seconds_of,
     settings_list,
@@ -51,6 +52,15 @@ def test_figures_with_those_before_training_and_published_ones():
     assert "k 20; test images 297" in html and "SGD &lt;slow&gt;; test: 9 images" in html
     assert "Published" not in results_table(RESULTS, {})
     assert "No evaluation was made" in results_table({"doctor": {}}, {})
+
+
+def test_what_was_chosen_or_counted_is_no_figure():
+    svm = {"top1": 80.0, "cost": 0.5, "low_shot_1": 60.0}
+    linear = {"fast_top1": 90.0, "fast_penalty": 1e-3}
+    unlabelled = {"clusters": 3, "median": 4.0, "median_1": 2.0, "clustered": 13}
+    assert measures(svm) == {"top1": 80.0, "low_shot_1": 60.0}
+    assert measures(linear) == {"fast_top1": 90.0}
+    assert list(evaluations({"svm": svm, "cluster": unlabelled})) == ["svm"]
 
 
 def test_the_doctors_page():

@@ -62,6 +62,16 @@ def test_what_does_not_fit_is_tried_in_more_parts(tmp_path, here, capsys):
     assert "fits with --config.train.accumulate=4" in shown
 
 
+def test_what_is_needed_is_said_if_the_compiler_says_it(tmp_path, here, monkeypatch):
+    said = []
+    monkeypatch.setattr("absl.logging.info", lambda text, *args: said.append(text % args))
+    for problem in (TOO_LARGE, "RESOURCE_EXHAUSTED: out of memory"):
+        here(lambda parts, text=problem: RuntimeError(text))
+        task.plan_task(tiny_swav(), tmp_path, "v5e:2x2", 0.0)
+    lines = {line for line in said if "not fit" in line}
+    assert lines == {f"it does not fit: {much} 16.0 GiB" for much in ("20.0 of", "more than")}
+
+
 def test_what_never_fits_is_said(tmp_path, here, capsys):
     here(lambda parts: RuntimeError(TOO_LARGE) if parts < 8 else ConfigError("no more parts"))
     task.plan_task(tiny_swav(), tmp_path, "v5e:2x2", 0.0)
