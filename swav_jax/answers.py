@@ -18,7 +18,7 @@ from swav_jax.config import ConfigError, in_steps
 from swav_jax.data.sources.source import DataError, Source
 from swav_jax.evals.agreement import agreement
 from swav_jax.evals.clusters import Clusters, assign, assign_by_kmeans, assign_evenly
-from swav_jax.evals.features import STAGES
+from swav_jax.evals.features import AVERAGED, STAGES, one_vector
 from swav_jax.evals.labelled import Images
 from swav_jax.features import features
 from swav_jax.methods.contract import Prototypes
@@ -62,7 +62,7 @@ def read_rows(trained: Trained, images: Images, layer: str) -> Rows:
     Args:
       trained: the network, in whose workdir the features are kept.
       images: N of them.
-      layer: of `eval.layer`.
+      layer: as `features` takes it.
 
     Raises:
       ConfigError: the network has no such layer.
@@ -88,15 +88,16 @@ def _check_layer(trained: Trained, images: Images, layer: str) -> None:
             f"eval.layer is embedding, but the network in {trained.workdir} has no projection "
             "head: use pooled"
         )
-    if layer not in STAGES:
+    stage = layer.removesuffix(AVERAGED)
+    if stage not in STAGES:
         return
     size = images.crop or images.resize or max(crop[1] for crop in trained.config.data.crops)
     image = jax.ShapeDtypeStruct((1, size, size, 3), np.float32)
     apply = partial(trained.encoder.apply, method="stages")
     stages = jax.eval_shape(apply, trained.variables, image)
-    if layer not in stages:
+    if stage not in stages:
         raise ConfigError(
-            f"eval.layer is {layer}, but {trained.config.model.arch} has {', '.join(stages)}"
+            f"eval.layer is {stage}, but {trained.config.model.arch} has {', '.join(stages)}"
         )
 
 
@@ -220,25 +221,23 @@ def agreement_before_training(trained: Trained, images: Images, found: Found) ->
     rows, settings = found.rows, trained.config.eval
     if rows.labels is None:
         return {}
-    flat = features(at_random(trained), images, settings.layer)[rows.numbers]
-    flat = flat.reshape(len(flat), -1)
-    size, seed = min(found.sizes[0], len(flat)), trained.config.seed
-    clusters = assign_by_kmeans(flat, size, temperature=TEMPERATURE, seed=seed)
+    before = features(at_random(trained), images, one_vector(settings.layer))[rows.numbers]
+    size, seed = min(found.sizes[0], len(before)), trained.config.seed
+    clusters = assign_by_kmeans(before, size, temperature=TEMPERATURE, seed=seed)
     return agreement(rows.labels, clusters.cluster)
 
 
 def _by_kmeans(trained: Trained, images: Images) -> Found:
     settings, seed = trained.config.eval, trained.config.seed
-    rows = read_rows(trained, images, settings.layer)
-    flat = rows.features.reshape(len(rows.features), -1)
-    size = settings.clusters
-    if size > len(flat):
+    layer, size = one_vector(settings.layer), settings.clusters
+    rows = read_rows(trained, images, layer)
+    if size > len(rows.features):
         raise ConfigError(
-            f"eval.clusters is {size}, but there are {len(flat)} images: ask for that many "
-            "clusters or fewer"
+            f"eval.clusters is {size}, but there are {len(rows.features)} images: ask for that "
+            "many clusters or fewer"
         )
-    found = assign_by_kmeans(flat, size, temperature=TEMPERATURE, seed=seed)
-    return Found(rows, [found], [size], f"spherical k-means, {settings.layer} features")
+    found = assign_by_kmeans(rows.features, size, temperature=TEMPERATURE, seed=seed)
+    return Found(rows, [found], [size], f"spherical k-means, {layer} features")
 
 
 def _evenly(rows: Rows, prototypes: Prototypes, settings: ConfigDict) -> Clusters:

@@ -42,7 +42,7 @@ def features(
     Args:
       trained: the network, in whose workdir the features are kept.
       images: N of them.
-      layer: of `evals.features.LAYERS`, or one of STAGES for maps [N, h, w, C].
+      layer: as `evals.features.layer_of` takes it; of a stage the maps are [N, h, w, C].
 
     Raises:
       DataError: too many images cannot be read.

@@ -39,6 +39,19 @@ def test_stages_are_maps(workdir, photos):
         read_rows(trained, trained.images(), "c5")
 
 
+def test_kmeans_of_a_stage_is_of_the_means_of_its_maps(workdir, photos):
+    by = {"cluster_by": "kmeans", "clusters": 3}
+    trained = of_photos(workdir, photos, layer="c2", **by)
+    found = find_clusters(trained, trained.images())
+    assert found.how == "spherical k-means, c2_mean features"
+    trained = of_photos(workdir, photos, layer="pooled", **by)
+    pooled = find_clusters(trained, trained.images())
+    np.testing.assert_allclose(found.rows.features, pooled.rows.features, rtol=1e-5, atol=1e-6)
+    trained.config.eval.layer = "c5"
+    with pytest.raises(ConfigError, match=r"eval\.layer is c5, but one_conv has c2"):
+        find_clusters(trained, trained.images())
+
+
 def test_embeddings_need_a_projection_head(workdir, photos):
     trained = of_photos(workdir, photos)
     trained.variables["params"].pop("head")  # as in DeepCluster, or an imported backbone

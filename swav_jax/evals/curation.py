@@ -16,11 +16,13 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from swav_jax.evals.clusters import ITERATIONS, assign
+from swav_jax.evals.knn import others
 from swav_jax.ops.kmeans import kmeans, random_rows
 from swav_jax.ops.similarity import unit
 from swav_jax.ops.whitening import pca_whiten
 
 COMPONENTS = 64  # that duplicates and outliers are looked for in, at most
+CHAINED = 0.1  # share of the images in one group from which it looks like a chain
 LARGEST = 10_000  # clusters of the lowest level of the hierarchy, at most
 RESAMPLINGS, RESAMPLED = 3, 4  # of each level; images or centroids of each cluster
 STARTS = 5  # of each k-means, of which the best counts
@@ -38,6 +40,46 @@ class Duplicates(NamedTuple):
     group: Int32[np.ndarray, "N"]
     similarity: Float32[np.ndarray, "N"]
     kept: Bool[np.ndarray, "N"]
+
+    @property
+    def chained(self) -> int:
+        """How many images the largest group has if it looks like a chain of different ones, or 0.
+
+        Then these are more alike than the threshold, which should be higher.
+        """
+        largest = int(np.bincount(self.group[self.group >= 0], minlength=1).max())
+        return largest if largest > max(CHAINED * len(self.group), 10) else 0
+
+
+class Outliers(NamedTuple):
+    """Images without the duplicates of earlier ones, those that are least like any other first.
+
+    Attributes:
+      number: of the image.
+      score: as `remoteness` gives it.
+    """
+
+    number: Int[np.ndarray, "n"]
+    score: Float32[np.ndarray, "n"]
+
+
+def duplicates_and_outliers(
+    features: Float[np.ndarray, "N F"], neighbours: int, threshold: float
+) -> tuple[Duplicates, Outliers]:
+    """Which images are near-duplicates of others, and how far the rest are from each other.
+
+    Args:
+      features: of the images, not whitened yet.
+      neighbours: of an image that are looked at.
+      threshold: on the cosine similarity of whitened features.
+    """
+    compared = whitened(features)
+    alike = near_duplicates(*others(compared, neighbours), compared, threshold)
+    single = np.flatnonzero(alike.kept)
+    # Copies are no company: an outlier stays one however often it is there.
+    far = remoteness(others(compared[single], neighbours)[0])
+    order = np.argsort(-far, kind="stable")
+    return alike, Outliers(single[order], far[order])
 
 
 def whitened(features: Float[np.ndarray, "N F"]) -> Float32[np.ndarray, "N C"]:

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from swav_jax.evals.agreement import agreement
-from swav_jax.evals.curation import Duplicates, near_duplicates, remoteness
+from swav_jax.evals.curation import Duplicates, duplicates_and_outliers
 from swav_jax.evals.knn import others
 from swav_jax.evals.labelled import Images
 from swav_jax.pages.gallery import chosen, summaries
@@ -20,7 +20,6 @@ from swav_jax.pages.thumbnails import COLUMNS, sheets, thumbnails
 
 NEAR = 16  # neighbours of an image
 GROUPS = 24  # of near-duplicates that are shown
-CHAIN = 0.1  # share of the images in one group from which the threshold looks too low
 OUTLIERS = 24  # that are shown
 LISTED = 40  # empty clusters that need no unfolding
 
@@ -49,13 +48,17 @@ class Looked(NamedTuple):
     unreadable: int
 
 
-def show(looked: Looked, duplicate_threshold: float) -> tuple[list[Section], dict[str, Any]]:
+def show(
+    looked: Looked, neighbours: int, duplicate_threshold: float
+) -> tuple[list[Section], dict[str, Any]]:
     """The sections of a page about images, and what its script reads.
 
     Args:
       looked: the images. The page has at most a few thousand of them: those of the map, drawn at
         random, and the best of each cluster.
-      duplicate_threshold: cosine similarity from which images are near-duplicates.
+      neighbours: of an image, by which duplicates and outliers are found.
+      duplicate_threshold: cosine similarity of whitened features from which images are
+        near-duplicates.
     """
     source, size = looked.images.source, len(looked.clusters)
     sample = np.random.default_rng(0).permutation(size)[:MOST]
@@ -82,13 +85,12 @@ def show(looked: Looked, duplicate_threshold: float) -> tuple[list[Section], dic
     if points is not None:
         x, y = points.round(4).T.tolist()
         data["map"] = {"images": places.tolist(), "x": x, "y": y}
-    alike = near_duplicates(cosines, near, features, duplicate_threshold)
-    far = np.argsort(-remoteness(cosines), kind="stable")[:OUTLIERS].tolist()
+    alike, far = duplicates_and_outliers(features, neighbours, duplicate_threshold)
     sections = [
         _clusters(looked, data["clusters"]),
         _map(looked, len(places) if "map" in data else 0),
         _neighbours(len(shown)),
-        _odd(alike, far, duplicate_threshold),
+        _odd(alike, far.number[:OUTLIERS].tolist(), neighbours, duplicate_threshold),
     ]
     return sections, data
 
@@ -176,7 +178,7 @@ def _neighbours(count: int) -> Section:
     )
 
 
-def _odd(alike: Duplicates, far: list[int], threshold: float) -> Section:
+def _odd(alike: Duplicates, far: list[int], neighbours: int, threshold: float) -> Section:
     numbers = range(1 + alike.group.max())
     groups = [np.flatnonzero(alike.group == number) for number in numbers]
     groups.sort(key=lambda group: -alike.similarity[group].mean())
@@ -189,23 +191,23 @@ def _odd(alike: Duplicates, far: list[int], threshold: float) -> Section:
         "odd",
         "Duplicates and outliers",
         f'<p class="lead">Among the {len(alike.group):,} images of this page; '
-        "<code>--task=curate</code> looks at all and writes lists. Nothing is deleted.</p>"
+        "<code>--task=curate</code> looks at all in the same way, and writes lists. Nothing is "
+        "deleted.</p>"
         f"<h3>Near-duplicates: {found}</h3>"
-        f'<p class="small muted">Cosine similarity of features from {threshold:g}, directly or by '
-        f"others of the group.{_too_low(groups, len(alike.group))}</p>"
+        f'<p class="small muted">Cosine similarity of whitened features from {threshold:g}, '
+        f"directly or by others of the group.{_too_low(alike)}</p>"
         f'<div class="groups">{strips}</div>'
         "<h3>Outliers</h3>"
-        f'<p class="small muted">Least like their {NEAR} nearest neighbours, the farthest first.'
-        f'</p><div data-images="{far}"></div>',
+        f'<p class="small muted">Least like their {neighbours} nearest neighbours by whitened '
+        f'features, the farthest first.</p><div data-images="{far}"></div>',
     )
 
 
-def _too_low(groups: Sequence[Int[np.ndarray, "n"]], images: int) -> str:
+def _too_low(alike: Duplicates) -> str:
     """A warning where a threshold makes one group of different images."""
-    largest = max(map(len, groups), default=0)
-    if largest <= max(CHAIN * images, 10):
+    if not alike.chained:
         return ""
     return (
-        f" <b>One group has {largest:,} images: to this network different images are more alike "
-        "than that. A higher <code>--config.eval.duplicate_threshold</code> shows less.</b>"
+        f" <b>One group has {alike.chained:,} images: to this network different images are more "
+        "alike than that. A higher <code>--config.eval.duplicate_threshold</code> finds fewer.</b>"
     )

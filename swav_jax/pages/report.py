@@ -40,7 +40,7 @@ def report(config: ConfigDict, workdir: AnyPath, looked: Looked) -> bytes:
     lines, results = read_metrics(workdir), read_results(workdir)
     said = (workdir / DOCTOR).read_text() if (workdir / DOCTOR).exists() else ""
     found = findings(said)
-    of_images, data = show(looked, config.eval.duplicate_threshold)
+    of_images, data = show(looked, config.eval.neighbours, config.eval.duplicate_threshold)
     sections = [
         *of_images,
         Section("figures", "Evaluation", results_table(results, published(config, results))),

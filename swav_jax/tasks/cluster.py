@@ -5,6 +5,7 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from swav_jax.answers import agreement_before_training, find_clusters
+from swav_jax.evals.features import one_vector
 from swav_jax.runtime.storage import AnyPath
 from swav_jax.tasks.figures import record
 from swav_jax.tasks.sorting import check_folder, sort_into
@@ -37,5 +38,5 @@ def cluster_task(config: ConfigDict, workdir: AnyPath) -> None:
             sort_into(settings.sort_into, found, by=settings.sort_by)
     before, protocol = agreement_before_training(trained, images, found), found.how
     if before and "k-means" not in protocol:
-        protocol += f"; before training k-means, {settings.layer} features"
+        protocol += f"; before training k-means, {one_vector(settings.layer)} features"
     record(trained, "cluster", found.figures(), at_random=before, protocol=protocol, images=images)

@@ -9,14 +9,8 @@ from ml_collections import ConfigDict
 
 from swav_jax.answers import Rows, read_rows
 from swav_jax.config import ConfigError
-from swav_jax.evals.curation import (
-    Duplicates,
-    diverse_subset,
-    near_duplicates,
-    remoteness,
-    whitened,
-)
-from swav_jax.evals.knn import others
+from swav_jax.evals.curation import Duplicates, diverse_subset, duplicates_and_outliers
+from swav_jax.evals.features import one_vector
 from swav_jax.runtime.processes import warn
 from swav_jax.runtime.storage import AnyPath
 from swav_jax.tables import Table, replace
@@ -24,7 +18,6 @@ from swav_jax.tasks.figures import record
 from swav_jax.trained import open_trained
 
 SHOWN = 10  # groups of duplicates in the log
-CHAIN = 0.1  # share of the images in one group from which the threshold looks too low
 
 
 def curate_task(config: ConfigDict, workdir: AnyPath) -> None:
@@ -40,44 +33,45 @@ def curate_task(config: ConfigDict, workdir: AnyPath) -> None:
     """
     trained = open_trained(config, workdir)
     settings, images = trained.config.eval, trained.images()
-    rows = read_rows(trained, images, settings.layer)
-    features = rows.features.reshape(len(rows.features), -1)
-    compared = whitened(features)
-    nearest, who = others(compared, settings.neighbours)
-    alike = near_duplicates(nearest, who, compared, settings.duplicate_threshold)
-    single = np.flatnonzero(alike.kept)
-    # Copies are no company: an outlier stays one however often it is there.
-    nearest, _ = others(compared[single], settings.neighbours)
-    far = remoteness(nearest)
+    layer = one_vector(settings.layer)
+    rows = read_rows(trained, images, layer)
+    alike, far = duplicates_and_outliers(
+        rows.features, settings.neighbours, settings.duplicate_threshold
+    )
+    single, count = np.flatnonzero(alike.kept), len(rows.features)
     several = math.ceil(settings.outlier_share * len(single)) if len(single) > 1 else 0
-    remote = np.argsort(-far, kind="stable")[:several]
     figures = {
-        "curated": len(features),
+        "curated": count,
         "duplicate_groups": 1 + int(alike.group.max()),
-        "duplicates": len(features) - len(single),
-        "outliers": len(remote),
+        "duplicates": count - len(single),
+        "outliers": several,
     }
     wanted = settings.subset
     if wanted > len(single):
         raise ConfigError(
-            f"eval.subset is {wanted}, but of {len(features)} images {len(single)} are no "
+            f"eval.subset is {wanted}, but of {count} images {len(single)} are no "
             "duplicates of others: ask for that many or fewer"
         )
     if jax.process_index() == 0:
         _write_duplicates(rows, alike, workdir)
-        outliers = {"path": rows.names[single[remote]], "score": far[remote]}
+        outliers = {"path": rows.names[far.number[:several]], "score": far.score[:several]}
         Table(outliers).save(workdir / "outliers.csv")
         if wanted:
             logging.info("choosing %d of %d images", wanted, len(single))
-            chosen = single[diverse_subset(features[single], wanted, trained.config.seed)]
+            chosen = single[diverse_subset(rows.features[single], wanted, trained.config.seed)]
             text = "".join(f"{name}\n" for name in rows.names[chosen])
             replace(workdir / "subset.txt", lambda path: path.write_bytes(text.encode()))
-    _warn_of_chains(alike, settings.duplicate_threshold)
+    if alike.chained:
+        warn(
+            f"{alike.chained} of {count} images are one group of near-duplicates: to this network "
+            "different images are more alike than eval.duplicate_threshold "
+            f"{settings.duplicate_threshold:g}. Raise it, towards 1"
+        )
     record(
         trained,
         "curate",
         figures | ({"subset": wanted} if wanted else {}),
-        protocol=f"cosine similarity of whitened {settings.layer} features, duplicates from "
+        protocol=f"cosine similarity of whitened {layer} features, duplicates from "
         f"{settings.duplicate_threshold:g}",
         images=images,
     )
@@ -96,13 +90,3 @@ def _write_duplicates(rows: Rows, alike: Duplicates, workdir: AnyPath) -> None:
     Table(columns).save(workdir / "duplicates.csv")
     for group in range(min(SHOWN, 1 + int(alike.group.max()))):
         logging.info("alike: %s", ", ".join(columns["path"][columns["group"] == group]))
-
-
-def _warn_of_chains(alike: Duplicates, threshold: float) -> None:
-    sizes = np.bincount(alike.group[alike.group >= 0], minlength=1)
-    if sizes.max() > max(CHAIN * len(alike.group), 10):
-        warn(
-            f"{sizes.max()} of {len(alike.group)} images are one group of near-duplicates: to this "
-            f"network different images are more alike than eval.duplicate_threshold {threshold:g}. "
-            "Raise it, towards 1"
-        )

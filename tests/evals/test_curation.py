@@ -4,6 +4,7 @@ from sklearn.neighbors import NearestNeighbors
 
 from swav_jax.evals.curation import (
     diverse_subset,
+    duplicates_and_outliers,
     even_shares,
     hierarchy,
     level_sizes,
@@ -123,3 +124,24 @@ def test_whitening_sets_apart_what_all_images_share():
     found = duplicates(z, 0.95)
     assert np.flatnonzero(found.group >= 0).tolist() == [7, 40]
     np.testing.assert_array_equal(whitened(x[:9]), x[:9])
+
+
+def test_outliers_are_found_without_their_copies_and_by_whitened_features():
+    """Images that differ in a thousandth of their features; one differs more, and has a copy."""
+    x = 30 + np.random.RandomState(0).rand(40, 32).astype(np.float32)
+    x[5] += rows(1, 1, 32)[0]
+    x = np.concatenate([x, x[5:6]])
+    alike, far = duplicates_and_outliers(x, 10, 0.95)
+    assert np.flatnonzero(alike.group >= 0).tolist() == [5, 40]
+    assert sorted(far.number) == list(range(40)) and (np.diff(far.score) <= 0).all()
+    z = whitened(x)[:40]
+    distance, _ = NearestNeighbors(n_neighbors=10, metric="cosine").fit(z).kneighbors()
+    np.testing.assert_array_equal(far.number, np.argsort(-distance.mean(axis=1), kind="stable"))
+
+
+def test_a_large_group_looks_like_a_chain():
+    angles = np.deg2rad(5 * np.arange(30))  # each is like the next one
+    x = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
+    assert duplicates(x, np.cos(np.deg2rad(6))).chained == 30
+    assert duplicates(x, np.cos(np.deg2rad(4))).chained == 0
+    assert duplicates(x[:10], np.cos(np.deg2rad(6))).chained == 0  # ten copies are no surprise

@@ -1,3 +1,4 @@
+import csv
 import json
 import re
 
@@ -9,6 +10,7 @@ from tiny import tiny_swav
 import swav_jax
 from swav_jax import train
 from swav_jax.data.sources.source import DataError
+from swav_jax.tasks.curate import curate_task
 from swav_jax.tasks.report import report_task
 from swav_jax.trained import settings_of
 
@@ -39,7 +41,7 @@ def test_it_holds_what_was_asked_for(workdir):
     data = data_of(page)
     assert sum(cluster["size"] for cluster in data["clusters"]) == 297
     assert len(data["map"]["x"]) == len(data["images"]["names"]) == 297
-    assert "One group has 297 images" in page  # three steps: all is alike
+    assert "One group has" not in page  # after three steps: features are whitened
     top1 = json.loads((workdir / "results.json").read_text())["knn"]["top1"]
     assert f'<td class="number">{top1:.4g}</td>' in page
 
@@ -96,6 +98,18 @@ def report_of(workdir, folder, **settings):
     return page, data_of(page)
 
 
+def groups_of(page, data):
+    """The names in each group of near-duplicates."""
+    groups = re.findall(r'class="alike" data-images="(.*?)"', page)
+    names = data["images"]["names"]
+    return sorted(sorted(names[i] for i in json.loads(group)) for group in groups)
+
+
+def table(path):
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
 def test_a_folder_of_one_image_without_labels(workdir, tmp_path):
     folder = tmp_path / "photos"
     folder.mkdir()
@@ -114,11 +128,25 @@ def test_damaged_images_are_counted_and_copies_are_found(workdir, tmp_path):
     (tmp_path / "bad.jpg").write_bytes(b"\xff\xd8\xff\xe0 cut short")
     with pytest.raises(DataError, match="1 of 1 images cannot be read"):
         report_of(workdir, tmp_path)
-    for number, name in enumerate("abcab"):
-        smooth("abc".index(name), 20, 30).save(tmp_path / f"{name}{number}.png")
-    page, data = report_of(workdir, tmp_path, duplicate_threshold=0.999999)
-    names = data["images"]["names"]
-    groups = [json.loads(text) for text in re.findall(r'class="alike" data-images="(.*?)"', page)]
-    found = sorted(sorted(names[i] for i in group) for group in groups)
-    assert found == [["a0.png", "a3.png"], ["b1.png", "b4.png"]]
+    letters = "abcdefghijklmnop"
+    for number, name in enumerate(f"{letters}ab"):
+        smooth(letters.index(name), 20, 30).save(tmp_path / f"{name}{number:02}.png")
+    page, data = report_of(workdir, tmp_path)
+    assert groups_of(page, data) == [["a00.png", "a16.png"], ["b01.png", "b17.png"]]
     assert "1 unreadable" in page and "2 groups" in page and "One group has" not in page
+
+    # What the task finds, of the same images.
+    config = settings_of(workdir)
+    config.eval.update(data_dir=str(tmp_path), images=".", outlier_share=1.0)
+    curate_task(config, workdir)
+    names = data["images"]["names"]
+    odd = re.search(r"<h3>Outliers</h3>.*?data-images=\"(.*?)\"", page)[1]
+    outliers = table(workdir / "outliers.csv")
+    assert [names[i] for i in json.loads(odd)] == [row["path"][-7:] for row in outliers]
+    alike = [row["path"][-7:] for row in table(workdir / "duplicates.csv")]
+    assert alike == [name for group in groups_of(page, data) for name in group]
+
+
+def test_a_threshold_that_is_too_low_is_said(workdir, photos):
+    page, _ = report_of(workdir, photos, duplicate_threshold=0.001)
+    assert "One group has" in page and "<code>--config.eval.duplicate_threshold</code>" in page

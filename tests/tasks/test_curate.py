@@ -69,6 +69,17 @@ def test_duplicates_outliers_and_a_subset(workdir, many):
     assert np.load(workdir / "embeddings.npz")["paths"].tolist() == subset
 
 
+def test_maps_of_a_stage_are_compared_by_their_means(workdir, many):
+    curate_task(settings(workdir, many), workdir)
+    by_pooled = (workdir / "duplicates.csv").read_bytes()
+    (workdir / "duplicates.csv").unlink()
+    curate_task(settings(workdir, many, layer="c2"), workdir)  # which this network pools
+    assert (workdir / "duplicates.csv").read_bytes() == by_pooled
+    assert "c2_mean" in read_results(workdir)["curate"]["protocol"]
+    kept = [np.load(path) for path in (workdir / "features").rglob("*.npy")]
+    assert [rows.shape for rows in kept] == [(19, 16)] * 2  # no map was kept
+
+
 def test_one_image(workdir, many, tmp_path):
     (tmp_path / "one").mkdir()
     shutil.copy(many / "04.png", tmp_path / "one")
