@@ -7,6 +7,7 @@ will, and returns the features of the network's examples as computed from the fi
 import dataclasses
 import itertools
 import json
+import math
 import pickle
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -129,7 +130,7 @@ def _timm(network: Network, folder: Path) -> Proof:
             "num_classes": network.classes,
             "input_size": [3, size, size],
             "pool_size": [-(-size // 32)] * 2,
-            "crop_pct": size / (prep["resize"] or size),
+            "crop_pct": _crop_pct(size, prep["resize"] or size),
             "interpolation": prep["interpolation"],
             "mean": list(prep["mean"]),
             "std": list(prep["std"]),
@@ -168,10 +169,13 @@ def _huggingface(network: Network, folder: Path) -> Proof:
     _write_json(
         folder / "preprocessor_config.json",
         {
-            "image_processor_type": "ConvNextImageProcessor",  # what ResNets have there
+            # Not ConvNeXt's, which ResNets have there: from 384 pixels on it does not crop.
+            "image_processor_type": "BitImageProcessor",
             "do_resize": bool(prep["resize"]),
-            "size": {"shortest_edge": size},
-            "crop_pct": size / (prep["resize"] or size),
+            "size": {"shortest_edge": prep["resize"] or size},
+            "do_center_crop": bool(prep["crop"] or prep["resize"]),
+            "crop_size": {"height": size, "width": size},
+            "do_convert_rgb": True,
             "resample": 2,  # Pillow's bilinear
             "do_rescale": True,
             "rescale_factor": 1 / 255,
@@ -310,6 +314,12 @@ def _classifier(network: Network) -> Tensors:
         return {}
     classifier = network.variables["params"]["classifier"]
     return {"fc.weight": classifier["kernel"].T, "fc.bias": classifier["bias"]}
+
+
+def _crop_pct(crop: int, resize: int) -> float:
+    """The share with which timm, which rounds down, finds `resize` again."""
+    share = crop / resize
+    return share if math.floor(crop / share) == resize else math.nextafter(share, 0)
 
 
 def _renamed(tensors: Tensors, rules: Rules) -> Tensors:

@@ -1,14 +1,18 @@
 """How images were prepared for the weights in a file, as the file or another beside it says."""
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+
+from absl import logging
 
 from swav_jax.weights.network import Preprocessing
 from swav_jax.weights.torch_io import WeightsError, read_metadata
 
 BILINEAR = "bilinear"  # the only interpolation here
+WARPED_FROM = 384  # pixels from which ConvNeXt's image processor does not crop
 
 
 def read_preprocessing(path: str | Path) -> tuple[Preprocessing, Path] | None:
@@ -39,8 +43,8 @@ def _ours(said: Mapping[str, Any]) -> Preprocessing:
     return Preprocessing(
         mean=tuple(said["mean"]),
         std=tuple(said["std"]),
-        resize=said["resize"],
-        crop=said["crop"],
+        resize=int(said["resize"]),
+        crop=int(said["crop"]),
         interpolation=said["interpolation"],
     )
 
@@ -52,8 +56,11 @@ def _transformers(said: Mapping[str, Any]) -> Preprocessing:
     if said.get("do_center_crop"):
         crop = said["crop_size"]
         resize, crop = side, crop if isinstance(crop, int) else crop["height"]
+    elif side >= WARPED_FROM:
+        _warn_of_warping()
+        resize = crop = side
     else:
-        resize, crop = round(side / (said.get("crop_pct") or 224 / 256)), side
+        resize, crop = math.floor(side / (said.get("crop_pct") or 224 / 256)), side
     return Preprocessing(
         mean=tuple(said["image_mean"]),
         std=tuple(said["image_std"]),
@@ -69,12 +76,21 @@ def _timm(said: Mapping[str, Any]) -> Preprocessing | None:
         return None
     said = said["pretrained_cfg"]
     crop = said["input_size"][-1]
+    if said.get("crop_mode", "center") != "center":
+        _warn_of_warping()
     return Preprocessing(
         mean=tuple(said["mean"]),
         std=tuple(said["std"]),
-        resize=round(crop / said["crop_pct"]),
+        resize=math.floor(crop / said["crop_pct"]),
         crop=crop,
         interpolation=said["interpolation"],
+    )
+
+
+def _warn_of_warping() -> None:
+    logging.warning(
+        "these weights were made for images that are warped to a square or get borders: here their "
+        "centre is cut out instead"
     )
 
 

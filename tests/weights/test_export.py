@@ -12,13 +12,16 @@ from importlib.util import find_spec
 import jax
 import numpy as np
 import pytest
+from images import smooth
 
 from swav_jax.config import ConfigError
+from swav_jax.data.crops import central_crop
 from swav_jax.models.backbones import backbone
 from swav_jax.models.resnet import ARCHS
 from swav_jax.weights.export import export, features_of
 from swav_jax.weights.formats import recognise
 from swav_jax.weights.network import Network
+from swav_jax.weights.preprocessing import read_preprocessing
 from swav_jax.weights.torch_names import from_torch, to_torch
 
 PREPROCESSING = {
@@ -28,6 +31,8 @@ PREPROCESSING = {
     "crop": 64,
     "interpolation": "bilinear",
 }
+# From 384 pixels on ConvNeXt's image processor does not crop; 387 / (387 / 452) is less than 452.
+LARGE = PREPROCESSING | {"resize": 452, "crop": 387}
 
 
 def network(arch="resnet18", stem="imagenet", size=64, seed=0):
@@ -197,13 +202,54 @@ def test_the_depth_is_that_of_the_name():
             assert depth == int(number[1])
 
 
-def test_hugging_face_folder_says_how_images_are_prepared(tmp_path):
+@pytest.fixture
+def prepared(tmp_path, monkeypatch):
+    """Folders of timm and transformers, whose configurations say how images are prepared."""
     pytest.importorskip("safetensors")
-    made, _ = export(network("resnet18"), "huggingface", tmp_path)
-    processor = json.loads((made / "preprocessor_config.json").read_text())
-    assert processor["image_std"] == PREPROCESSING["std"]
-    assert int(processor["size"]["shortest_edge"] / processor["crop_pct"]) == 74
-    assert "k-NN 76.5" in (made / "README.md").read_text()
+    monkeypatch.setattr("swav_jax.weights.export.features_by", lambda *_: None)  # not the question
+    of = replace(network("resnet18"), preprocessing=LARGE)
+    for name in ("huggingface", "timm"):
+        made, _ = export(of, name, tmp_path)
+        (made / "preprocessing.json").unlink()
+    return tmp_path
+
+
+def test_configurations_of_other_libraries_say_how_images_are_prepared(prepared):
+    for name in ("huggingface", "timm"):
+        found, file = read_preprocessing(prepared / name / "model.safetensors")
+        assert file.name in ("preprocessor_config.json", "config.json")
+        assert found == LARGE | {"mean": tuple(LARGE["mean"]), "std": tuple(LARGE["std"])}
+    assert "k-NN 76.5" in (prepared / "huggingface" / "README.md").read_text()
+
+
+PREPARES = """
+import json, pathlib, sys
+import numpy as np
+from PIL import Image
+from timm.data import create_transform, resolve_data_config
+from transformers import AutoImageProcessor
+folder = pathlib.Path(sys.argv[1])
+image = Image.open(folder / "image.png")
+processor = AutoImageProcessor.from_pretrained(folder / "huggingface")
+pixels = processor(image, return_tensors="np")["pixel_values"][0]
+np.save(folder / "huggingface.npy", pixels.transpose(1, 2, 0))
+said = json.loads((folder / "timm" / "config.json").read_text())["pretrained_cfg"]
+pixels = create_transform(**resolve_data_config({}, said))(image).numpy()
+np.save(folder / "timm.npy", pixels.transpose(1, 2, 0))
+"""
+
+
+def test_other_libraries_prepare_images_as_we_do(prepared):
+    if not all(map(find_spec, ("torch", "timm", "transformers"))):
+        pytest.skip("timm or transformers is not installed")
+    image = smooth(0, 500, 900)
+    image.save(prepared / "image.png")
+    subprocess.run([sys.executable, "-c", PREPARES, prepared], check=True)
+    levels = np.asarray(central_crop(np.asarray(image), LARGE["resize"], LARGE["crop"]))
+    ours = (levels / 255 - LARGE["mean"]) / LARGE["std"]
+    for name in ("huggingface", "timm"):
+        found = np.load(prepared / f"{name}.npy")
+        np.testing.assert_allclose(found, ours, atol=0.03)  # a grey level is up to 0.018
 
 
 @pytest.mark.parametrize(

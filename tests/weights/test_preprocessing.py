@@ -45,6 +45,37 @@ def test_a_processor_with_a_centre_crop(tmp_path):
     assert found == EXPECTED | {"resize": 80, "interpolation": "bicubic"}
 
 
+def read(tmp_path, name, **changes):
+    said = FILES[name]
+    if name == "config.json":
+        said = said | {"pretrained_cfg": said["pretrained_cfg"] | changes}
+    (tmp_path / name).write_text(json.dumps(said | changes))
+    found, _ = read_preprocessing(tmp_path / "model.bin")
+    return found["resize"], found["crop"]
+
+
+def test_sizes_are_rounded_down_as_their_libraries_do(tmp_path):
+    """`int(shortest_edge / crop_pct)` of transformers, `floor(img_size / crop_pct)` of timm."""
+    sizes = {"crop_pct": 0.95, "input_size": [3, 224, 224], "size": {"shortest_edge": 224}}
+    for name in ("preprocessor_config.json", "config.json"):
+        (tmp_path / name).mkdir()
+        assert read(tmp_path / name, name, **sizes) == (235, 224)
+    ours = read(tmp_path, "preprocessing.json", resize=256.0, crop=224.0)
+    assert ours == (256, 224) and {type(size) for size in ours} == {int}
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "sizes"),
+    [
+        ("preprocessor_config.json", {"size": {"shortest_edge": 384}}, (384, 384)),
+        ("config.json", {"crop_mode": "squash", "crop_pct": 1.0}, (64, 64)),
+    ],
+)
+def test_images_that_were_warped_are_said(tmp_path, name, changes, sizes, caplog):
+    assert read(tmp_path, name, **changes) == sizes
+    assert "warped to a square" in caplog.text
+
+
 def test_in_the_weights_own_file(tmp_path):
     files = pytest.importorskip("safetensors.numpy")
     path = tmp_path / "model.safetensors"
