@@ -239,7 +239,7 @@ def scores_before_training(results: Mapping[str, Any]) -> dict[str, float]:
     Args:
       results: of `results.json`.
     """
-    now = [{"task": task} | one for task, one in results.items() if isinstance(one, Mapping)]
+    now = [{"task": task, **one} for task, one in results.items() if isinstance(one, Mapping)]
     found: dict[str, float] = {}
     for figures in [*results.get("earlier", []), *now]:
         for name, value in figures.items():
