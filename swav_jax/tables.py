@@ -7,6 +7,7 @@ import math
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,6 @@ from absl import logging
 
 from swav_jax.config import ConfigError
 from swav_jax.runtime.storage import AnyPath, copy_file, in_bucket
-
-LINES = 4096  # of a CSV file that are made at a time
 
 
 @dataclass(frozen=True)
@@ -40,21 +39,18 @@ class Table:
         Raises:
           OSError: the file cannot be written.
         """
+        columns: dict[str, np.ndarray] = {}
+        for name, column in self.columns.items():
+            if column.ndim == 1:
+                columns[name] = column
+            else:
+                flat = column.reshape(len(self), math.prod(column.shape[1:]))
+                columns |= {f"{name}_{i}": one for i, one in enumerate(flat.T)}
         with open(path, "w", newline="", encoding="utf-8") as file:
             lines = csv.writer(file, lineterminator="\n")
-            widths = {name: math.prod(column.shape[1:]) for name, column in self.columns.items()}
-            lines.writerow(
-                name if self[name].ndim == 1 else f"{name}_{i}"
-                for name, width in widths.items()
-                for i in range(width)
-            )
-            for first in range(0, len(self), LINES):
-                # As text, a float32 has no more digits than it needs.
-                part = [
-                    column[first : first + LINES].reshape(-1, widths[name]).astype(str)
-                    for name, column in self.columns.items()
-                ]
-                lines.writerows(np.concatenate(part, axis=1).tolist())
+            lines.writerow(columns)
+            # A row at a time, of NumPy's scalars: a float32 has no more digits than it needs.
+            lines.writerows(zip(*columns.values(), strict=True))
 
     def to_parquet(self, path: str | Path) -> None:
         """Writes a Parquet file; a column of several numbers a row is one of lists.
@@ -63,14 +59,9 @@ class Table:
           ConfigError: pyarrow is not installed.
           OSError: the file cannot be written.
         """
-        try:
-            import pyarrow  # optional: 150 MB
-            import pyarrow.parquet
-        except ImportError:
-            raise ConfigError(
-                "Parquet files are written by pyarrow, which is not installed: pip install "
-                "pyarrow, or choose another --config.eval.format, npz or csv"
-            ) from None
+        check_format("parquet")
+        import pyarrow  # optional: 150 MB
+        import pyarrow.parquet
 
         def array(column: np.ndarray) -> Any:
             if column.ndim == 1:
@@ -95,6 +86,19 @@ class Table:
         """Writes the format that the path's suffix names, whole or not at all; see `replace`."""
         with_suffix = {"csv": self.to_csv, "parquet": self.to_parquet, "npz": self.to_npz}
         replace(path, with_suffix[path.suffix[1:]])
+
+
+def check_format(suffix: str) -> None:
+    """Checks, before a table is computed, that files of this suffix can be written.
+
+    Raises:
+      ConfigError: pyarrow is not installed.
+    """
+    if suffix == "parquet" and not find_spec("pyarrow"):
+        raise ConfigError(
+            "Parquet files are written by pyarrow, which is not installed: pip install pyarrow, or "
+            "choose another --config.eval.format, npz or csv"
+        )
 
 
 def replace(path: AnyPath, write: Callable[[Path], object]) -> None:

@@ -1,4 +1,5 @@
 import csv
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -28,6 +29,20 @@ def test_csv_has_all_digits(tmp_path):
     numbers = [[row["embeddings_0"], row["embeddings_1"]] for row in rows]
     np.testing.assert_array_equal(np.array(numbers).astype(np.float32), mine["embeddings"])
     assert max(len(number) for row in numbers for number in row) < 16
+
+
+def test_wide_tables_are_written_in_little_memory(tmp_path):
+    columns = {
+        "paths": np.array([f"{i:0100}" for i in range(200)]),
+        "embeddings": np.random.RandomState(0).randn(200, 1000).astype(np.float32),
+    }
+    tracemalloc.start()
+    try:
+        Table(columns).to_csv(tmp_path / "t.csv")
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 2**20 < columns["embeddings"].nbytes + 2**18 < (tmp_path / "t.csv").stat().st_size
 
 
 def test_npz_and_parquet_hold_the_columns(tmp_path):

@@ -6,6 +6,7 @@ from ml_collections import ConfigDict
 
 from swav_jax.answers import embeddings, read_rows
 from swav_jax.runtime.storage import AnyPath
+from swav_jax.tables import check_format
 from swav_jax.tasks.figures import record
 from swav_jax.trained import open_trained
 
@@ -14,13 +15,15 @@ def embed_task(config: ConfigDict, workdir: AnyPath) -> None:
     """Writes `embeddings.npz`, `.parquet` or `.csv`, as `eval.format` says.
 
     Raises:
-      ConfigError: the checkpoint is of another network, or that has no such layer.
+      ConfigError: the checkpoint is of another network, or that has no such layer, or a package
+        is missing.
       CheckpointError: there is no intact checkpoint.
       DataError: there are no images.
       OSError: the file cannot be written.
     """
     trained = open_trained(config, workdir)
     settings, images = trained.config.eval, trained.images()
+    check_format(settings.format)
     rows = read_rows(trained, images, settings.layer)
     if jax.process_index() == 0:
         path = workdir / f"embeddings.{settings.format or 'npz'}"

@@ -1,7 +1,5 @@
 """The task `retrieval`: which training images are nearest to a test image, and of its class."""
 
-import csv
-import io
 from functools import partial
 
 import jax
@@ -14,7 +12,8 @@ from swav_jax.evals.knn import neighbours, others
 from swav_jax.evals.labelled import Images
 from swav_jax.evals.retrieval import retrieval
 from swav_jax.features import features
-from swav_jax.runtime.storage import AnyPath, write_whole
+from swav_jax.runtime.storage import AnyPath
+from swav_jax.tables import Table
 from swav_jax.tasks.figures import LEAVE_ONE_OUT, record
 from swav_jax.trained import Trained, at_random, open_trained
 from swav_jax.workdir import NEIGHBOURS
@@ -36,7 +35,7 @@ def retrieval_task(config: ConfigDict, workdir: AnyPath) -> None:
     test, protocol = unseen or train, "cosine similarity, pooled features, classes as relevance"
     table = nearest(trained, train, test, settings.neighbours)
     if jax.process_index() == 0:
-        write_whole(workdir / NEIGHBOURS, table)
+        table.save(workdir / NEIGHBOURS)
         logging.info("%s has the nearest images of %d", workdir / NEIGHBOURS, test.source.size)
     found, before = (
         retrieval(partial(features, network), train, test, ks=settings.retrieval_k)
@@ -54,10 +53,11 @@ def retrieval_task(config: ConfigDict, workdir: AnyPath) -> None:
         )
 
 
-def nearest(trained: Trained, train: Images, test: Images, k: int) -> str:
-    """The k most similar training images of each test image, as CSV; without unreadable ones.
+def nearest(trained: Trained, train: Images, test: Images, k: int) -> Table:
+    """The k most similar training images of each test image, nearest first, a row each.
 
-    If the test images are the training images, an image is no neighbour of itself.
+    Unreadable images are left out. If the test images are the training images, an image is no
+    neighbour of itself.
     """
     known, asking = features(trained, train), features(trained, test)
     numbers, asked = (np.flatnonzero(rows.any(axis=1)) for rows in (known, asking))
@@ -68,11 +68,16 @@ def nearest(trained: Trained, train: Images, test: Images, k: int) -> str:
         similarities, who = others(known, k)
     else:
         similarities, who = map(np.asarray, neighbours(known, asking, k))
-    file = io.StringIO()
-    lines = csv.writer(file, lineterminator="\n")
-    lines.writerow(("path", "rank", "neighbour", "similarity"))
-    for image, found, values in zip(asked, numbers[who], similarities, strict=True):
-        path = test.source.describe(int(image))
-        for rank, (other, value) in enumerate(zip(found, values, strict=True), start=1):
-            lines.writerow((path, rank, train.source.describe(int(other)), f"{value:.6f}"))
-    return file.getvalue()
+    # As objects: each name is in memory once, however many neighbours an image has.
+    paths, known_paths = (
+        np.array([images.source.name(i) for i in readable], object)
+        for images, readable in ((test, asked), (train, numbers))
+    )
+    return Table(
+        {
+            "path": np.repeat(paths, who.shape[1]),
+            "rank": np.tile(np.arange(1, 1 + who.shape[1]), len(who)),
+            "neighbour": known_paths[who].ravel(),
+            "similarity": similarities.ravel(),
+        }
+    )

@@ -13,6 +13,7 @@ from swav_jax.data.sources.source import Source
 from swav_jax.runtime.progress import progress
 
 CLUSTERS = "clusters.csv"  # in the folder: what its images were sorted by
+PARTIAL = ".partial"  # in the folder: a file that is not whole yet, whatever its name will be
 
 
 def check_folder(folder: str, source: Source, data_dirs: Collection[str]) -> None:
@@ -24,7 +25,8 @@ def check_folder(folder: str, source: Source, data_dirs: Collection[str]) -> Non
       data_dirs: where images are looked for.
 
     Raises:
-      ConfigError: the images are not files, or their copies would be found with them next time.
+      ConfigError: the images are not files, or their copies would be found with them next time, or
+        nobody has sorted what is in the folder.
       OSError: the folder cannot be made, or not be written to.
     """
     if source.path is None:
@@ -42,6 +44,8 @@ def check_folder(folder: str, source: Source, data_dirs: Collection[str]) -> Non
     top.mkdir(parents=True, exist_ok=True)
     if not os.access(top, os.W_OK):
         raise PermissionError(f"eval.sort_into: {top} cannot be written to")
+    if (there := _names(top)) and CLUSTERS not in there:
+        raise _other(top, there)
 
 
 def sort_into(folder: str, found: Found, *, by: str) -> None:
@@ -55,7 +59,7 @@ def sort_into(folder: str, found: Found, *, by: str) -> None:
       by: `copy` or `link`.
 
     Raises:
-      ConfigError: there is something else in the folder.
+      ConfigError: the folder is of other clusters.
       OSError: a file cannot be written.
     """
     top, source = Path(folder).expanduser(), found.rows.source
@@ -73,17 +77,25 @@ def sort_into(folder: str, found: Found, *, by: str) -> None:
 
 def _claim(top: Path, found: Found) -> None:
     """Writes the clusters into a folder, if there are no others."""
-    mine, partial = top / CLUSTERS, top / f".{CLUSTERS}.partial"
+    mine, partial = top / CLUSTERS, top / PARTIAL
     partial.unlink(missing_ok=True)
-    others = [path.name for path in top.iterdir()]
+    there = _names(top)
     found.table().to_csv(partial)
-    if others and not (mine.exists() and filecmp.cmp(partial, mine, shallow=False)):
+    if there and not (mine.exists() and filecmp.cmp(partial, mine, shallow=False)):
         partial.unlink()
-        raise ConfigError(
-            f"eval.sort_into: {top} holds {min(others)} and others, sorted by other clusters or by "
-            "somebody else. Name a new folder"
-        )
+        raise _other(top, there)
     partial.replace(mine)
+
+
+def _names(top: Path) -> list[str]:
+    return sorted(path.name for path in top.iterdir() if path.name != PARTIAL)
+
+
+def _other(top: Path, there: list[str]) -> ConfigError:
+    return ConfigError(
+        f"eval.sort_into: {top} holds {there[0]}{' and others' * (len(there) > 1)}, sorted by "
+        "other clusters or by somebody else. Name a new folder"
+    )
 
 
 def _put(image: Path, folder: Path, by: str) -> None:
@@ -94,7 +106,7 @@ def _put(image: Path, folder: Path, by: str) -> None:
             place.symlink_to(image)
             return
         if by == "copy" and not os.path.lexists(place):
-            partial = place.with_name(f".{place.name}.partial")
+            partial = folder.with_name(PARTIAL)
             shutil.copy2(image, partial)
             partial.replace(place)
             return

@@ -1,9 +1,11 @@
 import csv
+import shutil
 
 import pytest
 
 from swav_jax.config import ConfigError
 from swav_jax.tasks.cluster import cluster_task
+from swav_jax.tasks.embed import embed_task
 from swav_jax.trained import settings_of
 from swav_jax.workdir import read_results
 
@@ -64,6 +66,7 @@ def test_images_are_sorted_into_folders(workdir, photos, tmp_path, by):
     with pytest.raises(ConfigError, match="Name a new folder"):
         cluster(workdir, **settings, cluster_by="kmeans", clusters=2)
     assert tree(sorted_into).keys() == found.keys()
+    assert read_results(workdir)["cluster"]["clusters"] == 2  # what was computed is kept
 
 
 def test_images_of_one_name_are_all_there(workdir, photos, tmp_path):
@@ -73,9 +76,29 @@ def test_images_of_one_name_are_all_there(workdir, photos, tmp_path):
         (data / folder / "x.png").write_bytes(
             (photos / "dog/08.png").read_bytes() + folder.encode()
         )
+    long = f"{250 * 'y'}.png"  # 255 bytes may be a name
+    shutil.copy(photos / "dog/08.png", data / long)
     cluster(workdir, data_dir=str(data), sort_into=str(tmp_path / "sorted"))
     names = {path.name for path in tree(tmp_path / "sorted").values()}
-    assert names == {"x.png", "x_2.png", "x_3.png", "clusters.csv"}
+    assert names == {"x.png", "x_2.png", "x_3.png", long, "clusters.csv"}
+
+
+def test_what_somebody_else_sorted_is_said_before_the_work(workdir, photos, tmp_path):
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "theirs" / "notes.txt").write_text("mine")
+    with pytest.raises(ConfigError, match=r"theirs holds notes\.txt, sorted by"):
+        cluster(workdir, data_dir=str(photos), sort_into=str(tmp_path / "theirs"))
+    assert not (workdir / "features").exists()
+
+
+def test_a_package_that_is_missing_is_said_before_the_work(workdir, photos, monkeypatch):
+    monkeypatch.setattr("swav_jax.tables.find_spec", lambda _: None)
+    for task in (cluster_task, embed_task):
+        config = settings_of(workdir)
+        config.eval.update(data_dir=str(photos), format="parquet")
+        with pytest.raises(ConfigError, match="pip install pyarrow"):
+            task(config, workdir)
+    assert not (workdir / "features").exists()
 
 
 def test_copies_would_be_more_images(workdir, photos):

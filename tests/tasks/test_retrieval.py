@@ -34,13 +34,19 @@ def settings(run, **evaluation):
     return config
 
 
-def test_nearest_images_are_written_with_or_without_labels(run):
-    retrieval_task(settings(run, test="test"), run)  # copy.png lies beside the class: no labels
+def test_nearest_images_are_written_with_or_without_labels(run, monkeypatch):
+    (run / "neighbours.csv").write_text("of another network")
+    monkeypatch.chdir(run)
+    config = settings(run, test="test")
+    config.eval.data_dir = "photos"
+    retrieval_task(config, run)  # copy.png lies beside the class: no labels
+    assert (run / "neighbours.csv.1").read_text() == "of another network"
     lines = list(csv.DictReader((run / "neighbours.csv").read_text().splitlines()))
     assert list(lines[0]) == ["path", "rank", "neighbour", "similarity"]
     assert [line["rank"] for line in lines] == ["1", "2", "3"] * 2
-    copy = next(line for line in lines if line["path"].endswith("copy.png"))
-    assert copy["neighbour"].endswith("train/b/2.png") and float(copy["similarity"]) > 0.9999
+    copy = next(line for line in lines if line["path"] == str(run / "photos/test/copy.png"))
+    assert copy["neighbour"] == str(run / "photos/train/b/2.png")
+    assert float(copy["similarity"]) > 0.9999
     assert not any("damaged" in line["neighbour"] for line in lines)
     assert not (run / "results.json").exists()
 
