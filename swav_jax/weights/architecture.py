@@ -146,8 +146,10 @@ def shapes(model: Mapping[str, Any], with_head: bool) -> dict[str, tuple[int, ..
     )
     network = backbone(model["arch"], stem=model["stem"], width=model["width"])
     crops = [jax.ShapeDtypeStruct((1, 1, PIXELS, PIXELS, 3), jnp.float32)]
+    # Nothing is computed: that would start the devices, before processes have joined each other.
+    key = jax.eval_shape(jax.random.key, 0)
     init = partial(Encoder(network, head).init, train=False)
-    variables = jax.eval_shape(init, jax.random.key(0), crops)
+    variables = jax.eval_shape(init, key, crops)
     zero = np.zeros((), np.float32)
     empty = jax.tree.map(lambda leaf: np.broadcast_to(zero, leaf.shape), variables)
     names = to_torch(empty)
