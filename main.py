@@ -114,18 +114,30 @@ def _settings_of_file(path: str, parts: str) -> ConfigDict:
     return settings_of_file(path, parts)
 
 
+def refuse_ignored_flags(task: str) -> None:
+    """Ends the process if a flag is given that only another task takes."""
+    for other, own in OF_TASK.items():
+        for flag in own.values():
+            if flag.present and task != other:
+                hint = "; tables have that of --config.eval.format" if flag is _FORMAT else ""
+                sys.exit(f"error: --{flag.name} is of --task={other}, not of --task={task}{hint}")
+
+
 def main(argv: list[str]) -> None:
     """Runs one task."""
     if len(argv) > 1:
-        raise app.UsageError(f"unexpected arguments {argv[1:]}; settings are --config.key=value")
+        sys.exit(f"error: unexpected arguments {argv[1:]}; settings are --config.key=value")
     if _TASK.value not in TASKS:
-        raise app.UsageError(f"unknown --task={_TASK.value}; known are {', '.join(TASKS)}")
+        sys.exit(f"error: unknown --task={_TASK.value}; known are {', '.join(TASKS)}")
+    if not _WORKDIR.value:
+        sys.exit("error: --workdir is needed, the folder of the run, and it must not be empty")
+    refuse_ignored_flags(_TASK.value)
     logging.set_verbosity(logging.INFO)
     without_noise()
     start()
     reuse_freed_memory()
     try:
-        workdir = located(_WORKDIR.value or "")
+        workdir = located(_WORKDIR.value)
         settings = config(_TASK.value, workdir)
     except UserError as error:
         sys.exit(f"error: {error}")
@@ -147,5 +159,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    flags.mark_flag_as_required("workdir")
     app.run(main, flags_parser=parse)

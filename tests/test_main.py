@@ -21,6 +21,12 @@ CHOSEN = ("--config=configs/quickstart.py", "--config.method.name=pcl")
         (("--config.method.name",), "write --config.method.name=VALUE"),
         (("--config=tests/test_main.py",), "has no attribute 'get_config'"),
         (("--workdr=runs/x",), "error: Unknown command line flag 'workdr'. Did you mean: workdir"),
+        (("--workdir=",), "error: --workdir is needed"),
+        (("--topology=v5e:8x8",), "error: --topology is of --task=plan, not of --task=pretrain"),
+        (
+            ("--task=embed", "--format=csv"),
+            "not of --task=embed; tables have that of --config.eval",
+        ),
     ],
 )
 def test_wrong_flags_are_one_line(tmp_path, flags, complaint):
