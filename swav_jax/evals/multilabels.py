@@ -1,13 +1,14 @@
 """The classes of images that may show several each, from a CSV file or from the data set."""
 
 import csv
-from pathlib import Path
+import io
 
 import numpy as np
 from absl import logging
 from jaxtyping import Int
 
 from swav_jax.data.sources.source import DataError, MultiLabels, Source
+from swav_jax.data.sources.text import read_text
 from swav_jax.evals.subset import by_name
 
 PATH = "path"  # the header of a CSV file's first column
@@ -38,7 +39,7 @@ def multi_labels(train: Source, test: Source, csv_file: str = "") -> tuple[Known
 
 
 def _of_file(train: Source, test: Source, csv_file: str) -> tuple[Known, Known]:
-    names, rows = read_csv(Path(csv_file).expanduser())
+    names, rows = read_csv(csv_file)
     places = [by_name(source, rows) for source in (train, test)]
     for name in places[0].keys() & places[1].keys():
         one, other = train.describe(places[0][name]), test.describe(places[1][name])
@@ -57,17 +58,21 @@ def _of_file(train: Source, test: Source, csv_file: str) -> tuple[Known, Known]:
     return known[0], known[1]
 
 
-def read_csv(path: Path) -> tuple[tuple[str, ...], dict[str, list[int]]]:
+def read_csv(path: str) -> tuple[tuple[str, ...], dict[str, list[int]]]:
     """The names of the classes, and for each path whether its image shows them.
 
     The first line is `path` and the names; the others are a path and 1 (shown), 0 (not shown) or -1
     (does not count) for each class.
 
     Raises:
-      DataError: a line that says something else.
+      DataError: a line that says something else, or a file that is no text in UTF-8.
+      OSError: it cannot be read.
     """
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        header, *lines = [*csv.reader(file)] or [[]]
+    try:
+        text = io.StringIO(read_text(path).decode(), newline="")
+        header, *lines = [*csv.reader(text)] or [[]]
+    except (UnicodeDecodeError, csv.Error) as problem:
+        raise DataError(f"{path} is no CSV file in UTF-8: {problem}") from None
     if header[:1] != [PATH] or len(header) < 2:
         raise DataError(f"{path}: the first line must be {PATH} and the names of the classes")
     rows: dict[str, list[int]] = {}

@@ -59,6 +59,29 @@ def test_a_file_that_cannot_be_used_is_refused(tmp_path, lines, message):
         multi_labels(TRAIN, TEST, written(tmp_path, *lines))
 
 
+@pytest.mark.parametrize(
+    ("contents", "message"),
+    [
+        ("path,café\nc.jpg,1\n".encode("cp1252"), "CSV file in UTF-8: .* 0xe9"),
+        ("path,cat\nc.jpg,1\n".encode("utf-16"), "save it as UTF-8"),
+        (b"path,cat\nc.jpg,1\0\n", "save it as UTF-8"),
+        (b'path,cat\n"' + b"c.jpg,1\n" * 20_000, "CSV file in UTF-8: field larger"),
+    ],
+)
+def test_a_file_in_another_encoding_is_refused(tmp_path, contents, message):
+    path = tmp_path / "labels.csv"
+    path.write_bytes(contents)
+    with pytest.raises(DataError, match=f"labels.csv is no .*{message}"):
+        multi_labels(TRAIN, TEST, str(path))
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_name(tmp_path):
+    path = tmp_path / "labels.csv"
+    path.write_text("path,café\nc.jpg,1\nd.jpg,0\n", "utf-8-sig")
+    (_, labels), _ = multi_labels(TRAIN, TEST, str(path))
+    assert labels.class_names == ("café",)
+
+
 def test_lists_of_a_data_set_with_those_hard_to_see_apart(tmp_path):
     classes = tfds.features.Sequence(tfds.features.ClassLabel(names=["cat", "dog", "cow"]))
     features = {
