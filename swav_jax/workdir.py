@@ -136,20 +136,27 @@ def claim(config: ConfigDict, workdir: AnyPath) -> None:
     Raises:
       ConfigError: it belongs to another run; nothing is changed.
     """
-    path, settings = workdir / CONFIG, to_dict(config)
-    old = read_config(workdir)
-    if old and not any(isinstance(old.get(section), dict) for section in settings):
-        raise ConfigError(f"{path} does not belong to a run; choose another --workdir")
-    if entries(workdir / CHECKPOINTS) or (workdir / METRICS).exists():
-        _check_same_run(old, config, workdir)
+    if begun(config, workdir):
         return
-    if old != settings and read_results(workdir):
+    settings = to_dict(config)
+    if read_config(workdir) != settings and read_results(workdir):
         with _changing_results(workdir) as results:
             kept = _without_random_network(results)
             results.clear()
             results.update(kept)
     make_folder(workdir)
-    write_whole(path, _json(settings, indent=2))
+    write_whole(workdir / CONFIG, _json(settings, indent=2))
+
+
+def begun(config: ConfigDict, workdir: AnyPath) -> bool:
+    """Whether this run has begun in a workdir; arguments and errors as of `claim`."""
+    old = read_config(workdir)
+    if old and not any(isinstance(old.get(section), dict) for section in to_dict(config)):
+        raise ConfigError(f"{workdir / CONFIG} does not belong to a run; choose another --workdir")
+    if not (entries(workdir / CHECKPOINTS) or (workdir / METRICS).exists()):
+        return False
+    _check_same_run(old, config, workdir)
+    return True
 
 
 def _without_random_network(results: Any) -> Any:

@@ -6,7 +6,9 @@ It has a configuration, metrics and checkpoints of its own, and goes on after a 
 import hashlib
 import math
 import os
-from collections.abc import Sequence
+import shlex
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
@@ -15,16 +17,25 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from swav_jax.config import ConfigError, of_method
+from swav_jax.checkpoints.read import load_metadata
+from swav_jax.config import ConfigError, of_method, sizes
 from swav_jax.data.sources.source import DataError, Source
 from swav_jax.evals.labelled import Images, labelled, unusable
 from swav_jax.images import on_evaluated_images
 from swav_jax.runtime.storage import AnyPath
 from swav_jax.train import pretrain
 from swav_jax.trained import Trained
-from swav_jax.workdir import OtherRun, read_config, read_metrics, read_results
+from swav_jax.workdir import OtherRun, begun, read_config, read_metrics, read_results
 
 BATCH = 256  # of the published protocols
+# What of `data` tells the images of classifiers apart, and the settings that choose it.
+IMAGES = {
+    "name": "eval.data_name",
+    "data_dir": "eval.data_dir",
+    "train": "eval.train",
+    "test": "eval.test",
+    "label_key": "data.label_key",
+}
 
 
 @dataclass(frozen=True)
@@ -90,39 +101,73 @@ def train_classifier(
 
     Args:
       trained: whose backbone it is on; its settings name the test images.
-      folder: of the run's workdir, for the classifier's own run; of other images than the run's,
-        its name gets an ending of theirs.
+      folder: of the run's workdir, see `folder_of`, for the classifier's own run.
       source: images with labels that the classifier learns from.
       protocol: how it is trained.
 
     Returns:
-      `top1` and `top5` of the last epoch in percent, `best_top1` and `best_epoch`, the first that
-      has it, and the numbers of `train_images` and `test_images`; {} but in process 0.
+      what `figures_of` gives; {} but in process 0.
 
     Raises:
       ConfigError: the folder holds a classifier of another checkpoint, other settings or images.
       SystemExit: after a signal, see `pretrain`.
     """
-    workdir = trained.workdir / f"{folder}{_ending(trained.config)}"
+    workdir = folder_of(trained, folder)
     config = _settings(trained, workdir, source, protocol)
-    try:
+    with _other_classifiers_named(workdir):
         pretrain(config, workdir, source)
+    return figures_of(workdir) if jax.process_index() == 0 else {}
+
+
+def check_classifier(trained: Trained, folder: str, source: Source, protocol: Protocol) -> None:
+    """Refuses, before any work, what `train_classifier` would; arguments and errors as of it."""
+    workdir = folder_of(trained, folder)
+    config = _settings(trained, workdir, source, protocol)
+    with _other_classifiers_named(workdir):
+        begun(config, workdir)
+
+
+@contextmanager
+def _other_classifiers_named(workdir: AnyPath) -> Iterator[None]:
+    try:
+        yield
     except OtherRun as other:
         raise ConfigError(
             f"{workdir} holds a classifier that was trained otherwise ({other.changed}): use the "
             "same settings to go on with it, or rename that folder to train a new one"
         ) from None
-    if jax.process_index() != 0:
+
+
+def folder_of(trained: Trained, name: str) -> AnyPath:
+    """The folder of a classifier; of other images than the run's, the name gets an ending."""
+    return trained.workdir / f"{name}{_ending(trained.config)}"
+
+
+def flags_of(trained: Trained, folder: AnyPath) -> str:
+    """The flags that choose the images of the classifier in a folder; "" for the run's own."""
+    theirs, ours = read_config(folder)["data"], trained.config.data
+    flags = [f"--config.{IMAGES[key]}={theirs[key]}" for key in IMAGES if theirs[key] != ours[key]]
+    return shlex.join(flags)
+
+
+def figures_of(folder: AnyPath) -> dict[str, Any]:
+    """What is known of the classifier in a folder, if it was trained to its end; else {}.
+
+    `top1` and `top5` of the last epoch in percent, `best_top1` and `best_epoch`, the first that has
+    it, and the numbers of `train_images` and `test_images`.
+    """
+    saved, last = load_metadata(folder), read_results(folder).get("classify", {})
+    total = sizes(ConfigDict(saved["config"]), saved["images"]).total_steps
+    if last.get("checkpoint") != f"step {total}":
         return {}
-    last, name = read_results(workdir)["classify"], "classify_top1"
-    lines = [line for line in read_metrics(workdir) if name in line]
-    best = max(lines, key=lambda line: line[name])
+    name = "classify_top1"
+    best = max((line for line in read_metrics(folder) if name in line), key=lambda line: line[name])
     return {
         "top1": last["top1"],
         "top5": last["top5"],
         "best_top1": best[name],
         "best_epoch": round(best["epoch"]),
-        "train_images": source.size,
+        "train_images": saved["images"],
         "test_images": last["test_images"],
     }
 
@@ -168,10 +213,9 @@ def _settings(trained: Trained, workdir: AnyPath, source: Source, protocol: Prot
 def _ending(config: ConfigDict) -> str:
     """What tells the images of `eval` apart; "" for the run's own."""
     images = on_evaluated_images(config).data
-    keys = ("name", "data_dir", "train", "test", "label_key")
-    if all(images[key] == config.data[key] for key in keys):
+    if all(images[key] == config.data[key] for key in IMAGES):
         return ""
-    text = "\n".join(images[key] for key in keys)
+    text = "\n".join(images[key] for key in IMAGES)
     return f"_{hashlib.sha256(text.encode()).hexdigest()[:6]}"
 
 

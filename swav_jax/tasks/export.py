@@ -1,21 +1,25 @@
 """The task `export`: writes a run's network in the format of another library."""
 
+import re
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from absl import logging
 from ml_collections import ConfigDict
 
 from swav_jax.checkpoints.read import load_variables
 from swav_jax.config import ConfigError
 from swav_jax.runtime.storage import AnyPath, entries, in_bucket, written_on_disk
+from swav_jax.tasks.classifier import figures_of, flags_of, folder_of
+from swav_jax.tasks.linear import LINEAR
 from swav_jax.trained import Trained, open_trained
-from swav_jax.weights.export import export
+from swav_jax.weights.export import check_format, export
 from swav_jax.weights.network import Network
-from swav_jax.workdir import read_config, read_results
+from swav_jax.workdir import CHECKPOINTS, read_config, read_results, saved_steps
 
 EXPORT = "export"  # folder in the workdir
 EXAMPLES = 4
@@ -28,6 +32,7 @@ def export_task(config: ConfigDict, workdir: AnyPath, format: str) -> None:
       ConfigError: the format has no place for this network, or a bucket holds such an export.
       FileNotFoundError: there is no checkpoint.
     """
+    check_format(format)
     place = workdir / EXPORT
     if in_bucket(place) and entries(place / format):
         raise ConfigError(f"{place / format} is there already: remove it, or copy it elsewhere")
@@ -48,7 +53,8 @@ def network_of(trained: Trained) -> Network:
         collection: {name: tree[name] for name in keep if name in tree}
         for collection, tree in jax.device_get(trained.variables).items()
     }
-    variables["params"] |= _classifier(trained)
+    classifier, figures = _classifier(trained)
+    variables["params"] |= classifier
     return Network(
         arch=model.arch,
         stem=model.stem,
@@ -63,15 +69,21 @@ def network_of(trained: Trained) -> Network:
             "interpolation": "bilinear",
         },
         images=np.random.default_rng(0).normal(size=(EXAMPLES, size, size, 3)).astype(np.float32),
-        about=_about(trained),
+        about=_about(trained, figures),
     )
 
 
-def _about(trained: Trained) -> str:
-    """Where the weights come from, and their figures; no paths, because the text is published."""
+def _about(trained: Trained, of_classifier: Mapping[str, Any]) -> str:
+    """Where the weights come from, and their figures; no paths, because the text is published.
+
+    Those of `linear` are the exported classifier's, if there is one: others are of other images.
+    """
     config, lines = trained.config, list[str]()
-    for task, results in read_results(trained.workdir).items():
-        if isinstance(results, Mapping):
+    everything, step = read_results(trained.workdir), f"step {trained.checkpoint.name}"
+    if of_classifier:
+        everything[LINEAR] = of_classifier
+    for task, results in everything.items():
+        if isinstance(results, Mapping) and results.get("checkpoint", step) == step:
             numbers = {k: v for k, v in results.items() if isinstance(v, int | float)}
             lines += [f"| {task} | {name} | {value:.5g} |" for name, value in numbers.items()]
     table = "\n".join(["| Task | Figure | Value |", "|---|---|---|", *lines]) if lines else ""
@@ -81,13 +93,34 @@ def _about(trained: Trained) -> str:
     return f"Trained {how}, {trained.checkpoint.name} steps of {config.data.batch_size}.\n\n{table}"
 
 
-def _classifier(trained: Trained) -> dict[str, Any]:
-    """The one that `--task=linear` trained on this checkpoint to its end, if it did."""
-    workdir, found = trained.workdir / "linear", read_results(trained.workdir).get("linear", {})
-    began = Path(read_config(workdir).get("init_from", ""))
-    if "top1" not in found or began.name != trained.checkpoint.name:
+def _classifier(trained: Trained) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Parameters and figures of the classifier that `--task=linear` trained on this checkpoint.
+
+    It is that of the images that `eval` names. Without one that was trained to its end both are
+    empty; the log says why, and names those of other images.
+    """
+    named = rf"{LINEAR}(_[0-9a-f]{{6}})?"
+    folders = [path for path in entries(trained.workdir) if re.fullmatch(named, path.name)]
+    figures = {path: found for path in folders if (found := _figures(trained, path))}
+    mine = folder_of(trained, LINEAR)
+    for other in (path for path in figures if path != mine):
+        flags = flags_of(trained, other) or "no flags of images"
+        logging.info("%s has a classifier of other images: %s export it", other, flags)
+    if mine in figures:
+        found, _ = load_variables(mine, ("params/classifier",))
+        return jax.device_get(found["params"]), figures[mine]
+    if mine in folders:
+        logging.warning(
+            "the classifier in %s is left out: it is of another checkpoint, or not trained to its "
+            "end; --task=linear says which, or goes on with it",
+            mine,
+        )
+    return {}, {}
+
+
+def _figures(trained: Trained, folder: AnyPath) -> dict[str, Any]:
+    """What `figures_of` gives of a folder, if its classifier is of this checkpoint; else {}."""
+    began = PurePath(read_config(folder).get("init_from", "")).name
+    if began != trained.checkpoint.name or not saved_steps(folder / CHECKPOINTS):
         return {}
-    if found.get("checkpoint") != f"step {trained.checkpoint.name}":
-        return {}
-    found, _ = load_variables(workdir, ("params/classifier",))
-    return jax.device_get(found["params"])
+    return figures_of(folder)

@@ -18,6 +18,7 @@ from swav_jax.runtime.storage import AnyPath, located
 from swav_jax.tasks.classifier import (
     Protocol,
     check_classes,
+    check_classifier,
     labelled_images,
     train_classifier,
 )
@@ -51,6 +52,8 @@ def semisup_task(config: ConfigDict, workdir: AnyPath) -> None:
         parts = [_listed(trained, train, test)]
     else:
         parts = [_share(trained, train, test, percent) for percent in RATES]
+    for part in parts:
+        check_classifier(trained, part.folder, part.source, part.protocol)
     for part in parts:
         figures = train_classifier(trained, part.folder, part.source, part.protocol)
         line = f"{part.choice}, {part.protocol}"

@@ -47,12 +47,18 @@ class Proof(NamedTuple):
     features: Features
 
 
+def check_format(name: str) -> None:
+    """Refuses (ConfigError) a format that is not known, before a network is read for it."""
+    if name not in FORMATS:
+        raise ConfigError(f"unknown --format={name}; known are {', '.join(FORMATS)}")
+
+
 def export(network: Network, name: str, folder: Path) -> tuple[Path, str]:
     """Writes a network in the format `name`, and compares what is read back.
 
     Args:
       network: what is written.
-      name: of FORMATS.
+      name: of FORMATS, see `check_format`.
       folder: `<folder>/<name>` is made; one that is there is kept as `<name>.<n>`.
 
     Returns:
@@ -62,8 +68,6 @@ def export(network: Network, name: str, folder: Path) -> tuple[Path, str]:
       ConfigError: the format has no place for this network, or needs a package.
       RuntimeError: the features differ.
     """
-    if name not in FORMATS:
-        raise ConfigError(f"unknown --format={name}; known are {', '.join(FORMATS)}")
     unfinished = folder / f".{name}"
     unfinished.mkdir(parents=True, exist_ok=True)
     for file in unfinished.iterdir():  # of an export that did not end

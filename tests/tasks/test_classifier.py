@@ -87,10 +87,11 @@ def test_linear_killed_and_started_again_equals_one_in_one_go(workdir, tmp_path,
     lrs = {line["lr"] for line in metrics(whole / "linear") if "lr" in line}
     np.testing.assert_allclose(sorted(lrs), [0.15, 0.3], rtol=1e-6)
 
-    config.eval.linear_lr = 0.1
+    config.eval.linear_lr, config.eval.linear_protocol = 0.1, "both"
     with pytest.raises(ConfigError, match=r"optim.base_lr: 0.3 there, 0.1 here.* rename that"):
         linear_task(config, workdir)
-    config.eval.linear_lr = 0.3
+    assert results(workdir, "linear") == found
+    config.eval.linear_lr, config.eval.linear_protocol = 0.3, "sgd"
     moved = workdir.rename(workdir.with_name("moved"))
     linear_task(config, moved)  # goes on with the same classifier
     assert metrics(moved / "linear") == metrics(whole / "linear")

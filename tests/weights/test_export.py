@@ -264,7 +264,6 @@ def test_other_libraries_prepare_images_as_we_do(prepared):
             "imagenet",
             "only ResNets are written, and this is alexnet_sobel",
         ),
-        ("keras", "resnet18", "imagenet", "unknown --format=keras; known are torchvision"),
     ],
 )
 def test_what_a_format_has_no_place_for_is_refused(tmp_path, name, arch, stem, complaint):
