@@ -70,7 +70,7 @@ def nearest(trained: Trained, train: Images, test: Images, k: int) -> Table:
         similarities, who = map(np.asarray, neighbours(known, asking, k))
     # As objects: each name is in memory once, however many neighbours an image has.
     paths, known_paths = (
-        np.array([images.source.name(i) for i in readable], object)
+        np.array([images.source.name(int(i)) for i in readable], np.object_)
         for images, readable in ((test, asked), (train, numbers))
     )
     return Table(
