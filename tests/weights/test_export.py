@@ -132,7 +132,7 @@ def test_onnx(tmp_path, arch, stem, sizes):
 
 WRITES = """
 import sys, pathlib, numpy as np
-sys.path.insert(0, "tests/weights")
+sys.path[:0] = "tests", "tests/weights"
 from dataclasses import replace
 from test_export import network, export, features_of
 folder = pathlib.Path(sys.argv[1])
