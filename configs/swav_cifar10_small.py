@@ -7,9 +7,9 @@
 these: see `swav_small_images.py`.
 
 Expected: k-NN 59.5 % (random network 26.6 %), 58.2 after 65 epochs; linear 61.2 % by SGD and 65.1
-by logistic regression (30.7); loss from 4.9 to 2.8 (ln K is 4.61). On 2 cores with AVX-512
-the first 40 epochs took 13 minutes where nothing else ran; beside other work all took 64. The
-curve is in `docs/results.md`.
+by logistic regression (30.7); loss from 4.9 to 2.8 (ln K is 4.61). On 2 cores with AVX-512,
+where nothing else ran, the first 65 epochs took 33 minutes, in another hour the first 40 took 13;
+beside other work all took 64. The curve is in `docs/results.md`.
 
 Small batches learn faster from few images: after 6 epochs k-NN was 44.2 % with batches of 32 and
 base_lr 0.05, 41.9 with 0.03, 40.8 with batches of 64 and 0.04, 39.1 with 128 and 0.06.
