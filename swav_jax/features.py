@@ -4,25 +4,27 @@ They lie in `features/<key>/`, in pieces named by their first row. The key is ma
 decides about them: the network, the layer, how images are cut and normalised, and the images.
 """
 
+import dataclasses
 import hashlib
 import json
 import math
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from io import BytesIO
 
 import jax
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Bool, Float32, Int
 
+from swav_jax.data.passes import one_pass
 from swav_jax.data.sources.source import Source
 from swav_jax.data.unreadable import check
 from swav_jax.evals.features import embed_images, layer_of, of_images
 from swav_jax.evals.labelled import Images
 from swav_jax.runtime import machine
-from swav_jax.runtime.processes import from_process_0
+from swav_jax.runtime.processes import from_process_0, in_any
 from swav_jax.runtime.progress import progress
 from swav_jax.runtime.storage import AnyPath, entries, in_bucket, make_folder, write_whole
 from swav_jax.trained import Trained
@@ -70,34 +72,101 @@ def features(
     with machine.one_at_a_time(folder / ".lock") if mine else nullcontext():
         if jax.process_index() == 0:
             write_whole(folder / "about.json", text)
-        pieces = _all_pieces(trained, images, layer, folder)
-    whole = np.concatenate([np.load(BytesIO(path.read_bytes())) for path, _ in pieces])
-    unreadable = np.isnan(whole.reshape(len(whole), -1)[:, 0])
+        kept = from_process_0(sum(rows for _, rows in _pieces(folder)))
+        if kept < source.size:
+            _compute_pieces(trained, images, layer, folder, kept)
+        pieces = [(np.load(BytesIO(path.read_bytes())), path) for path, _ in _pieces(folder)]
+        _read_again(trained, images, layer, pieces, kept)
+    whole = np.concatenate([rows for rows, _ in pieces])
+    unreadable = _nan(whole)
     source.unreadable.update(np.flatnonzero(unreadable).tolist())
     check(source, images.max_bad_fraction)
     whole[unreadable] = 0
     return whole
 
 
-def _all_pieces(
-    trained: Trained, images: Images, layer: str, folder: AnyPath
-) -> list[tuple[AnyPath, int]]:
-    """Computes the pieces that are not in the folder yet, and returns all as `_pieces` does."""
-    source, pieces = images.source, _pieces(folder)
-    done = from_process_0(sum(rows for _, rows in pieces))
-    if done == source.size:
-        return pieces
+def _compute_pieces(
+    trained: Trained, images: Images, layer: str, folder: AnyPath, done: int
+) -> None:
+    """Computes the pieces that are not in the folder yet: those after the first `done` images."""
+    source = images.source
     what = f"features of {source.size} images"
     with jax.set_mesh(trained.mesh), progress(what, source.size, done) as now:
         apply = layer_of(trained.encoder, layer)
         batches = embed_images(apply, trained.variables, images, first=done)
         for first, rows in _in_pieces(batches, done, source.size, now):
             if jax.process_index() == 0:
-                written = BytesIO()
-                np.save(written, rows)
-                write_whole(folder / f"{first:09}-{len(rows)}.npy", written.getvalue())
+                _write(folder / f"{first:09}-{len(rows)}.npy", rows)
     from_process_0(0)  # the others read when the last piece is there
-    return _pieces(folder)
+
+
+def _read_again(
+    trained: Trained,
+    images: Images,
+    layer: str,
+    pieces: Sequence[tuple[np.ndarray, AnyPath]],
+    kept: int,
+) -> None:
+    """Fills in, here and in the folder, kept rows of images that could not be read then.
+
+    A package that reads them may have come since, or their rights may have changed.
+
+    Args:
+      trained: the network.
+      images: as `features` takes them.
+      layer: as `features` takes it.
+      pieces: the rows and the file of each, in order.
+      kept: how many rows were in the folder before; later ones have just been computed.
+    """
+    source = images.source
+    bad = np.flatnonzero(np.concatenate([_nan(rows) for rows, _ in pieces])[:kept])
+    bad = bad[in_any(_readable(images, bad))] if len(bad) else bad
+    if not len(bad):
+        return
+    part = source.part(bad, np.full(len(bad), -1, np.int32), source.class_names)
+    images = dataclasses.replace(images, source=part, max_bad_fraction=1.0)
+    found: dict[int, np.ndarray] = {}
+    with jax.set_mesh(trained.mesh):
+        for index, rows in embed_images(
+            layer_of(trained.encoder, layer), trained.variables, images
+        ):
+            found.update(zip(bad[index].tolist(), rows, strict=True))
+    first = 0
+    for rows, path in pieces:
+        here = [number for number in found if first <= number < first + len(rows)]
+        for number in here:
+            rows[number - first] = found[number]
+        if here and jax.process_index() == 0:
+            _write(path, rows)
+        first += len(rows)
+
+
+def _readable(images: Images, numbers: Int[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:
+    """Which of the images can be read now."""
+    source, size = images.source, min(256, len(numbers))
+    part = source.part(numbers, np.full(len(numbers), -1, np.int32), source.class_names)
+    readable = np.zeros(len(numbers), bool)
+    for batch in one_pass(
+        part,
+        size,
+        resize=images.resize,
+        crop=images.crop,
+        max_bad_fraction=1.0,
+        threads=images.threads,
+    ):
+        readable[batch.index[batch.valid]] = True
+    return readable
+
+
+def _nan(rows: Float32[np.ndarray, "n *F"]) -> Bool[np.ndarray, " n"]:
+    """Which rows are those of images that could not be read."""
+    return np.isnan(rows.reshape(len(rows), -1)[:, 0])
+
+
+def _write(path: AnyPath, rows: Float32[np.ndarray, "n *F"]) -> None:
+    written = BytesIO()
+    np.save(written, rows)
+    write_whole(path, written.getvalue())
 
 
 def _in_pieces(
@@ -136,7 +205,7 @@ def _pieces(folder: AnyPath) -> list[tuple[AnyPath, int]]:
     pieces, done = [], 0
     for path in (entry for entry in entries(folder) if entry.suffix == ".npy"):
         first, rows = map(int, path.stem.split("-"))
-        if first == done:
+        if first == done and path.stat().st_size:  # a power cut may leave an empty file
             pieces.append((path, rows))
             done += rows
     return pieces
@@ -146,5 +215,5 @@ def _fingerprint(source: Source) -> str:
     """Differs if another image, or another version of a file, is in another place."""
     digest = hashlib.blake2b(f"{source.pixels} {source.feature}".encode())
     for number in range(source.size):
-        digest.update(f"{source.describe(number)}\0{source.changed(number)}\n".encode())
+        digest.update(f"{source.name(number)}\0{source.changed(number)}\n".encode())
     return digest.hexdigest()

@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 
 from swav_jax.checkpoints.read import find, load_metadata, load_variables
 from swav_jax.checkpoints.seal import CheckpointError, read_seal
-from swav_jax.config import ConfigError, in_steps
+from swav_jax.config import ConfigError, in_steps, to_dict
 from swav_jax.data.batch import batch_shapes
 from swav_jax.data.sources.source import DataError, MissingSplit
 from swav_jax.data.sources.text import read_lines
@@ -199,5 +199,6 @@ def at_random(trained: Trained) -> Trained:
         params, batch_stats, _ = method.init(jax.random.key(config.seed), crops, size=1)
         return {"params": params, "batch_stats": batch_stats}
 
+    drawn = f"{config.method.name}, seed {config.seed}: {to_dict(config.model)}"
     with jax.set_mesh(trained.mesh):
-        return dataclasses.replace(trained, variables=draw(), identity=f"seed {config.seed}")
+        return dataclasses.replace(trained, variables=draw(), identity=drawn)

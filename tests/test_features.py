@@ -1,4 +1,6 @@
 import dataclasses
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -48,6 +50,49 @@ def test_features_are_computed_once(trained, monkeypatch):
     smooth(99, 20, 30).save(path)
     with pytest.raises(TypeError):
         features(trained, trained.images())  # another image
+
+
+def test_an_image_that_can_be_read_by_now_is_read(trained):
+    path = trained.images().source.describe(7)
+    good, when = Path(path).read_bytes(), os.stat(path)
+    os.utime(path, ns=(0, 0))
+    whole = features(trained, trained.images())
+    Path(path).write_bytes(good[:100])
+    os.utime(path, ns=(1, 1))
+    damaged = trained.images()
+    assert not features(trained, damaged)[7].any() and 7 in damaged.source.unreadable
+    Path(path).write_bytes(good)
+    os.utime(path, ns=(1, 1))  # as where a package that reads it has been installed
+    again = trained.images()
+    np.testing.assert_allclose(features(trained, again), whole, atol=1e-5)
+    assert again.source.unreadable == {5, 22}
+    Path(path).write_bytes(b"")  # what was read is kept
+    os.utime(path, ns=(1, 1))
+    np.testing.assert_allclose(features(trained, trained.images()), whole, atol=1e-5)
+    Path(path).write_bytes(good)
+    os.utime(path, ns=(when.st_atime_ns, when.st_mtime_ns))
+
+
+def test_an_empty_piece_of_a_power_cut_is_computed_again(trained):
+    whole = features(trained, trained.images(), "embedding")
+    for piece in (trained.workdir / "features").glob("*/*.npy"):
+        piece.write_bytes(b"")
+    np.testing.assert_array_equal(features(trained, trained.images(), "embedding"), whole)
+
+
+def test_features_of_a_replaced_file_and_of_another_random_network_are_others(trained, tmp_path):
+    config = trained.config.copy_and_resolve_references()
+    config.eval.update(data_name="npz", data_dir=str(tmp_path / "images.npz"), train="train")
+    network, rng = dataclasses.replace(trained, config=config), np.random.default_rng(0)
+    found = []
+    for when in (1, 2):
+        images = rng.integers(0, 256, (3, 24, 24, 3), np.uint8)
+        np.savez(config.eval.data_dir, train=images)
+        os.utime(config.eval.data_dir, ns=(when, when))
+        found.append(features(network, network.images()))
+    assert (found[0] != found[1]).any(axis=1).all()
+    config.model.prototypes += 1
+    assert at_random(network).identity != at_random(trained).identity
 
 
 def test_too_many_unreadable_images_are_refused_from_what_is_kept_too(trained):

@@ -24,11 +24,11 @@ def thumbnails(images: Images) -> UInt8[np.ndarray, "N P P 3"]:
     P is the largest of SIDES with which all stay below PIXELS, or the images' own size if smaller.
 
     Args:
-      images: N, all readable.
+      images: N; one that cannot be read is black.
     """
     source = images.source
     side = next((s for s in SIDES if source.size * s * s <= PIXELS), SIDES[-1])
-    small: list[np.ndarray] = []
+    small: dict[int, np.ndarray] = {}
     batches = one_pass(
         source,
         min(256, source.size),
@@ -40,10 +40,10 @@ def thumbnails(images: Images) -> UInt8[np.ndarray, "N P P 3"]:
     with progress(f"pictures of {source.size} images", source.size) as now:
         for batch in batches:
             side = min(side, *batch.image.shape[1:3])
-            for image in batch.image[batch.valid]:
-                small.append(np.asarray(_square(image, side)))
+            for number, image in zip(batch.index, batch.image, strict=True):
+                small[int(number)] = np.asarray(_square(image, side))
             now(len(small))
-    return np.stack(small)
+    return np.stack([small[number] for number in range(source.size)])
 
 
 def _square(image: np.ndarray, side: int) -> Image.Image:

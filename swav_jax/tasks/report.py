@@ -40,17 +40,23 @@ def look(trained: Trained) -> Looked:
     images = trained.images()
     rows = read_rows(trained, images, "pooled")
     found = find_clusters(_enough_images(trained, len(rows.numbers)), images)
-    labels = np.full(len(rows.numbers), -1, np.int32) if rows.labels is None else rows.labels
-    part = images.source.part(rows.numbers, labels, images.source.class_names)
+    # A file may have become unreadable, or readable, between the two.
+    numbers, here, there = np.intersect1d(
+        rows.numbers, found.rows.numbers, assume_unique=True, return_indices=True
+    )
+    labels = images.source.labels
+    if labels is None:
+        labels = np.full(images.source.size, -1, np.int32)
+    part = images.source.part(numbers, labels[numbers], images.source.class_names)
     return Looked(
         images=dataclasses.replace(images, source=part),
-        names=rows.names.tolist(),
-        features=rows.features,
-        clusters=found.clusterings[0].cluster,
-        scores=found.clusterings[0].score,
+        names=rows.names[here].tolist(),
+        features=rows.features[here],
+        clusters=found.clusterings[0].cluster[there],
+        scores=found.clusterings[0].score[there],
         total=found.sizes[0],
         how=found.how,
-        unreadable=images.source.size - len(rows.numbers),
+        unreadable=images.source.size - len(numbers),
     )
 
 
