@@ -149,7 +149,7 @@ def measure(config: ConfigDict, workdir: Path) -> None:
     clusters = by_kmeans if clusters is None else clusters
     knn, labels = read_results(workdir)["knn"], images.source.labels
     trained = open_trained(config, workdir)
-    pair = labelled(trained.train_images(), trained.test_images())
+    pair = labelled(trained.train_images, trained.test_images())
     found = {
         "knn_top1": knn["top1"],
         "linear_top1": fast_linear(partial(features, trained), *pair)["top1"],

@@ -2,7 +2,7 @@
 
 import dataclasses
 import hashlib
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +55,7 @@ class Trained:
     mesh: Mesh
     identity: str
 
+    @cached_property  # `test_images` asks for them too: what is to be noted is said once
     def train_images(self) -> Images:
         """The images whose labels vote, or train a classifier."""
         config = on_evaluated_images(self.config)
@@ -67,7 +68,7 @@ class Trained:
           MissingSplit: there is no split `eval.test`.
         """
         config = on_evaluated_images(self.config)
-        pixels = self.train_images().source.pixels if config.data.test else None
+        pixels = self.train_images.source.pixels if config.data.test else None
         if self.config.eval.test:  # a split that is asked for is there
             return open_images(config, config.data.test, pixels)
         return open_test_images(config, pixels)

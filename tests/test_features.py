@@ -9,9 +9,11 @@ from tiny import tiny_swav
 
 from swav_jax import features as features_lib
 from swav_jax import train
+from swav_jax import trained as trained_lib
 from swav_jax.data.sources.source import DataError
 from swav_jax.evals.features import embed_images
 from swav_jax.features import features
+from swav_jax.images import open_images
 from swav_jax.trained import at_random, open_trained, settings_of
 
 
@@ -135,3 +137,25 @@ def test_all_images_of_another_folder_are_meant(trained, tmp_path):
     assert dataclasses.replace(trained, config=config).images().source.size == 3
     config.eval.images = "cat"
     assert dataclasses.replace(trained, config=config).images().source.size == 1
+
+
+def test_images_of_a_numpy_file_are_called_by_its_absolute_path(trained, tmp_path, monkeypatch):
+    config = trained.config.copy_and_resolve_references()
+    config.eval.update(data_name="npz", data_dir="images.npz", train="train")
+    np.savez(tmp_path / "images.npz", train=np.zeros((2, 20, 20, 3), np.uint8))
+    monkeypatch.chdir(tmp_path)
+    source = dataclasses.replace(trained, config=config).images().source
+    assert source.name(1) == f"{tmp_path / 'images.npz'} train 1"
+
+
+def test_training_images_are_opened_once(trained, monkeypatch):
+    opened = []
+    monkeypatch.setattr(
+        trained_lib, "open_images", lambda *how: opened.append(how) or open_images(*how)
+    )
+    config = trained.config.copy_and_resolve_references()
+    config.eval.test = "."
+    network = dataclasses.replace(trained, config=config)
+    assert network.train_images is network.train_images
+    assert network.test_images().source.size == network.train_images.source.size
+    assert len(opened) == 2

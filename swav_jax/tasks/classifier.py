@@ -79,7 +79,7 @@ def labelled_images(trained: Trained, task: str) -> tuple[Images, Images]:
             "images: name their folder or split by --config.eval.test (knn and retrieval can do "
             "without: they leave one out)"
         )
-    train = trained.train_images()
+    train = trained.train_images
     pair = labelled(train, test)
     if pair is None:
         raise DataError(f"--task={task}: {unusable(train, test)}")

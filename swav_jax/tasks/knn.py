@@ -25,7 +25,7 @@ def knn_task(config: ConfigDict, workdir: AnyPath) -> None:
     """
     trained = open_trained(config, workdir)
     settings = trained.config.eval
-    train, unseen = trained.train_images(), trained.test_images()
+    train, unseen = trained.train_images, trained.test_images()
     test = unseen or train  # leave-one-out
     protocol = knn_protocol(settings.knn_k, settings.knn_temperature)
 

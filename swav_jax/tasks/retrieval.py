@@ -31,7 +31,7 @@ def retrieval_task(config: ConfigDict, workdir: AnyPath) -> None:
     """
     trained = open_trained(config, workdir)
     settings = trained.config.eval
-    train, unseen = trained.train_images(), trained.test_images()
+    train, unseen = trained.train_images, trained.test_images()
     test, protocol = unseen or train, "cosine similarity, pooled features, classes as relevance"
     table = nearest(trained, train, test, settings.neighbours)
     if jax.process_index() == 0:

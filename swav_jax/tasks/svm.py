@@ -27,7 +27,7 @@ def svm_task(config: ConfigDict, workdir: AnyPath) -> None:
       DataError: there are no labelled images, or `eval.labels_csv` cannot be used.
     """
     trained = open_trained(config, workdir)
-    train, test, settings = trained.train_images(), trained.test_images(), trained.config
+    train, test, settings = trained.train_images, trained.test_images(), trained.config
     found, before = (
         _figures(partial(features, network), train, test, settings.eval.labels_csv, settings.seed)
         for network in (trained, at_random(trained))

@@ -22,6 +22,7 @@ def open_packed(path: str, split: str) -> Source:
       MissingSplit: the file has no such split.
       DataError: it is no such file.
     """
+    path = os.path.abspath(path)  # what tables call an image is found from any folder
     try:
         when = os.stat(path).st_mtime_ns
         with np.load(path) as file:

@@ -50,7 +50,7 @@ def tfrecords(shards: Shards) -> RandomAccess:
 
 
 def _places(shards: Shards) -> Place:
-    files = [os.fspath(shard.filename) for shard in shards]
+    files = [os.path.abspath(shard.filename) for shard in shards]
     first = np.cumsum([0] + [shard.take for shard in shards])
 
     def place(i: int) -> tuple[str, int]:
