@@ -2,6 +2,7 @@ import csv
 import json
 import re
 
+import numpy as np
 import pytest
 from browser import CHROMIUM, browser
 from images import smooth
@@ -10,9 +11,10 @@ from tiny import tiny_swav
 import swav_jax
 from swav_jax import train
 from swav_jax.data.sources.source import DataError
+from swav_jax.tasks import report as report_lib
 from swav_jax.tasks.curate import curate_task
 from swav_jax.tasks.report import report_task
-from swav_jax.trained import settings_of
+from swav_jax.trained import open_trained, settings_of
 
 needs_chromium = pytest.mark.skipif(not CHROMIUM, reason="there is no Chromium")
 SECTIONS = ["clusters", "map", "neighbours", "odd", "figures", "training", "doctor", "settings"]
@@ -44,6 +46,22 @@ def test_it_holds_what_was_asked_for(workdir):
     assert "One group has" not in page  # after three steps: features are whitened
     top1 = json.loads((workdir / "results.json").read_text())["knn"]["top1"]
     assert f'<td class="number">{top1:.4g}</td>' in page
+
+
+def test_an_image_that_could_be_read_only_once_is_left_out(workdir, monkeypatch):
+    def without_the_first(*how):
+        rows = read_rows(*how)
+        return rows._replace(numbers=rows.numbers[1:], features=rows.features[1:])
+
+    read_rows = report_lib.read_rows
+    trained = open_trained(settings_of(workdir), workdir)
+    whole = report_lib.look(trained)
+    monkeypatch.setattr(report_lib, "read_rows", without_the_first)
+    looked = report_lib.look(trained)
+    assert looked.unreadable == 1 and looked.images.source.size == 296
+    assert looked.names == whole.names[1:]
+    np.testing.assert_array_equal(looked.features, whole.features[1:])
+    np.testing.assert_array_equal(looked.clusters, whole.clusters[1:])
 
 
 def test_no_address_in_it_leads_anywhere(workdir):

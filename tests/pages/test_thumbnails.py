@@ -2,6 +2,7 @@ import base64
 from io import BytesIO
 
 import numpy as np
+from images import smooth
 from PIL import Image
 
 from swav_jax.data.sources import open_source
@@ -38,3 +39,15 @@ def test_they_are_what_evaluations_see():
     assert whole.shape == (2, 32, 32, 3)
     np.testing.assert_array_equal(whole[1], digits.read(3).numpy())
     assert thumbnails(Images(part, resize=40, crop=16, mean=mean, std=std)).shape == (2, 16, 16, 3)
+
+
+def test_an_unreadable_image_is_black_and_the_others_stay_in_their_places(tmp_path):
+    for number in range(3):
+        smooth(number, 20, 20).save(tmp_path / f"{number}.png")
+    source = open_source("folder", str(tmp_path), "train")
+    (tmp_path / "1.png").write_bytes(b"")  # after it was listed
+    mean = std = (0.5,) * 3
+    whole = thumbnails(Images(source, resize=20, crop=20, mean=mean, std=std, max_bad_fraction=1.0))
+    assert whole.shape == (3, 20, 20, 3) and not whole[1].any()
+    for number in (0, 2):
+        np.testing.assert_allclose(whole[number], np.asarray(smooth(number, 20, 20)), atol=1)
