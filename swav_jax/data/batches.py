@@ -22,7 +22,7 @@ from swav_jax.data.canvases import lay_out
 from swav_jax.data.crops import boxes_of, central_crop, cut_all
 from swav_jax.data.replacing import read_or_replace
 from swav_jax.data.sources.source import Source
-from swav_jax.data.tf import as_written, tf
+from swav_jax.data.tf import as_written, python_function, tf
 from swav_jax.data.unreadable import REPLACEMENTS
 from swav_jax.data.watched import Batches, Notes
 from swav_jax.runtime.machine import cores
@@ -134,7 +134,7 @@ def _groups(indices: Callable, seed: int, together: int) -> Callable[[tf.Tensor]
 
     @as_written
     def groups(step: tf.Tensor) -> tf.data.Dataset:
-        found = tf.numpy_function(columns, [step], tf.int64)
+        found = python_function(columns, [step], tf.int64)
         return tf.data.Dataset.from_tensor_slices(tf.ensure_shape(found, [None, together, 4]))
 
     return groups
@@ -161,7 +161,7 @@ def _samples(source: Source, crops: CropSpecs, fill: Callable, candidates: int) 
             seeds = tf.stack([epoch_seeds, shown + source.size * draws], axis=-1)
             boxes = boxes_of(images, crops, seeds)
             # One call of Python for all of them
-            filled = tf.numpy_function(fill, [rows[0], boxes, *images], tf.int32)
+            filled = python_function(fill, [rows[0], boxes, *images], tf.int32)
             return tf.ensure_shape(filled, boxes.shape)
 
         boxes, shown, notes = _read_and_cut(source, wanted, cut, candidates)

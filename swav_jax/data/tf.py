@@ -7,7 +7,9 @@ tf.data computes on the CPU in any case. Other modules import `tf` from here.
 
 import contextlib
 import os
-from collections.abc import Iterator
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 
 @contextlib.contextmanager
@@ -47,3 +49,33 @@ with _without_greetings(), _without_keras():
 # For functions that tf.data calls: they have no Python control flow that AutoGraph could rewrite,
 # and on Python 3.13 it warns that it cannot.
 as_written = tf.autograph.experimental.do_not_convert
+
+_called: weakref.WeakKeyDictionary[tf.Graph, list[Callable]] = weakref.WeakKeyDictionary()
+
+
+def python_function(
+    function: Callable[..., Any],
+    inputs: Sequence[tf.Tensor],
+    dtype: tf.DType,
+    *,
+    stateful: bool = True,
+) -> tf.Tensor:
+    """`tf.numpy_function` whose function lives as long as the data set that calls it.
+
+    TensorFlow itself keeps it, and all that it refers to, until the process ends: each new pipeline
+    would cost its arrays.
+    """
+    alive = weakref.ref(function)
+
+    def call(*arrays: Any) -> Any:
+        function = alive()
+        assert function is not None  # the graph that calls this has it
+        return function(*arrays)
+
+    if not tf.executing_eagerly():
+        graph = tf.compat.v1.get_default_graph()
+        # The outermost but the process's own: those of branches end before they are run.
+        while hasattr(graph.outer_graph, "outer_graph"):
+            graph = graph.outer_graph
+        _called.setdefault(graph, []).append(function)
+    return tf.numpy_function(call, inputs, dtype, stateful=stateful)

@@ -5,7 +5,7 @@ from functools import partial
 import numpy as np
 
 from swav_jax.data.sources.pixels import Pixels, on_background, open_image, rgb, stored_turn
-from swav_jax.data.tf import tf
+from swav_jax.data.tf import python_function, tf
 
 HEAD = 8192  # bytes in which the pixels of nearly every PNG begin
 EXIF_HEAD = 1 << 17  # bytes in which a JPEG's EXIF data lie; a part of it has at most 64 KiB
@@ -42,11 +42,11 @@ def decode(data: tf.Tensor, pixels: Pixels) -> tf.Tensor:
     def transparent_png() -> tf.Tensor:
         image = tf.io.decode_png(data, channels=4)
         laid = partial(on_background, background=pixels.background)
-        return tf.numpy_function(laid, [image], tf.uint8, stateful=False)
+        return python_function(laid, [image], tf.uint8, stateful=False)
 
     def other() -> tf.Tensor:
         by_pillow = partial(_by_pillow, pixels=pixels)
-        return tf.numpy_function(by_pillow, [data], tf.uint8, stateful=False)
+        return python_function(by_pillow, [data], tf.uint8, stateful=False)
 
     def no_jpeg() -> tf.Tensor:
         head = tf.strings.substr(data, 0, HEAD)
@@ -60,7 +60,7 @@ def decode(data: tf.Tensor, pixels: Pixels) -> tf.Tensor:
     is_jpeg = tf.strings.substr(data, 0, 2) == b"\xff\xd8"
     if pixels.exif_orientation:
         head = tf.strings.substr(data, 0, EXIF_HEAD)
-        turned = tf.numpy_function(_is_turned, [head], tf.bool, stateful=False)
+        turned = python_function(_is_turned, [head], tf.bool, stateful=False)
         is_jpeg &= ~tf.ensure_shape(turned, [])
     return tf.ensure_shape(tf.cond(is_jpeg, jpeg, no_jpeg), [None, None, 3])
 

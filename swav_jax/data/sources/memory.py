@@ -13,9 +13,9 @@ def open_arrays(images: Sequence[UInt8[np.ndarray, "_H _W 3"]]) -> Source:
     """Images as they are, of any sizes; without labels."""
 
     def read(i: Tensor) -> Tensor:
-        from swav_jax.data.tf import tf
+        from swav_jax.data.tf import python_function, tf
 
-        image = tf.numpy_function(lambda i: images[i], [i], tf.uint8, stateful=False)
+        image = python_function(lambda i: images[i], [i], tf.uint8, stateful=False)
         return tf.ensure_shape(image, [None, None, 3])
 
     shapes = [image.shape[:2] for image in images]

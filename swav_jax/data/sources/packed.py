@@ -54,9 +54,9 @@ def open_packed(path: str, split: str) -> Source:
         labels = labels.astype(np.int32)
 
     def read(i: Tensor) -> Tensor:
-        from swav_jax.data.tf import tf
+        from swav_jax.data.tf import python_function, tf
 
-        image = tf.numpy_function(lambda i: images[i], [i], tf.uint8, stateful=False)
+        image = python_function(lambda i: images[i], [i], tf.uint8, stateful=False)
         return tf.ensure_shape(image, images.shape[1:])
 
     return Source(

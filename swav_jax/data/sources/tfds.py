@@ -102,10 +102,10 @@ def _reading(
 
     def read(i: Tensor) -> Tensor:
         from swav_jax.data.sources.decode import decode
-        from swav_jax.data.tf import tf
+        from swav_jax.data.tf import python_function, tf
 
         example = tf.io.parse_single_example(
-            tf.ensure_shape(tf.numpy_function(record, [i], tf.string, stateful=False), []),
+            tf.ensure_shape(python_function(record, [i], tf.string, stateful=False), []),
             {image_key: tf.io.FixedLenFeature([], tf.string)},
         )
         return decode(example[image_key], pixels)
