@@ -72,7 +72,7 @@ def measure(config: ConfigDict, count: int) -> dict:
     name = next(name for size, name in TOPOLOGIES.items() if size >= count)
     compiled = plan.compile_step(config, plan.topology(name)[:count], IMAGES)
     messages = {" ".join(key): n for key, n in sorted(plan.collectives(compiled).items())}
-    return plan.memory(compiled) | {"flops": plan.flops(compiled), "collectives": messages}
+    return plan.memory(compiled) | {"flops": plan.cost(compiled, "flops"), "collectives": messages}
 
 
 def line(found: dict) -> str:

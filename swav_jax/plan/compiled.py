@@ -17,6 +17,7 @@ from ml_collections import ConfigDict
 
 from swav_jax import sharding, step
 from swav_jax.data.sources.source import Source
+from swav_jax.plan.loops import operations, share_repeated
 from swav_jax.run import Run, build
 from swav_jax.runtime.xla import has_tpu
 
@@ -154,9 +155,14 @@ def memory(compiled: Any) -> dict[str, int]:
     }
 
 
-def flops(compiled: Any) -> float:
-    """Floating-point operations of a step on each device, as the compiler counts them."""
-    return compiled.cost_analysis()["flops"]
+def cost(compiled: Any, kind: str) -> float:
+    """What a step costs on each device, as the compiler counts it, with every round of its loops.
+
+    Args:
+      compiled: the step.
+      kind: "flops" or "bytes accessed".
+    """
+    return compiled.cost_analysis()[kind] * (1 + share_repeated(compiled.as_text(), kind))
 
 
 def collectives(compiled: Any) -> dict[tuple[str, str], int]:
@@ -166,10 +172,10 @@ def collectives(compiled: Any) -> dict[tuple[str, str], int]:
     purpose of one of them.
     """
     found: Counter[tuple[str, str]] = Counter()
-    for line in compiled.as_text().splitlines():
+    for line, runs in operations(compiled.as_text()):
         if match := COLLECTIVE.search(line):
             kind = match["kind"].removesuffix("-done")
-            found[_purpose(line), kind] += _bytes(match["shapes"])
+            found[_purpose(line), kind] += runs * _bytes(match["shapes"])
     return dict(found)
 
 

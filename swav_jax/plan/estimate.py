@@ -11,6 +11,7 @@ from typing import Any
 
 from swav_jax.plan import compiled as plan
 from swav_jax.plan.chips import Chip
+from swav_jax.plan.loops import operations
 
 # An operation of a TPU program with its name and what the compiler thinks that it takes.
 OPERATION = re.compile(r'op_name="(?P<name>[^"]*)".*"estimated_cycles":"(?P<cycles>\d+)"')
@@ -33,12 +34,13 @@ def estimate(compiled: Any, chip: Chip, images: float) -> dict[str, Any]:
       `least_seconds["memory"]` is of a program that keeps nothing on the chip: it is no lower bound
       of a step compiled with full effort, nor is the rest where it is the greatest of the three.
     """
-    memory, traffic = plan.memory(compiled), compiled.cost_analysis()["bytes accessed"]
+    memory = plan.memory(compiled)
+    flops, traffic = plan.cost(compiled, "flops"), plan.cost(compiled, "bytes accessed")
     messages = plan.collectives(compiled)
     # Every chip of a ring sends what is summed nearly twice, and anything else once.
     sent = sum(2 * n if kind == "all-reduce" else n for (_, kind), n in messages.items())
     least = {
-        "compute": plan.flops(compiled) / chip.flops,
+        "compute": flops / chip.flops,
         "memory": traffic / chip.bandwidth,
         "network": sent / chip.network,
     }
@@ -46,7 +48,7 @@ def estimate(compiled: Any, chip: Chip, images: float) -> dict[str, Any]:
     return {
         **{f"{kind}_per_device": size for kind, size in memory.items()},
         "memory_share": sum(memory.values()) / chip.memory,
-        "flops_per_image": plan.flops(compiled) / images,
+        "flops_per_image": flops / images,
         "hbm_bytes_per_image": traffic / images,
         "collectives": {" ".join(key): n for key, n in sorted(messages.items())},
         "least_seconds": least,
@@ -64,8 +66,9 @@ def expensive(program: str, most: int = 5) -> list[dict[str, Any]]:
       most: how many to name.
     """
     cycles: Counter[str] = Counter()
-    for match in OPERATION.finditer(program):
-        cycles[match["name"]] += int(match["cycles"])
+    for line, runs in operations(program):
+        if match := OPERATION.search(line):
+            cycles[match["name"]] += runs * int(match["cycles"])
     total = max(cycles.total(), 1)
     return [{"name": name, "share": n / total} for name, n in cycles.most_common(most)]
 

@@ -29,6 +29,7 @@ PUBLISHED: dict[str, tuple[int, tuple[int, int] | None]] = {
     "tfds:cifar10": (50_000, (32, 32)),
 }
 PARTS = (2, 4, 8, 16)  # that a batch may be processed in to fit
+HALVED = "data.batch_size"  # the setting that is tried last
 GIB = 2**30
 
 
@@ -37,8 +38,8 @@ def plan_task(
 ) -> None:
     """Compiles the step, prints what it takes, and writes `plan.json`.
 
-    If the step does not fit, it is tried with activations computed again (`train.remat`) and in
-    more and more parts (`train.accumulate`).
+    If the step does not fit, it is tried with activations computed again (`train.remat`), in more
+    and more parts (`train.accumulate`), and at last with half the batch.
 
     Args:
       config: of the run.
@@ -57,7 +58,9 @@ def plan_task(
     found: dict[str, Any] = {"topology": topology_name, "chips": len(devices), "images": images}
     found |= _first_that_fits(config, chip, devices, images, image_size)
     if "step_seconds" in found:
-        found["hours"] = sizes(config, images).total_steps * found["step_seconds"] / 3600
+        fitting = config.copy_and_resolve_references()
+        fitting.update_from_flattened_dict(found["fits_with"])
+        found["hours"] = sizes(fitting, images).total_steps * found["step_seconds"] / 3600
         if price_per_chip_hour:
             found["price"] = found["hours"] * len(devices) * price_per_chip_hour
     make_folder(workdir)
@@ -104,8 +107,9 @@ def _first_that_fits(
     Raises:
       ConfigError: a setting cannot work.
     """
-    tried: list[str] = []
-    found: dict[str, Any] = {"fits": False, "tried": tried}
+    tried: dict[str, int] = {}
+    usable = {"usable_bytes_per_device": int(chip.memory)}
+    found: dict[str, Any] = {"fits": False, "tried": tried} | usable
     for way in _ways(config):
         here, flags = config.copy_and_resolve_references(), _flags(way)
         here.update_from_flattened_dict(way)
@@ -116,17 +120,16 @@ def _first_that_fits(
         except ConfigError:
             if not tried:
                 raise
-            continue  # the network cannot compute again, or the batch has no more parts
+            continue  # the network cannot compute again, or the batch cannot be divided so
         except Exception as error:
             if (needed := needed_bytes(error)) is None:
                 raise
             much = f"{needed / GIB:.1f} of" if needed else "more than"
-            logging.info("it does not fit: %s %.1f GiB", much, chip.memory / GIB)
-            found.setdefault("needed_bytes_per_device", needed)
-            tried.append(flags)
+            logging.info("it does not fit: %s %.2f GiB", much, chip.memory / GIB)
+            tried[flags] = needed
             continue
         found["compile_seconds"] = time.perf_counter() - start
-        share = config.data.batch_size / len(devices)
+        share = here.data.batch_size / len(devices)
         fits = {"fits": not tried, "fits_with": way}
         return found | estimate(compiled, chip, share) | fits
     return found
@@ -135,11 +138,15 @@ def _first_that_fits(
 def _ways(config: ConfigDict) -> Iterator[dict[str, Any]]:
     """Settings to try: the config's own, then more and more parts, each also with `remat`.
 
-    `remat` costs arithmetic but changes no result; parts change what batch norm averages.
+    `remat` costs arithmetic but changes no result; parts change what batch norm averages. Half the
+    batch, which is what each chip has where there are twice as many, comes last: it changes the
+    training.
     """
     for more in (1, *PARTS):
         for remat in dict.fromkeys((config.train.remat, "block")):
             yield {"train.accumulate": more * config.train.accumulate, "train.remat": remat}
+    parts, half = config.train.accumulate, config.data.batch_size // 2
+    yield {"train.accumulate": parts, "train.remat": "block", HALVED: half}
 
 
 def _flags(way: dict[str, Any]) -> str:
@@ -151,27 +158,53 @@ def _training_images(config: ConfigDict) -> tuple[int, tuple[int, int] | None]:
     try:
         source = open_split(config, config.data.train)
     except DataError as missing:
-        if config.data.name not in PUBLISHED or config.data.train != "train":
+        if config.data.name not in PUBLISHED:
             raise
-        published = PUBLISHED[config.data.name]
-        logging.info("the data are not here (%s): planning for %d images", missing, published[0])
-        return published
+        whole, size = PUBLISHED[config.data.name]
+        images = _images_of(config.data.train, whole)
+        logging.info("the data are not here (%s): planning for %d images", missing, images)
+        return images, size
     return source.size, common_size(source)
+
+
+def _images_of(split: str, whole: int) -> int:
+    """How many images a split has, such as `train[:20%]`, if `train` has so many.
+
+    Raises:
+      ConfigError: it is of another split.
+    """
+    from tensorflow_datasets.core import splits  # with its reader of TFDS's slices
+
+    known = {"train": splits.SplitInfo(name="train", shard_lengths=[whole], num_bytes=0)}
+    try:
+        slices = splits.ReadInstruction.from_spec(split).to_absolute(known)
+    except (AssertionError, KeyError, ValueError) as error:
+        raise ConfigError(
+            f"without the data the size of data.train={split!r} is not known, only that of train: "
+            "plan with --config.data.train=train or a slice of it, or set data.data_dir to the data"
+        ) from error
+    return sum((part.to or whole) - (part.from_ or 0) for part in slices)
 
 
 def _as_text(found: dict[str, Any], config: ConfigDict) -> str:
     lines = [f"{found['topology']}: {found['chips']} chips, batch {config.data.batch_size}"]
-    if needed := found.get("needed_bytes_per_device"):
-        lines.append(f"does not fit: needs {needed / GIB:.1f} GiB on a chip")
+    usable = found["usable_bytes_per_device"] / GIB
+    for flags, needed in found["tried"].items():
+        much = f": needs {needed / GIB:.1f} GiB" if needed else ""
+        lines.append(f"does not fit with {flags}{much} of {usable:.2f} GiB on a chip")
     if "step_seconds" not in found:
+        halved = any(HALVED in flags for flags in found["tried"])
         return "\n".join(
             [
                 *lines,
-                f"does not fit either with {', '.join(found['tried'][1:]) or 'any other setting'}",
-                "take more chips, or a smaller data.batch_size",
+                "take more than twice the chips, or less than half of data.batch_size"
+                if halved
+                else "take more chips, or a smaller data.batch_size; half of it was not possible",
             ]
         )
     lines.append("fits" if found["fits"] else f"fits with {_flags(found['fits_with'])}")
+    if HALVED in found["fits_with"]:
+        lines.append("so twice the chips would do for the whole batch, with train.remat=block")
     of = {kind: found[f"{kind}_bytes_per_device"] / GIB for kind in ("argument", "output", "temp")}
     least = found["least_seconds"]
     longest = max(least, key=least.__getitem__)

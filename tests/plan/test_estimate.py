@@ -4,12 +4,14 @@ from swav_jax.plan.chips import Chip
 from swav_jax.plan.estimate import estimate, expensive, needed_bytes
 
 PROGRAM = """
-%a = f32[8] fusion(%p), metadata={op_name="step/conv1"}, backend_config={"estimated_cycles":"60"}
-%b = f32[8] fusion(%p), metadata={op_name="step/conv1"}, backend_config={"estimated_cycles":"20"}
-%c = f32[8] fusion(%p), metadata={op_name="step/bn1"}, backend_config={"estimated_cycles":"20"}
-%d = f32[8] add(%p, %p)
-%r = f32[1000]{0} all-reduce(%d), metadata={op_name="transpose(step)"}
-%g = f32[500]{0} all-gather(%d), metadata={op_name="metrics"}
+ENTRY %main (p: f32[8]) -> f32[8] {
+  %a = f32[8] fusion(%p), metadata={op_name="step/conv1"}, backend_config={"estimated_cycles":"60"}
+  %b = f32[8] fusion(%p), metadata={op_name="step/conv1"}, backend_config={"estimated_cycles":"20"}
+  %c = f32[8] fusion(%p), metadata={op_name="step/bn1"}, backend_config={"estimated_cycles":"20"}
+  %d = f32[8] add(%p, %p)
+  %r = f32[1000]{0} all-reduce(%d), metadata={op_name="transpose(step)"}
+  %g = f32[500]{0} all-gather(%d), metadata={op_name="metrics"}
+}
 """
 
 

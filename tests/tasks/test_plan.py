@@ -51,14 +51,14 @@ def test_what_does_not_fit_is_tried_in_more_parts(tmp_path, here, capsys):
     found = json.loads((tmp_path / "plan.json").read_text())
     assert not found["fits"]
     assert found["fits_with"] == {"train.accumulate": 4, "train.remat": "none"}
-    assert found["tried"] == [
-        f"--config.train.accumulate={parts} --config.train.remat={remat}"
+    assert found["tried"] == {
+        f"--config.train.accumulate={parts} --config.train.remat={remat}": 20 * 2**30
         for parts in (1, 2)
         for remat in ("none", "block")
-    ]
-    assert found["needed_bytes_per_device"] == 20 * 2**30
+    }
     shown = capsys.readouterr().out
-    assert "does not fit: needs 20.0 GiB" in shown
+    first = "does not fit with --config.train.accumulate=1 --config.train.remat=none"
+    assert f"{first}: needs 20.0 GiB of 15.75 GiB" in shown
     assert "fits with --config.train.accumulate=4" in shown
 
 
@@ -69,7 +69,7 @@ def test_what_is_needed_is_said_if_the_compiler_says_it(tmp_path, here, monkeypa
         here(lambda parts, text=problem: RuntimeError(text))
         task.plan_task(tiny_swav(), tmp_path, "v5e:2x2", 0.0)
     lines = {line for line in said if "not fit" in line}
-    assert lines == {f"it does not fit: {much} 16.0 GiB" for much in ("20.0 of", "more than")}
+    assert lines == {f"it does not fit: {much} 15.75 GiB" for much in ("20.0 of", "more than")}
 
 
 def test_what_never_fits_is_said(tmp_path, here, capsys):
@@ -78,8 +78,39 @@ def test_what_never_fits_is_said(tmp_path, here, capsys):
     found = json.loads((tmp_path / "plan.json").read_text())
     assert not found["fits"] and "fits_with" not in found
     shown = capsys.readouterr().out
-    assert "take more chips" in shown
-    assert "not fit either with --config.train.accumulate=1 --config.train.remat=block, --" in shown
+    assert "does not fit with --config.train.accumulate=1 --config.train.remat=block: " in shown
+    assert shown.endswith("take more than twice the chips, or less than half of data.batch_size\n")
+    assert list(found["tried"])[-1].endswith("--config.data.batch_size=8")
+
+
+def test_what_fits_with_half_the_batch_is_said_with_its_hours(tmp_path, here, monkeypatch, capsys):
+    here(lambda parts: None)
+    compile_step = task.compile_step
+
+    def too_large_for_whole_batches(config, *args):
+        if config.data.batch_size == 16:
+            raise RuntimeError(TOO_LARGE) if config.train.accumulate < 4 else ConfigError("parts")
+        return compile_step(config, *args)
+
+    monkeypatch.setattr(task, "compile_step", too_large_for_whole_batches)
+    task.plan_task(tiny_swav(), tmp_path, "v5e:2x2", 0.0)
+    found = json.loads((tmp_path / "plan.json").read_text())
+    assert found["fits_with"]["data.batch_size"] == 8 and len(found["tried"]) == 4
+    assert found["hours"] == pytest.approx(187 * found["step_seconds"] / 3600)
+    shown = capsys.readouterr().out
+    assert "batch 16" in shown and "twice the chips would do" in shown
+
+
+def test_without_the_data_a_slice_of_a_known_set_has_its_share_of_images(tmp_path, monkeypatch):
+    config = tiny_swav()
+    config.data.name, config.data.data_dir = "tfds:cifar10", str(tmp_path)
+    for split, images in {"train": 50_000, "train[:20%]": 10_000, "train[-30:]": 30}.items():
+        config.data.train = split
+        assert task._training_images(config) == (images, (32, 32))
+    for split in ("test", "train[:1k]"):
+        config.data.train = split
+        with pytest.raises(ConfigError, match="only that of train"):
+            task._training_images(config)
 
 
 def test_what_fits_when_activations_are_computed_again_keeps_its_batch_whole(
@@ -108,7 +139,7 @@ def test_a_config_that_computes_again_already_is_tried_once_for_each_number_of_p
     config.train.remat = "block"  # each try counts once
     task.plan_task(config, tmp_path, "v5e:2x2", 0.0)
     tried = json.loads((tmp_path / "plan.json").read_text())["tried"]
-    assert [way.split()[0][-1] for way in tried] == ["1", "2", "4"]
+    assert [way.split()[0][-1] for way in tried] == ["1", "2", "4", "1"]  # the last: half a batch
 
 
 @pytest.mark.parametrize("problem", [ConfigError("data.batch_size 16 is"), ValueError("ours")])
