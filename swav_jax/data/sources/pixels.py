@@ -82,9 +82,11 @@ def rgb_of(image: Image.Image, pixels: Pixels) -> UInt8[np.ndarray, "H W 3"]:
     Raises:
       UnreadableError: its values have no known meaning.
     """
+    image.load()  # which turns a TIFF, so that its data no longer say to
     turn = TURNS.get(image.getexif().get(ORIENTATION, 1)) if pixels.exif_orientation else None
     if _is_deep(image):
-        image = _eight_bits(np.asarray(image), pixels, inverted=False)
+        inverted = _tiff_tag(image, PHOTOMETRIC) == WHITE_IS_ZERO
+        image = _eight_bits(np.asarray(image), pixels, inverted)
     flat = _without_alpha(image, pixels.background)
     return np.asarray(flat if turn is None else flat.transpose(turn))
 

@@ -1,4 +1,6 @@
+import io
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from swav_jax.data.sources.pixels import (
     evenly,
     first_look,
     rgb,
+    rgb_of,
     why_unreadable,
 )
 
@@ -152,6 +155,15 @@ def test_a_deep_image_that_the_first_look_missed_is_said(warnings):
 def test_white_that_is_zero():
     grey = encoded(Image.fromarray(RAMP), "TIFF", tiffinfo={262: 0})
     np.testing.assert_array_equal(rgb(grey, TWELVE)[..., 0], 255 - (RAMP >> 4))
+
+
+def test_an_image_that_is_open_is_shown_as_its_file_is():
+    turned = encoded(RGB.resize((40, 20)), "TIFF", tiffinfo={274: 6})
+    white_is_zero = encoded(Image.fromarray(RAMP), "TIFF", tiffinfo={262: 0})
+    for data in (turned, white_is_zero):
+        for pixels in (TWELVE, replace(TWELVE, exif_orientation=True)):
+            with Image.open(io.BytesIO(data)) as image:
+                np.testing.assert_array_equal(rgb_of(image, pixels), rgb(data, pixels))
 
 
 def test_floating_point_images_need_a_setting():
