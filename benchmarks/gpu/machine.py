@@ -23,7 +23,7 @@ def measure(_: argparse.Namespace) -> Iterator[dict[str, Any]]:
         "platform": device.platform,
         "compiler": device.client.platform_version,
         "peak_flops": PEAK_FLOPS.get(device.device_kind),
-        "memory_bytes": (device.memory_stats() or {}).get("bytes_limit"),
+        "bytes_for_xla": (device.memory_stats() or {}).get("bytes_limit"),
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in PACKAGES},
     }

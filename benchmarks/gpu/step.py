@@ -24,6 +24,7 @@ from swav_jax.runtime.xla import leave_out_missing_tpus
 from swav_jax.step import compiled_step, draw_state, shardings, state_shapes
 
 IMAGES = 1_281_167  # of ImageNet, which set the length of an epoch; none is read
+COUNTED = 8  # images of the step whose operations are counted
 USABLE = 0.95  # of the memory that XLA may take: it is divided, and leaves gaps
 
 
@@ -39,7 +40,7 @@ def measure(flags: argparse.Namespace) -> Iterator[dict[str, Any]]:
     for remat in ("none", "block"):
         config = small_config() if flags.small else swav_imagenet_100ep.get_config()
         config.train.remat = remat
-        batch = 8 if flags.small else first_batch(limit)
+        batch = 8 if flags.small else first_batch(limit, remat)
         for figures in of_config(config, batch, limit, 0.2 if flags.small else 8):
             yield {f"remat_{remat}": figures}
 
@@ -68,7 +69,7 @@ def of_config(
     """
     tried = []
     while True:
-        run = run_of(config, batch)
+        run = run_of(config, batch, jax.devices()[0])
         begin = time.monotonic()
         with jax.set_mesh(run.mesh):
             shapes = state_shapes(run)
@@ -85,17 +86,22 @@ def of_config(
             break
         batch //= 2
     assert compiled
-    flops = lowered.cost_analysis()["flops"] / batch  # XLA's own count before it chooses kernels
-    figures = {"batch": batch, "flops_per_image": flops, "tried": tried}
+    flops = flops_of_image(config)
+    figures = {
+        "batch": batch,
+        "compile_seconds": tried[-1]["compile_seconds"],
+        "memory_bytes": sum(needed.values()) if needed else None,  # of this program alone
+        "flops_per_image": flops,
+        "tried": tried,
+    }
     yield figures
     with jax.set_mesh(run.mesh):
         step = stepping(compiled, draw_state(run, shapes), synthetic(run))
         figures |= timed(step, batch, seconds)
         speed, device = figures["images_per_second"], run.mesh.devices.flat[0]
         peak = PEAK_FLOPS.get(device.device_kind)
-        figures["flops_per_second"] = flops * speed
-        figures["share_of_peak"] = flops * speed / peak if peak else None
-        figures["peak_memory_bytes"] = (device.memory_stats() or {}).get("peak_bytes_in_use")
+        figures["flops_per_second"] = flops and flops * speed
+        figures["share_of_peak"] = flops * speed / peak if flops and peak else None
         yield figures
         with tempfile.TemporaryDirectory() as folder:
             with jax.profiler.trace(folder):
@@ -105,7 +111,24 @@ def of_config(
         yield figures
 
 
-def run_of(config: ConfigDict, batch: int) -> Run:
+def flops_of_image(config: ConfigDict) -> float | None:
+    """Operations of a step for an image, by XLA's count before it chooses kernels.
+
+    A program for CUDA has no such count, so it is of the step as the CPU gets it; None where JAX
+    may not use the CPU.
+    """
+    try:
+        cpu = jax.devices("cpu")[0]
+    except RuntimeError:
+        return None
+    run = run_of(config, COUNTED, cpu)
+    with jax.set_mesh(run.mesh):
+        shapes = state_shapes(run)
+        lowered = compiled_step(run, shapes).lower(shapes, placed_shapes(run))
+    return (lowered.cost_analysis() or {}).get("flops", 0) / COUNTED or None
+
+
+def run_of(config: ConfigDict, batch: int, device: jax.Device) -> Run:
     """What the configuration means on one device, with batches of this size."""
     config = config.copy_and_resolve_references()
     config.data.batch_size = batch
@@ -116,7 +139,7 @@ def run_of(config: ConfigDict, batch: int) -> Run:
         raise AssertionError("images are made on the device")
 
     source = Source(IMAGES, (), str, read, may_fail=False, find_labels=lambda: None)
-    return build(config, source=source, devices=jax.devices()[:1])
+    return build(config, source=source, devices=[device])
 
 
 def placed_shapes(run: Run) -> Batch:

@@ -91,10 +91,13 @@ def test_the_file_has_a_part_that_works_after_one_that_fails(tmp_path, monkeypat
     assert "error" not in found["machine"]
 
 
-def test_step_runs_at_the_largest_batch_whose_program_fits():
+def test_step_runs_at_the_largest_batch_whose_program_fits(monkeypatch):
     config = step.small_config()
     config.model.arch = ARCH
+    # As with CUDA, whose programs have no count; that of the CPU is read elsewhere.
+    monkeypatch.setattr(step, "flops_of_image", lambda _: None)
     *_, unbounded = step.of_config(config, 8, None, 0)
+    assert unbounded["flops_per_second"] is None and unbounded["share_of_peak"] is None
     (whole,) = unbounded["tried"]
     assert unbounded["batch"] == 8
     assert unbounded["images_per_second"] > 0
@@ -104,15 +107,26 @@ def test_step_runs_at_the_largest_batch_whose_program_fits():
     assert first["batch"] == 4
 
 
+def test_operations_of_an_image_are_counted_without_compiling():
+    config = step.small_config()
+    config.model.arch = ARCH
+    once = step.flops_of_image(config)
+    config.data.crops = ((4, 32, 0.14, 1.0), (4, 16, 0.05, 0.14))
+    assert 1.8 < step.flops_of_image(config) / once <= 2  # LARC is of the parameters
+
+
 def test_step_says_why_a_cpu_has_no_figures():
     (figures,) = step.measure(argparse.Namespace(small=False))
     assert figures["images_per_second"] is None
     assert "--small" in figures["why"]
 
 
-@pytest.mark.parametrize(("memory", "batch"), [(79 * 2**30, 1024), (16 * 2**30, 256)])
-def test_first_batch_is_a_power_of_two(memory, batch):
-    assert first_batch(memory) == batch
+@pytest.mark.parametrize(
+    ("memory", "remat", "batch"),
+    [(60 * 2**30, "none", 512), (60 * 2**30, "block", 1024), (16 * 2**30, "none", 128)],
+)
+def test_first_batch_is_a_power_of_two(memory, remat, batch):
+    assert first_batch(memory, remat) == batch
 
 
 @pytest.mark.filterwarnings("ignore:CUDA initialization")  # PyTorch looks for a driver
