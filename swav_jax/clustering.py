@@ -13,6 +13,7 @@ from swav_jax import keys, sharding
 from swav_jax.augment.photometric import normalise
 from swav_jax.data.batch import EvalBatch, TrainBatch
 from swav_jax.data.passes import one_pass
+from swav_jax.data.sizes import common_size
 from swav_jax.gradients import split
 from swav_jax.methods.contract import Fold, TrainState, Visited
 from swav_jax.run import Run, training_batches
@@ -75,11 +76,14 @@ def visit_all(run: Run, epoch: int, fold: Fold, carry: PyTree, view: str) -> PyT
             carry = _fold_crops(jax.block_until_ready(carry), placed, epoch, fold, run)
         return carry
 
+    resize, crop = data.eval_resize, data.eval_crop
+    if not (resize or crop or common_size(run.source)):  # as they are, they cannot be stacked
+        resize = crop = max(size for _, size, *_ in data.crops)
     centers = one_pass(
         run.source,
         run.sizes.batch_size // run.config.train.accumulate,
-        resize=data.eval_resize,
-        crop=data.eval_crop,
+        resize=resize,
+        crop=crop,
         process=jax.process_index(),
         processes=jax.process_count(),
         max_bad_fraction=data.max_bad_fraction,

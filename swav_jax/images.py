@@ -88,12 +88,18 @@ def open_images(config: ConfigDict, split: str, pixels: Pixels | None = None) ->
 
 
 def open_test_images(config: ConfigDict, pixels: Pixels | None = None) -> Images | None:
-    """The images of `config.data.test` as of `open_images`, or None if there are none."""
+    """The images of `config.data.test` as of `open_images`, or None if there are none.
+
+    Raises:
+      MissingSplit: there is no split `eval.test`: one that is asked for is there.
+    """
     if not config.data.test:
         return None
     try:
         return open_images(config, config.data.test, pixels)
     except MissingSplit as missing:
+        if config.eval.test:
+            raise
         logging.info("no evaluation on test images: %s", missing)
         return None
 

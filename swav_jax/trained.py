@@ -69,8 +69,6 @@ class Trained:
         """
         config = on_evaluated_images(self.config)
         pixels = self.train_images.source.pixels if config.data.test else None
-        if self.config.eval.test:  # a split that is asked for is there
-            return open_images(config, config.data.test, pixels)
         return open_test_images(config, pixels)
 
     def images(self) -> Images:

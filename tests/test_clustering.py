@@ -2,6 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from images import smooth
 from tiny import tiny_config
 
 from swav_jax import clustering, sharding
@@ -50,3 +51,20 @@ def test_a_pass_sees_other_crops_than_the_epoch_after_it(monkeypatch):
     visited = seen[batch.index]
     shown = visited != 0  # the pass leaves out the images that do not fill its last batch
     assert shown.sum() > 10 and not np.isclose(visited, trained)[shown].any()
+
+
+def test_images_of_several_sizes_are_cut_to_the_largest_crop(tmp_path):
+    for number in range(16):
+        smooth(number, 20 + number, 30).save(tmp_path / f"{number:02}.png")
+    config = tiny_config("simclr")
+    config.data.update(name="folder", data_dir=str(tmp_path), eval_resize=0, eval_crop=0)
+    run = build(config)
+    size = max(size for _, size, *_ in config.data.crops)
+
+    def count(count, batch):
+        assert batch.crops[0].shape[2:] == (size, size, 3)
+        return count + (batch.index < 16).sum()
+
+    with jax.set_mesh(run.mesh):
+        zero = sharding.zeros((), jnp.int32, sharding.WHOLE)
+        assert int(visit_all(run, 0, count, zero, "center")) == 16

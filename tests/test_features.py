@@ -8,12 +8,12 @@ from images import smooth
 from tiny import tiny_swav
 
 from swav_jax import features as features_lib
+from swav_jax import images as images_lib
 from swav_jax import train
-from swav_jax import trained as trained_lib
 from swav_jax.data.sources.source import DataError
 from swav_jax.evals.features import embed_images
 from swav_jax.features import features
-from swav_jax.images import open_images
+from swav_jax.images import open_split
 from swav_jax.trained import at_random, open_trained, settings_of
 
 
@@ -151,7 +151,7 @@ def test_images_of_a_numpy_file_are_called_by_its_absolute_path(trained, tmp_pat
 def test_training_images_are_opened_once(trained, monkeypatch):
     opened = []
     monkeypatch.setattr(
-        trained_lib, "open_images", lambda *how: opened.append(how) or open_images(*how)
+        images_lib, "open_split", lambda *how: opened.append(how) or open_split(*how)
     )
     config = trained.config.copy_and_resolve_references()
     config.eval.test = "."

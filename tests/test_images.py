@@ -1,7 +1,9 @@
+import pytest
 from images import smooth
 from tiny import tiny_config
 
-from swav_jax.images import on_evaluated_images, on_own_folder
+from swav_jax.data.sources.source import MissingSplit
+from swav_jax.images import on_evaluated_images, on_own_folder, open_test_images
 
 
 def test_a_recipe_for_a_data_set_takes_a_folder_of_images_by_its_name_alone(tmp_path):
@@ -43,3 +45,14 @@ def test_evaluations_name_their_own_images(tmp_path):
     config.eval.data_name, config.data.eval_resize, config.data.eval_crop = "tfds:birds", 0, 0
     data = on_evaluated_images(config).data
     assert (data.name, data.eval_resize, data.eval_crop) == ("tfds:birds", 16, 16)
+
+
+def test_a_split_that_is_asked_for_must_be_there(tmp_path):
+    (tmp_path / "train").mkdir()
+    smooth(0, 9, 9).save(tmp_path / "train" / "a.png")
+    config = tiny_config()
+    config.data.update(name="folder", data_dir=str(tmp_path), train="train", test="test")
+    assert open_test_images(on_evaluated_images(config)) is None
+    config.eval.test = "tset"
+    with pytest.raises(MissingSplit, match="tset"):
+        open_test_images(on_evaluated_images(config))

@@ -20,7 +20,7 @@ PEAK_FLOPS = {
     "Tesla T4": 65e12,
 }
 
-# A little less than an image needs in ResNet-50's step, by `train.remat`: with `none` 106 MiB in the
+# A little less than an image needs in ResNet-50's step, by `train.remat`: with `none` 106 MiB in a
 # TPU's program (docs/scaling.md), with `block` about half.
 IMAGE_BYTES = {"none": 96 * 2**20, "block": 48 * 2**20}
 

@@ -21,6 +21,7 @@ from swav_jax.data.batch_arrays import BatchArrays, Shape
 from swav_jax.data.canvases import lay_out
 from swav_jax.data.crops import boxes_of, central_crop, cut_all
 from swav_jax.data.replacing import read_or_replace
+from swav_jax.data.sizes import common_size
 from swav_jax.data.sources.source import Source
 from swav_jax.data.tf import as_written, python_function, tf
 from swav_jax.data.unreadable import REPLACEMENTS
@@ -230,13 +231,15 @@ def eval_batches(
     if 0 < resize < crop:
         raise ValueError(f"a crop of {crop} pixels does not fit images resized to {resize}")
     rows = index.process_rows(batch_size, process, processes)
+    # In place of an unreadable image stands one that the others can be stacked with.
+    height, width = source.shape or (None if resize else common_size(source)) or (1, 1)
 
     @as_written
     def samples(positions: tf.Tensor) -> tuple[EvalBatch, dict[str, tf.Tensor]]:
         wanted = tf.minimum(positions, source.size - 1)
 
         def cut(images: Sequence[tf.Tensor], shown: tf.Tensor) -> tf.Tensor:
-            black = tf.zeros([*(source.shape or (1, 1)), 3], tf.uint8)
+            black = tf.zeros([height, width, 3], tf.uint8)
             numbers = tf.unstack(shown, len(images))
             images = [
                 tf.cond(number < 0, lambda: black, lambda image=image: image)

@@ -88,3 +88,13 @@ def test_damaged_images_are_named_and_left_out():
     )
     with pytest.raises(DataError, match="differ in size"):
         list(one_pass(larger, 2, resize=0, crop=0))
+
+
+def test_an_unreadable_file_among_images_of_one_size_is_left_out(tmp_path):
+    for number in range(5):
+        smooth(number, 12, 15).save(tmp_path / f"{number}.png")
+    (tmp_path / "2.png").write_bytes((tmp_path / "2.png").read_bytes()[:60])
+    source = open_source("folder", str(tmp_path), ".")
+    (batch,) = one_pass(source, 5, resize=0, crop=0, max_bad_fraction=0.5)
+    assert batch.image.shape == (5, 12, 15, 3)
+    assert batch.valid.tolist() == [True, True, False, True, True]
