@@ -3,16 +3,17 @@
     python -m benchmarks.gpu --images cifar.npz [--out gpu.json] [--parts step,parity] [--small]
     python -m benchmarks.gpu --pack DATA_DIR_OF_TFDS cifar.npz
 
-For a machine with one CUDA card, jax, flax, optax, orbax-checkpoint, ml-collections, scikit-learn
-and Pillow; neither TensorFlow nor a network is needed. Each part has a process of its own, and
+For a machine with one CUDA card and what requirements.txt names but TensorFlow and its data sets;
+no network is needed. Each part has a process of its own, and
 seconds that it may take: all together take at most 8 minutes. What a part finds is in the file as
-soon as it is found; a part that fails or takes too long says so, and the next one begins. The last
-line is the file's JSON. `--small` shows on a CPU that all parts work, by sizes that mean nothing.
+soon as it is found; a part that fails or takes too long says so, the next one begins, and the exit
+status is 1. The last line of output is the file's JSON. `--small` shows on a CPU that all parts
+work, by sizes that mean nothing.
 """
 
 import argparse
 import contextlib
-import importlib
+import importlib.util
 import json
 import os
 import signal
@@ -27,6 +28,19 @@ from typing import Any
 
 SECONDS = 8 * 60  # of all parts
 SLOWER = 2  # times as long as a GPU may a part of --small take, which mostly compiles
+# What the parts import; without one of these all would fail one by one.
+NEEDED = {
+    "jax": "jax",
+    "flax": "flax",
+    "optax": "optax",
+    "orbax.checkpoint": "orbax-checkpoint",
+    "ml_collections": "ml-collections",
+    "jaxtyping": "jaxtyping",
+    "sklearn": "scikit-learn",
+    "PIL": "pillow",
+    "tensorboard": "tensorboard",
+    "tqdm": "tqdm",
+}
 COMPLETE = {"complete": True}  # the last line of a part
 
 # Where only numbers count, XLA need not try which kernel is fastest.
@@ -68,6 +82,8 @@ def main() -> None:
             return pack(data_dir, Path(path))
         except (DataError, OSError) as error:
             sys.exit(f"error: {error}")
+    if missing := [package for name, package in NEEDED.items() if not is_installed(name)]:
+        sys.exit(f"error: packages are missing: pip install {' '.join(missing)}")
     parts = flags.parts.split(",")
     if unknown := set(parts) - set(NAMES):
         sys.exit(f"error: --parts has {', '.join(unknown)}; known are {', '.join(NAMES)}")
@@ -108,6 +124,16 @@ def main() -> None:
     result["ratio_to_pytorch"] = ratio(result)
     write(result, flags.out)
     print(json.dumps(result))
+    if failed := [name for name in NAMES if "error" in result.get(name, {})]:
+        sys.exit(f"error: failed: {', '.join(failed)}; {flags.out} says why")
+
+
+def is_installed(module: str) -> bool:
+    """Whether a module can be found; it is not imported, but what it lies in is."""
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:
+        return False
 
 
 def run_part(
@@ -166,6 +192,8 @@ def run_part(
     elif process.returncode:
         said = log.read_text(errors="replace").strip().splitlines()
         end["error"] = said[-1] if said else f"ended with code {process.returncode}"
+    else:
+        end["error"] = "ended before it was complete"
     found(end)
 
 

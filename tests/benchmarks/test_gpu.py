@@ -78,12 +78,24 @@ def test_a_part_that_fails_says_why_and_keeps_what_it_found(tmp_path):
     assert figures["error"] == "ValueError: no such thing"
 
 
+def test_a_part_that_ends_early_is_not_complete(tmp_path):
+    assert run_part("pass", 50, tmp_path / "log")["error"] == "ended before it was complete"
+
+
+def test_missing_packages_are_named_before_any_part(monkeypatch):
+    monkeypatch.setattr(gpu, "NEEDED", {"json": "json", "no.such": "no-such", "nor_this": "nor"})
+    monkeypatch.setattr(sys, "argv", ["gpu"])
+    with pytest.raises(SystemExit, match=r"error: packages are missing: pip install no-such nor$"):
+        gpu.main()
+
+
 def test_the_file_has_a_part_that_works_after_one_that_fails(tmp_path, monkeypatch, capsys):
     out = tmp_path / "gpu.json"
     monkeypatch.setattr(gpu, "PARTS", ({"parity": (0, {})}, {"machine": (50, {})}))
     argv = ["gpu", "--small", "--parts=parity,machine", f"--out={out}"]
     monkeypatch.setattr(sys, "argv", argv)
-    gpu.main()
+    with pytest.raises(SystemExit, match=r"failed: parity; .*gpu\.json says why"):
+        gpu.main()
     found = json.loads(out.read_text())
     assert found == json.loads(capsys.readouterr().out.splitlines()[-1])
     assert found["parity"]["error"] == "stopped after 0 s"
