@@ -7,8 +7,6 @@ from tiny import tiny_swav
 from swav_jax.plan import compiled as plan
 from swav_jax.plan.loops import operations, share_repeated
 
-pytestmark = pytest.mark.usefixtures("as_users_compile")
-
 SIZE = 64
 PRODUCT = 2 * SIZE**3  # floating-point operations
 
@@ -42,12 +40,11 @@ def test_a_program_without_loops_repeats_nothing():
 
 def test_a_step_in_parts_costs_what_its_parts_cost():
     config, flops, sums = tiny_swav(), {}, {}
-    for parts in (1, 2, 4):
+    for parts in (1, 4):
         config.train.accumulate = parts
         compiled = plan.compile_step(config, jax.devices()[:4], 1500)
         flops[parts] = plan.cost(compiled, "flops")
         messages = plan.collectives(compiled).items()
         sums[parts] = sum(n for (_, kind), n in messages if kind == "all-reduce")
-    assert flops[4] == pytest.approx(flops[2], rel=0.01)
-    assert flops[1] < flops[2] < 2 * flops[1]  # one more pass forward
-    assert sums[2] > 1.8 * sums[1] and sums[4] > 1.8 * sums[2]  # of each part's gradients
+    assert flops[1] < flops[4] < 2 * flops[1]  # one more pass forward
+    assert sums[4] > 3.2 * sums[1]  # of each part's gradients
