@@ -80,30 +80,15 @@ def train_batches(
       ValueError: the sizes do not fit (see `index.py`).
       DataError: from the iterator, when too many images are unreadable.
     """
-    indices = index.batch_indices(order, source.size, batch_size, process, processes, seed=seed)
     rows = batch_size // processes
     together = _divisor(rows, images_together(source, max(size for _, size, *_ in crops)))
     last = np.iinfo(np.int64).max if last_step is None else last_step
 
-    shapes: list[Shape] = [(rows, count, size, size, 3) for count, size, *_ in crops]
-    if canvas:
-        shapes = [(rows, canvas, canvas, 3)]
-
     def made(first: int, candidates: int) -> Iterator[tuple[Batch | Canvases, Notes]]:
-        arrays = BatchArrays(shapes)
-
-        def whole(step: int, rest: Any) -> tuple[Batch | Canvases, Notes]:
-            (boxes, shown, sample), notes = rest
-            filled = arrays.take(step)
-            if canvas:
-                return Canvases(filled[0], boxes, shown, sample), notes
-            return Batch(tuple(filled), shown, sample), notes
-
+        # Not thread-safe, and the batches that these go on from may still be read ahead.
+        indices = index.batch_indices(order, source.size, batch_size, process, processes, seed=seed)
         groups = tf.data.Dataset.range(first, last).flat_map(_groups(indices, seed, together))
-        fill = partial(_fill, arrays, crops, canvas)
-        samples = _samples(source, crops, fill, candidates)
-        dataset = _in_parallel(groups, samples, rows, threads)
-        return map(whole, itertools.count(first), dataset.as_numpy_iterator())
+        return _filled(source, crops, groups, first, rows, canvas, candidates, threads)
 
     # To be ready for unreadable images costs up to a quarter of the time; most data sets have none.
     return Batches(
@@ -112,6 +97,43 @@ def train_batches(
         max_bad_fraction,
         lambda given: made(first_step + given, REPLACEMENTS),
     )
+
+
+def _filled(
+    source: Source,
+    crops: CropSpecs,
+    groups: tf.data.Dataset,
+    first: int,
+    rows: int,
+    canvas: int | None,
+    candidates: int,
+    threads: int,
+) -> Iterator[tuple[Batch | Canvases, Notes]]:
+    """The batches of groups of images, in arrays that threads fill together; and notes of them.
+
+    Args:
+      source: of the images.
+      crops: as of `train_batches`.
+      groups: from `_groups`.
+      first: global step of the first batch.
+      rows: of a batch.
+      canvas: as of `train_batches`.
+      candidates: images that are tried in place of each, as `_read_and_cut` takes it.
+      threads: as of `train_batches`.
+    """
+    shapes: list[Shape] = [(rows, count, size, size, 3) for count, size, *_ in crops]
+    arrays = BatchArrays([(rows, canvas, canvas, 3)] if canvas else shapes)
+    samples = _samples(source, crops, partial(_fill, arrays, crops, canvas), candidates)
+    dataset = _in_parallel(groups, samples, rows, threads)
+
+    def whole(step: int, rest: Any) -> tuple[Batch | Canvases, Notes]:
+        (boxes, shown, sample), notes = rest
+        filled = arrays.take(step)
+        if canvas:
+            return Canvases(filled[0], boxes, shown, sample), notes
+        return Batch(tuple(filled), shown, sample), notes
+
+    return map(whole, itertools.count(first), dataset.as_numpy_iterator())
 
 
 def _groups(indices: Callable, seed: int, together: int) -> Callable[[tf.Tensor], tf.data.Dataset]:

@@ -233,6 +233,19 @@ def test_batches_go_on_where_the_first_unreadable_image_is_met(damaged):
     _assert_same(taken[3:], _take(train_batches(source, CROPS, 4, first_step=3, **options), 4))
 
 
+def test_batches_that_replace_images_share_no_order_with_those_still_read_ahead(damaged):
+    asked = []
+
+    def order(epoch):
+        asked.append(epoch)
+        return np.arange(20)
+
+    source = open_source("folder", str(damaged), "train")
+    options = {"seed": 0, "last_step": 1, "order": order, "max_bad_fraction": 0.2}
+    next(train_batches(source, CROPS, 20, **options))
+    assert asked == [0, 0]
+
+
 def test_too_many_unreadable_images_stop_training(damaged):
     source = open_source("folder", str(damaged), "train")
     with pytest.raises(
