@@ -20,7 +20,8 @@ class Profiler:
         """Starts the profiler at the first step of the range that this process takes."""
         if step in self._steps and not self._on:
             self._on = True
-            jax.profiler.start_trace(self._copying.enter_context(written_on_disk(self._folder)))
+            folder = self._copying.enter_context(written_on_disk(self._folder))
+            jax.profiler.start_trace(folder, profiler_options=without_python())
 
     def after(self, step: int, results: PyTree) -> None:
         """Ends the trace after the last step of the range, once the device has finished it."""
@@ -35,3 +36,14 @@ class Profiler:
             jax.profiler.stop_trace()
             self._copying.close()
             logging.info("trace written; open it with: xprof --logdir=%s", self._folder)
+
+
+def without_python() -> jax.profiler.ProfileOptions:
+    """What a trace holds: the devices and the runtime, not Python's function calls.
+
+    To follow those, JAX goes through all threads of Python without stopping them. A thread that
+    ends meanwhile, such as one that saves a checkpoint, crashes the process (CPython's gh-137400).
+    """
+    options = jax.profiler.ProfileOptions()
+    options.python_tracer_level = 0
+    return options

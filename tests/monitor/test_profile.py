@@ -16,7 +16,7 @@ from swav_jax.monitor.profile import Profiler
 )
 def test_a_trace_holds_the_steps_that_were_asked_for(tmp_path, monkeypatch, asked, made, profiled):
     steps, traces = [], {}
-    monkeypatch.setattr(jax.profiler, "start_trace", lambda folder: steps.clear())
+    monkeypatch.setattr(jax.profiler, "start_trace", lambda *_, **__: steps.clear())
     monkeypatch.setattr(
         jax.profiler, "stop_trace", lambda: traces.setdefault(len(traces), list(steps))
     )
@@ -27,3 +27,13 @@ def test_a_trace_holds_the_steps_that_were_asked_for(tmp_path, monkeypatch, aske
         profiler.after(step, jax.numpy.zeros(()))
     profiler.close()
     assert list(traces.values()) == ([profiled] if profiled else [])
+
+
+def test_a_trace_follows_the_devices_and_not_the_threads_of_python(tmp_path):
+    double = jax.jit(lambda x: x * 2)
+    profiler = Profiler(range(1), tmp_path)
+    profiler.before(0)
+    profiler.after(0, double(jax.numpy.ones(8)))
+    (trace,) = tmp_path.rglob("*.xplane.pb")
+    assert b"PjitFunction" in trace.read_bytes()
+    assert b"$profile.py" not in trace.read_bytes()  # how JAX names calls of Python
