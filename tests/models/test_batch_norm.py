@@ -1,8 +1,12 @@
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import NamedSharding
 
+from swav_jax import sharding
 from swav_jax.models.batch_norm import BatchNorm
 
 X = np.random.default_rng(0).normal(3.0, 2.0, (8, 3, 3, 4)).astype(np.float32)
@@ -50,6 +54,45 @@ def test_bfloat16_statistics_are_taken_in_float32():
     np.testing.assert_allclose(mean, 0.45 + 0.1 * exact.mean(0), rtol=1e-6)
     expected = (exact - exact.mean(0)) / np.sqrt(exact.var(0) + 1e-5) * SCALE + BIAS
     np.testing.assert_allclose(np.asarray(y, np.float64), expected, atol=0.03)
+
+
+def _variances(x):
+    """Of the channels of a bfloat16 batch [B, C], biased, as the layer takes them."""
+    n, channels = x.shape
+    start = {"mean": jnp.zeros(channels), "var": jnp.zeros(channels)}
+    params = {"scale": jnp.ones(channels), "bias": jnp.zeros(channels)}
+    layer = BatchNorm(momentum=0.0, dtype=jnp.bfloat16)
+    variables = {"params": params, "batch_stats": start}
+    _, updates = layer.apply(variables, x, False, mutable=["batch_stats"])
+    return np.asarray(updates["batch_stats"]["var"], np.float64) * (n - 1) / n
+
+
+@pytest.mark.parametrize("mean", [0.0, 1.0, 10.0, 100.0])
+def test_the_variance_of_bfloat16_loses_less_than_its_rounding_did(mean):
+    drawn = np.random.default_rng(0).normal(mean, 1.0, (8192, 4))
+    x = jnp.asarray(drawn, jnp.bfloat16)
+    rounding = (2.0**-8 * np.abs(drawn).mean()) ** 2 / 12  # its variance, in even steps
+    np.testing.assert_allclose(_variances(x), np.asarray(x, np.float64).var(0), atol=rounding)
+
+
+def test_equal_bfloat16_values_have_no_variance_below_zero():
+    # Thirds of powers of two, whose squares and sums are rounded in float32.
+    values = jnp.asarray(2.0 ** np.arange(-3, 12) / 3, jnp.bfloat16)
+    assert np.all(_variances(jnp.broadcast_to(values, (1001, 15))) >= 0)
+
+
+@pytest.mark.parametrize(("dtype", "messages"), [(jnp.bfloat16, 1), (jnp.float32, 2)])
+def test_bfloat16_statistics_of_several_devices_take_one_message(dtype, messages):
+    mesh = sharding.make_mesh(1, jax.devices()[:4])
+    split = NamedSharding(mesh, sharding.SAMPLES)
+    x = jax.ShapeDtypeStruct((8, 3, 3, 4), dtype, sharding=split)
+
+    def normalised(x):
+        return BatchNorm(dtype=dtype).apply(VARIABLES, x, False, mutable=["batch_stats"])
+
+    with jax.set_mesh(mesh):
+        program = jax.jit(normalised).lower(x).compile().as_text()
+    assert len(re.findall(r" all-reduce(-start)?\(", program)) == messages
 
 
 def test_float64_stays_float64(x64):
