@@ -10,11 +10,12 @@ from ml_collections import ConfigDict
 from swav_jax import sharding
 from swav_jax.config import ConfigError
 from swav_jax.data.cached import Cached, decoded, replaced
-from swav_jax.data.host_memory import bytes_decoded, room
+from swav_jax.data.host_memory import bytes_decoded
 from swav_jax.data.sizes import common_size, some_sizes
 from swav_jax.data.sources.source import SizesDiffer, Source
 from swav_jax.data.unreadable import check
 from swav_jax.runtime import processes
+from swav_jax.runtime.machine import memory
 from swav_jax.runtime.xla import room_for_data
 
 
@@ -47,17 +48,21 @@ def size_on_devices(config: ConfigDict, source: Source, mesh: Mesh) -> tuple[int
 
 
 def check_host_memory(source: Source) -> None:
-    """Checks that decoded images fit into this process's memory.
+    """Checks that each process on this machine can keep decoded images in its memory.
+
+    All processes call this at the same time.
 
     Raises:
       ConfigError: they do not.
     """
-    needed, fits = bytes_decoded(source), room()
+    sharing = processes.on_this_machine()
+    needed, fits = bytes_decoded(source), memory() // 4 // sharing
     if needed > fits:
         gib = 2**30
         raise ConfigError(
             f"data.cache is host, but the decoded training images take about {needed / gib:.2f} "
-            f"GiB, of which {fits / gib:.2f} fit into a quarter of the memory: set data.cache=auto"
+            f"GiB, of which {fits / gib:.2f} fit into a quarter of the memory"
+            f"{f' that {sharing} processes share' if sharing > 1 else ''}: set data.cache=auto"
         )
 
 

@@ -8,13 +8,7 @@ from swav_jax.data.passes import one_pass
 from swav_jax.data.sizes import some_sizes
 from swav_jax.data.sources.memory import open_arrays
 from swav_jax.data.sources.source import Source
-from swav_jax.runtime.machine import memory
 from swav_jax.runtime.progress import progress
-
-
-def room() -> int:
-    """Bytes of memory that the images of a process may take: a quarter of all."""
-    return memory() // 4
 
 
 def bytes_decoded(source: Source) -> int:

@@ -2,11 +2,13 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
 from absl import logging
+
+GROUPS_OF_PROCESS, CONTROL_GROUPS = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
 
 
 def cores() -> int:
@@ -17,13 +19,30 @@ def cores() -> int:
 
 
 def memory() -> int:
-    """Bytes of memory that this process may use: the machine's, or a container's share of it."""
+    """Bytes of memory that this process may use: the machine's, or its control groups' limit."""
     installed = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return min([installed, *_group_limits()])
+
+
+def _group_limits() -> Iterator[int]:
+    """Limits of this process's control group and of those above it, in bytes (cgroups(7))."""
     try:
-        limit = Path("/sys/fs/cgroup/memory.max").read_text().strip()
-    except OSError:  # no container, or no Linux
-        return installed
-    return min(installed, int(limit)) if limit.isdecimal() else installed
+        groups = GROUPS_OF_PROCESS.read_text().splitlines()
+    except OSError:  # no Linux
+        return
+    for line in groups:
+        _, controllers, group = line.split(":", 2)
+        if not controllers:  # version 2
+            top, limit = CONTROL_GROUPS, "memory.max"
+        elif "memory" in controllers.split(","):
+            top, limit = CONTROL_GROUPS / "memory", "memory.limit_in_bytes"
+        else:
+            continue
+        # A container may see the groups from its own down, by names that start further up.
+        group = top / group.lstrip("/")
+        for folder in (group, *group.parents):
+            with suppress(OSError, ValueError):  # ValueError: `max`, no limit
+                yield int((folder / limit).read_text())
 
 
 def cache_folder() -> Path | None:

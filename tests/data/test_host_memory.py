@@ -2,8 +2,10 @@ import jax
 import numpy as np
 import pytest
 from images import save_damaged
+from jax.experimental import multihost_utils
 from tiny import tiny_swav
 
+from swav_jax import caching
 from swav_jax.config import ConfigError
 from swav_jax.data import host_memory
 from swav_jax.data.sources import open_source
@@ -45,10 +47,23 @@ def test_images_of_one_size_need_no_reading_to_know_that_they_fit(monkeypatch):
 
 
 def test_what_does_not_fit_is_refused_before_it_is_decoded(monkeypatch):
-    monkeypatch.setattr(host_memory, "memory", lambda: 4 * 1500 * 32 * 32 * 3)
+    monkeypatch.setattr(caching, "memory", lambda: 4 * 1500 * 32 * 32 * 3)
     with_cache("host", None)
-    monkeypatch.setattr(host_memory, "memory", lambda: 4 * 1500 * 32 * 32 * 3 - 4)
+    monkeypatch.setattr(caching, "memory", lambda: 4 * 1500 * 32 * 32 * 3 - 4)
     with pytest.raises(ConfigError, match=r"cache is host, but .* about 0.00 GiB, of which 0.00"):
+        with_cache("host", None)
+
+
+def test_processes_on_one_machine_share_its_memory(monkeypatch):
+    monkeypatch.setattr(caching, "memory", lambda: 2 * 4 * 1500 * 32 * 32 * 3)
+    monkeypatch.setattr(multihost_utils, "process_allgather", lambda mine: np.stack([mine] * 2))
+    with_cache("host", None)
+    monkeypatch.setattr(
+        multihost_utils,
+        "process_allgather",
+        lambda mine: np.stack([mine, mine + 1, mine, mine]),  # the second is elsewhere
+    )
+    with pytest.raises(ConfigError, match="a quarter of the memory that 3 processes share"):
         with_cache("host", None)
 
 

@@ -34,6 +34,32 @@ def test_a_cache_folder_is_the_users(monkeypatch, tmp_path):
     assert machine.cache_folder() == tmp_path / ".cache" / "swav_jax"
 
 
+@pytest.mark.parametrize(
+    ("groups", "limits", "expected"),
+    [
+        ("0::/slurm/job_7/task_0", {"slurm/job_7": "1000", "slurm/job_7/task_0": "max"}, 1000),
+        ("0::/a/b", {"a": "3000", "a/b": "2000"}, 2000),
+        ("0::/", {".": "5000"}, 5000),
+        ("4:cpu,memory:/docker/12ab\n0::/", {"memory": "4000"}, 4000),
+        ("4:memory:/job", {"memory": str(2**63 - 4096), "memory/job": "6000"}, 6000),
+        ("4:cpu:/job", {"memory/job": "6000", "job": "6000"}, None),
+        (None, {".": "5000"}, None),
+    ],
+)
+def test_memory_is_that_of_the_control_groups(monkeypatch, tmp_path, groups, limits, expected):
+    """Of version 2, whole and in a container, and of version 1."""
+    if groups:
+        (tmp_path / "cgroup").write_text(groups + "\n")
+    for folder, limit in limits.items():
+        name = "memory.limit_in_bytes" if folder.startswith("memory") else "memory.max"
+        (tmp_path / "groups" / folder).mkdir(parents=True, exist_ok=True)
+        (tmp_path / "groups" / folder / name).write_text(f"{limit}\n")
+    monkeypatch.setattr(machine, "GROUPS_OF_PROCESS", tmp_path / "cgroup")
+    monkeypatch.setattr(machine, "CONTROL_GROUPS", tmp_path / "groups")
+    installed = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    assert machine.memory() == (expected or installed)
+
+
 def no_home(monkeypatch, tmp_path):
     def fail():
         raise RuntimeError("Could not determine home directory.")
