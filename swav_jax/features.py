@@ -11,7 +11,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from io import BytesIO
 
 import jax
@@ -72,10 +72,11 @@ def features(
     with machine.one_at_a_time(folder / ".lock") if mine else nullcontext():
         if jax.process_index() == 0:
             write_whole(folder / "about.json", text)
-        kept = from_process_0(sum(rows for _, rows in _pieces(folder)))
+        pieces = _pieces(folder)
+        kept = from_process_0(sum(len(rows) for rows, _ in pieces))
         if kept < source.size:
             _compute_pieces(trained, images, layer, folder, kept)
-        pieces = [(np.load(BytesIO(path.read_bytes())), path) for path, _ in _pieces(folder)]
+            pieces = _pieces(folder)
         _read_again(trained, images, layer, pieces, kept)
     whole = np.concatenate([rows for rows, _ in pieces])
     unreadable = _nan(whole)
@@ -200,14 +201,16 @@ def _in_pieces(
         yield piece(size)
 
 
-def _pieces(folder: AnyPath) -> list[tuple[AnyPath, int]]:
-    """The pieces in order, as far as none is missing, and how many rows each has."""
+def _pieces(folder: AnyPath) -> list[tuple[Float32[np.ndarray, "n *F"], AnyPath]]:
+    """The rows and the file of each piece, in order, as far as none is missing."""
     pieces, done = [], 0
     for path in (entry for entry in entries(folder) if entry.suffix == ".npy"):
-        first, rows = map(int, path.stem.split("-"))
-        if first == done and path.stat().st_size:  # a power cut may leave an empty file
-            pieces.append((path, rows))
-            done += rows
+        if int(path.stem.partition("-")[0]) != done:
+            continue
+        # A power cut may leave a file empty, cut short or full of zeros.
+        with suppress(EOFError, ValueError):
+            pieces.append((np.load(BytesIO(path.read_bytes())), path))
+            done += len(pieces[-1][0])
     return pieces
 
 
