@@ -14,6 +14,7 @@ from swav_jax.runtime.progress import progress
 
 CLUSTERS = "clusters.csv"  # in the folder: what its images were sorted by
 PARTIAL = ".partial"  # in the folder: a file that is not whole yet, whatever its name will be
+LONGEST_NAME = 255  # bytes of a file's name, on nearly all file systems
 
 
 def check_folder(folder: str, source: Source, data_dirs: Collection[str]) -> None:
@@ -100,8 +101,7 @@ def _other(top: Path, there: list[str]) -> ConfigError:
 
 def _put(image: Path, folder: Path, by: str) -> None:
     for number in itertools.count(1):
-        end = f"_{number}" if number > 1 else ""
-        place = folder / f"{image.stem}{end}{image.suffix}"
+        place = folder / (_numbered(image, number) if number > 1 else image.name)
         if by == "link" and not os.path.lexists(place):
             place.symlink_to(image)
             return
@@ -114,3 +114,11 @@ def _put(image: Path, folder: Path, by: str) -> None:
             by == "copy" and filecmp.cmp(place, image, shallow=False)
         ):
             return
+
+
+def _numbered(image: Path, number: int) -> str:
+    """The file's name with a number, its stem cut to where the name is not too long."""
+    stem, end = image.stem, f"_{number}{image.suffix}"
+    while stem and len(os.fsencode(stem + end)) > LONGEST_NAME:
+        stem = stem[:-1]
+    return stem + end
