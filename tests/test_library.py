@@ -1,6 +1,7 @@
 import os
 import subprocess
 import sys
+from functools import partial
 
 import numpy as np
 import pytest
@@ -172,6 +173,14 @@ def test_a_workdir_that_cannot_be_written_is_refused_before_the_work(tmp_path):
     (tmp_path / "run").write_text("")
     with pytest.raises(OSError, match="choose another --workdir"):
         swav_jax.pretrain(tiny_swav(), tmp_path / "run")
+
+
+def test_an_empty_workdir_is_not_the_current_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for use in (partial(swav_jax.pretrain, tiny_swav()), swav_jax.load, swav_jax.report):
+        with pytest.raises(NotADirectoryError, match="empty name"):
+            use("")
+    assert not list(tmp_path.iterdir())
 
 
 def test_only_what_there_is_can_be_imported():

@@ -28,10 +28,12 @@ def located(path: str | AnyPath) -> AnyPath:
     """The absolute path of a file or folder on a disk, or its address in a bucket.
 
     Raises:
-      NotADirectoryError: it is an address of another kind.
+      NotADirectoryError: it is an address of another kind, or empty.
       OSError: the package that reaches this kind of bucket is missing.
     """
     text = os.fspath(path)
+    if not text:
+        raise NotADirectoryError("a folder has an empty name: give one; the current folder is .")
     if in_bucket(path):
         package = BUCKETS[f"{text.partition('://')[0]}://"]
         _prepare(package)
