@@ -102,7 +102,7 @@ class Run:
     @cached_property
     def train_images(self) -> Images:
         """The images whose labels vote: those that `eval` names, or the training images."""
-        config = on_evaluated_images(self.config)
+        config = self._evaluated
         if config.data == self.config.data:
             return as_evaluated(config, self.source)
         return open_images(config, config.data.train, self._pixels(config))
@@ -110,8 +110,12 @@ class Run:
     @cached_property
     def test_images(self) -> Images | None:
         """The images to classify, or None if there are none."""
-        config = on_evaluated_images(self.config)
-        return open_test_images(config, self._pixels(config))
+        return open_test_images(self._evaluated, self._pixels(self._evaluated))
+
+    @cached_property
+    def _evaluated(self) -> ConfigDict:
+        """The settings with the images of evaluations; making them looks through a folder."""
+        return on_evaluated_images(self.config)
 
     def _pixels(self, config: ConfigDict) -> Pixels | None:
         """Those of the training images, for images of the same data set."""

@@ -7,6 +7,7 @@ from PIL import Image
 from tiny import tiny_config, tiny_swav
 
 from swav_jax.config import ConfigError
+from swav_jax.images import on_evaluated_images
 from swav_jax.run import build
 
 
@@ -56,3 +57,15 @@ def test_all_splits_are_shown_alike_and_what_is_not_used_is_said(tmp_path, monke
         assert source.pixels.white_level == 4095 and source.pixels.background == "black"
     assert len([line for line in said if "white is 4095" in line]) == 1
     assert len([line for line in said if "no image (1 .txt)" in line]) == 1
+
+
+def test_a_folder_of_evaluations_is_looked_through_once(monkeypatch):
+    asked = []
+
+    def on_evaluated(config):
+        asked.append(config)
+        return on_evaluated_images(config)
+
+    monkeypatch.setattr("swav_jax.run.on_evaluated_images", on_evaluated)
+    run = build(tiny_swav())
+    assert run.train_images and run.test_images is None and len(asked) == 1

@@ -5,6 +5,7 @@ A `Source` reads any image by its number, in any order: the training order is ar
 """
 
 import os
+from itertools import chain
 from pathlib import Path
 from typing import NoReturn
 
@@ -21,8 +22,8 @@ def is_own_folder(data_dir: str) -> bool:
     top = Path(data_dir).expanduser()
     if not data_dir or not top.is_dir() or (top / "downloads").is_dir():
         return False
-    prepared = (*top.glob("*/*/dataset_info.json"), *top.glob("*/*/*/dataset_info.json"))
-    return not prepared and _holds_files(top)
+    prepared = chain(top.glob("*/*/dataset_info.json"), top.glob("*/*/*/dataset_info.json"))
+    return not any(prepared) and _holds_files(top)
 
 
 def _holds_files(top: Path) -> bool:
