@@ -31,7 +31,7 @@ def _group_limits() -> Iterator[int]:
     except OSError:  # no Linux
         return
     for line in groups:
-        _, controllers, group = line.split(":", 2)
+        _, controllers, name = line.split(":", 2)
         if not controllers:  # version 2
             top, limit = CONTROL_GROUPS, "memory.max"
         elif "memory" in controllers.split(","):
@@ -39,7 +39,7 @@ def _group_limits() -> Iterator[int]:
         else:
             continue
         # A container may see the groups from its own down, by names that start further up.
-        group = top / group.lstrip("/")
+        group = top / name.lstrip("/")
         for folder in (group, *group.parents):
             with suppress(OSError, ValueError):  # ValueError: `max`, no limit
                 yield int((folder / limit).read_text())
