@@ -11,6 +11,7 @@ from PIL import Image
 from swav_jax import sharding
 from swav_jax.data.batch import Batch, CropSpecs, TrainBatch
 from swav_jax.methods.contract import Crops
+from swav_jax.monitor.rules import LOOK_AT
 from swav_jax.run import Run, cut_batch
 from swav_jax.runtime.storage import AnyPath, write_whole
 from swav_jax.runtime.xla import RUNS_ONCE
@@ -21,7 +22,7 @@ TALL = 96  # pixels: smaller crops are enlarged by a whole number
 
 
 def cut_on_host(run: Run, batch: TrainBatch) -> Batch:
-    """A batch with its crops on the host: of all processes if the devices cut them."""
+    """A batch with its crops on the host; if the devices cut them, the first LOOK_AT of all."""
     if isinstance(batch, Batch):
         return batch
     kinds = tuple(map(tuple, run.config.data.crops))
@@ -33,20 +34,22 @@ def cut_on_host(run: Run, batch: TrainBatch) -> Batch:
 def _cut_everywhere(
     batch: TrainBatch, kinds: CropSpecs, image_size: tuple[int, int] | None
 ) -> Batch:
-    return sharding.gather(cut_batch(batch, kinds, image_size))
+    few = jax.tree.map(lambda rows: rows[:LOOK_AT], cut_batch(batch, kinds, image_size))
+    return sharding.gather(few)
 
 
-def draw_crops(run: Run, batch: Batch, epoch: int, path: AnyPath) -> None:
+def draw_crops(run: Run, batch: Batch, step: int, path: AnyPath) -> None:
     """Draws the crops after the augmentation on the device: a row for each image.
 
     Args:
       run: whose augmentation it is.
       batch: on the host; its first IMAGES images are drawn.
-      epoch: that the batch is of, on which the augmentation depends.
-      path: of the PNG; nothing is drawn if it exists.
+      step: that the batch is of; only the first one replaces a picture, of a run that began before.
+      path: of the PNG.
     """
-    if path.exists():
+    if step and path.exists():
         return
+    epoch = step // run.sizes.steps_per_epoch  # on which the augmentation depends
     few = jax.tree.map(lambda rows: rows[:IMAGES], batch)
     augment = jax.jit(run.augment, compiler_options=RUNS_ONCE)
     with jax.set_mesh(sharding.make_mesh(devices=jax.local_devices()[:1])):  # by this process alone

@@ -69,8 +69,7 @@ class Watch:
         if self._doctor.looks:
             cut = cut_on_host(self._run, batch)  # by all processes, or by none
             if self._active and step == self._first_step:
-                epoch = step // self._run.sizes.steps_per_epoch
-                draw_crops(self._run, cut, epoch, self.workdir / CROPS)
+                draw_crops(self._run, cut, step, self.workdir / CROPS)
             self._doctor.look(cut.crops)
         self._logbook.waited(batches.wait_seconds, batches.stage_seconds)
         self._profiler.before(step)

@@ -7,8 +7,8 @@ from tiny import tiny_swav
 from swav_jax import sharding
 from swav_jax.data.batch import Batch
 from swav_jax.monitor import crops
-from swav_jax.monitor.crops import GAP, draw_crops
-from swav_jax.run import build
+from swav_jax.monitor.crops import GAP, cut_on_host, draw_crops
+from swav_jax.run import build, training_batches
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def batch(run):
 def test_it_shows_what_the_network_gets(run, batch, tmp_path, monkeypatch):
     monkeypatch.setattr(crops, "TALL", 1)  # nothing is enlarged
     with jax.set_mesh(run.mesh):
-        draw_crops(run, batch, 3, tmp_path / "crops.png")
+        draw_crops(run, batch, 3 * run.sizes.steps_per_epoch, tmp_path / "crops.png")
         placed = sharding.put_batch(run.mesh, batch)
         seen = jax.device_get(jax.jit(run.augment)(placed, epoch=3))
     picture = np.asarray(Image.open(tmp_path / "crops.png"))
@@ -56,7 +56,21 @@ def test_small_crops_are_enlarged(run, batch, tmp_path):
     assert (first == first[:, :1, :, :1]).all()
 
 
-def test_a_resume_does_not_overwrite_it(run, batch, tmp_path):
+def test_a_resume_does_not_overwrite_it_and_a_new_beginning_does(run, batch, tmp_path):
     (tmp_path / "crops.png").write_text("of the first batch")
-    draw_crops(run, batch, 0, tmp_path / "crops.png")
+    draw_crops(run, batch, 1, tmp_path / "crops.png")
     assert (tmp_path / "crops.png").read_text() == "of the first batch"
+    draw_crops(run, batch, 0, tmp_path / "crops.png")
+    assert (tmp_path / "crops.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_of_crops_that_devices_cut_those_come_that_are_looked_at(run, monkeypatch):
+    assert run.cached_size
+    batch = next(training_batches(run, 0))
+    with jax.set_mesh(run.mesh):
+        whole = cut_on_host(run, batch)
+        monkeypatch.setattr(crops, "LOOK_AT", 5)
+        crops._cut_everywhere.clear_cache()
+        some = cut_on_host(run, batch)
+    assert len(whole.index) == 16 and len(some.index) == 5
+    jax.tree.map(lambda few, all: np.testing.assert_array_equal(few, all[:5]), some, whole)
