@@ -80,7 +80,7 @@ def visit_all(run: Run, epoch: int, fold: Fold, carry: PyTree, view: str) -> PyT
     if not (resize or crop or common_size(run.source)):  # as they are, they cannot be stacked
         resize = crop = max(size for _, size, *_ in data.crops)
     centers = one_pass(
-        run.source,
+        run.read_source,
         run.sizes.batch_size // run.config.train.accumulate,
         resize=resize,
         crop=crop,

@@ -1,3 +1,5 @@
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,6 +10,7 @@ from tiny import tiny_config
 from swav_jax import clustering, sharding
 from swav_jax.clustering import visit_all
 from swav_jax.data.batches import train_batches
+from swav_jax.data.sources.digits import open_digits
 from swav_jax.run import build
 
 
@@ -51,6 +54,34 @@ def test_a_pass_sees_other_crops_than_the_epoch_after_it(monkeypatch):
     visited = seen[batch.index]
     shown = visited != 0  # the pass leaves out the images that do not fill its last batch
     assert shown.sum() > 10 and not np.isclose(visited, trained)[shown].any()
+
+
+def test_a_pass_over_images_that_are_held_decodes_none_again():
+    config, digits, asked = tiny_config("simclr"), open_digits("train"), []
+    config.data.update(eval_resize=0, eval_crop=0)
+
+    def decode(number):
+        asked.append(number)
+        if number == 3:
+            raise OSError("damaged")
+        return digits.decode(number)
+
+    source = dataclasses.replace(digits, decode=decode, may_fail=True)
+
+    def brightness(sums, batch):
+        return sums.at[batch.index].set(batch.crops[0].sum((1, 2, 3, 4)), mode="drop")
+
+    def seen(cache):
+        config.data.cache = cache
+        run = build(config, source)
+        with jax.set_mesh(run.mesh):
+            zeros = sharding.zeros((1504,), jnp.float32, sharding.WHOLE)
+            return [np.asarray(visit_all(run, 0, brightness, zeros + 0, "center")) for _ in "ab"]
+
+    read = seen("none")
+    assert read[0][2] and not read[0][3] and len(asked) == 2 * 1504
+    np.testing.assert_array_equal(seen("host"), read)
+    assert len(asked) == 2 * 1504 + 1500
 
 
 def test_images_of_several_sizes_are_cut_to_the_largest_crop(tmp_path):

@@ -35,5 +35,7 @@ def in_memory(source: Source, max_bad_fraction: float, threads: int) -> Source:
         ):
             images.append(batch.image[0] if batch.valid[0] else unreadable)
             now(len(images))
-    read = open_arrays(images).read
-    return dataclasses.replace(source, read=read, may_fail=bool(source.unreadable))
+    kept = open_arrays(images)
+    return dataclasses.replace(
+        source, read=kept.read, decode=kept.decode, may_fail=bool(source.unreadable)
+    )

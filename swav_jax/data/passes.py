@@ -113,6 +113,7 @@ def _decoded(
 def _decode_or_none(source: Source, number: int) -> UInt8[np.ndarray, "H W 3"] | None:
     assert source.decode  # `one_pass` has checked
     try:
-        return source.decode(number)
+        image = source.decode(number)
     except Exception:  # Pillow's decoders raise nearly anything on damaged files
         return None
+    return image if image.size else None

@@ -51,7 +51,7 @@ class Source:
       path: image number -> its file; None if images are not files of their own.
       read: int64 [] image number -> uint8 [H, W, 3]; TensorFlow ops, for use inside tf.data.
       decode: image number -> the pixels that `read` gives, without TensorFlow; raises on a damaged
-        image. None where TensorFlow's decoders are much faster.
+        image, or gives an empty one. None where TensorFlow's decoders are much faster.
       shape: H and W of all images; None where they differ or are not known.
       area: mean number of pixels of an image, judged by some; 0 if it is not known.
       may_fail: whether `read` can fail on a damaged image, by an error or by giving an empty one;
