@@ -10,6 +10,8 @@ from swav_jax.data.sources.memory import open_arrays
 from swav_jax.data.sources.source import Source
 from swav_jax.runtime.progress import progress
 
+TOGETHER = 256  # images of one size, which threads decode
+
 
 def bytes_decoded(source: Source) -> int:
     """About how many bytes all images take, judged by some of them."""
@@ -29,13 +31,15 @@ def in_memory(source: Source, max_bad_fraction: float, threads: int) -> Source:
       DataError: too many unreadable images.
     """
     unreadable, images = np.zeros((0, 0, 3), np.uint8), []
+    together = TOGETHER if source.shape else 1  # those of several sizes are no array
     with progress("decoding the images", source.size) as now:
         for batch in one_pass(
-            source, 1, resize=0, crop=0, max_bad_fraction=max_bad_fraction, threads=threads
+            source, together, resize=0, crop=0, max_bad_fraction=max_bad_fraction, threads=threads
         ):
-            images.append(batch.image[0] if batch.valid[0] else unreadable)
-            now(len(images))
-    kept = open_arrays(images)
+            rows = zip(batch.image, batch.valid, strict=True)
+            images += [image if valid else unreadable for image, valid in rows]
+            now(min(len(images), source.size))
+    kept = open_arrays(images[: source.size])  # the last of them only fill up a batch
     return dataclasses.replace(
         source, read=kept.read, decode=kept.decode, may_fail=bool(source.unreadable)
     )

@@ -1,6 +1,7 @@
 import dataclasses
 import subprocess
 import sys
+import threading
 
 import jax
 import numpy as np
@@ -9,6 +10,7 @@ import tensorflow_datasets as tfds
 from images import smooth
 from prepared import prepare
 
+from swav_jax.data import host_memory
 from swav_jax.data.batches import eval_batches
 from swav_jax.data.passes import one_pass
 from swav_jax.data.sources import open_source
@@ -98,3 +100,25 @@ def test_an_unreadable_file_among_images_of_one_size_is_left_out(tmp_path):
     (batch,) = one_pass(source, 5, resize=0, crop=0, max_bad_fraction=0.5)
     assert batch.image.shape == (5, 12, 15, 3)
     assert batch.valid.tolist() == [True, True, False, True, True]
+
+
+@pytest.mark.parametrize("memory", [False, True])
+def test_large_images_of_one_size_are_decoded_by_several_threads_in_their_order(
+    memory, monkeypatch
+):
+    monkeypatch.setattr(host_memory, "TOGETHER", 8)
+    images, together = np.arange(7, dtype=np.uint8), threading.Barrier(2)
+
+    def decode(number):
+        if number in (0, 4):  # the first of each thread
+            together.wait(timeout=10)
+        return np.full((96, 96, 3), images[number])
+
+    source = dataclasses.replace(
+        open_arrays([np.zeros((96, 96, 3), np.uint8)] * 7), decode=decode, may_fail=True
+    )
+    if memory:
+        source = host_memory.in_memory(source, 0.0, threads=2)
+    batches = list(one_pass(source, 8, resize=0, crop=0, max_bad_fraction=0.0, threads=2))
+    assert [len(batch.image) for batch in batches] == [8]
+    assert batches[0].image[:7, 0, 0, 0].tolist() == images.tolist()
