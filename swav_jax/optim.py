@@ -42,11 +42,16 @@ def published_larc_lr(batch_size: int) -> float:
     return 0.6 * (batch_size / 256) ** 0.75
 
 
-def lr_warnings(optim: Any, batch_size: int) -> list[str]:
+def lr_warnings(optim: Any, batch_size: int, epochs: float) -> list[str]:
     """Warns of rates in `config.optim` that rarely do.
 
-    They are LARC's, far from the published ones for a batch, and cosines and warm-ups the wrong
-    way round, as they come about when only the base rate is lowered.
+    They are LARC's, far from the published ones for a batch, cosines and warm-ups the wrong way
+    round, as they come about when only the base rate is lowered, and warm-ups that nothing follows.
+
+    Args:
+      optim: the settings.
+      batch_size: over all devices.
+      epochs: of the training, or of the part of it that `train.steps` leaves.
     """
     base, usual, warnings = optim.base_lr, published_larc_lr(batch_size), []
     if optim.name == "larc" and not usual / FAR <= base <= usual * FAR:
@@ -65,6 +70,12 @@ def lr_warnings(optim: Any, batch_size: int) -> list[str]:
         warnings.append(
             f"optim.start_lr {optim.start_lr:g} is above optim.base_lr {base:g}: the warm-up "
             f"lowers the rate. Try a sixteenth of it, --config.optim.start_lr={base / 16:.2g}."
+        )
+    if cosine and optim.warmup_epochs >= epochs:
+        warnings.append(
+            f"optim.warmup_epochs {optim.warmup_epochs:g} is all of the training's {epochs:.3g} "
+            "epochs: the rate never falls. A tenth of the training is usual, "
+            f"--config.optim.warmup_epochs={epochs / 10:.2g}."
         )
     return warnings
 

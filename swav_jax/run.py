@@ -159,7 +159,8 @@ def build(
         warnings = method.check(sizes)
     except ValueError as problem:
         raise config_lib.ConfigError(str(problem)) from None
-    warnings += optim.lr_warnings(config.optim, data.batch_size)
+    epochs = sizes.total_steps / sizes.steps_per_epoch
+    warnings += optim.lr_warnings(config.optim, data.batch_size, epochs)
     warnings += limits.duration_warnings(given)
     warnings += limits.split_warnings(config)
     for warning in warnings:

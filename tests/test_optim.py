@@ -108,7 +108,7 @@ def test_some_parameters_have_no_momentum():
 def test_unusual_learning_rates_warn(batch, lr, warned):
     config = defaults()
     config.optim.base_lr, config.optim.start_lr = lr, 0.0
-    warnings = optim.lr_warnings(config.optim, batch)
+    warnings = optim.lr_warnings(config.optim, batch, epochs=100)
     assert len(warnings) == warned
     assert all("--config.optim.base_lr=0." in warning for warning in warnings)
 
@@ -116,11 +116,20 @@ def test_unusual_learning_rates_warn(batch, lr, warned):
 def test_rates_that_rise_to_the_end_or_fall_in_the_warm_up_warn():
     settings = defaults().optim
     settings.name, settings.base_lr = "sgd", 0.001  # and the other rates are LARC's
-    final, start = optim.lr_warnings(settings, 256)
+    final, start = optim.lr_warnings(settings, 256, epochs=100)
     assert "optim.final_lr 0.0048 is above optim.base_lr 0.001" in final
     assert "--config.optim.final_lr=1e-06" in final
     assert "optim.start_lr 0.3 is above optim.base_lr 0.001" in start
     settings.warmup_epochs, settings.final_lr = 0.0, 0.001
-    assert not optim.lr_warnings(settings, 256)
+    assert not optim.lr_warnings(settings, 256, epochs=100)
     settings.schedule, settings.final_lr, settings.warmup_epochs = "drops", 1.0, 10.0
-    assert not optim.lr_warnings(settings, 256)
+    assert not optim.lr_warnings(settings, 256, epochs=10)
+
+
+def test_a_warm_up_as_long_as_the_training_warns():
+    settings = defaults().optim
+    settings.warmup_epochs = 10.0
+    assert not optim.lr_warnings(settings, 4096, epochs=10.5)
+    (warning,) = optim.lr_warnings(settings, 4096, epochs=10)
+    assert "warmup_epochs 10 is all of the training's 10 epochs: the rate never falls" in warning
+    assert "--config.optim.warmup_epochs=1." in warning

@@ -35,9 +35,9 @@ def one_head(heads: int, reason: str) -> None:
         raise ValueError(f"{reason}: set model.prototype_heads to 1, not {heads}.")
 
 
-def queue_length(length: int, sizes: Sizes, *, least: int = 0) -> None:
-    """Refuses a queue that whole batches do not fill, or one shorter than `least`."""
-    if length < least or length % sizes.batch_size:
+def queue_length(length: int, sizes: Sizes) -> None:
+    """Refuses a queue that whole batches do not fill."""
+    if length % sizes.batch_size:
         batches = max(round(length / sizes.batch_size), 1)
         raise ValueError(
             f"method.queue_length {length} is not a multiple of data.batch_size "

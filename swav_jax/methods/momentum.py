@@ -67,7 +67,12 @@ class Momentum(Method):
     def check(self, sizes: Sizes) -> list[str]:
         """Refuses a queue that whole batches do not fill; warns of keys that are easy to find."""
         checks.crops_to_compare(sizes)
-        checks.queue_length(self.queue_length, sizes, least=1)
+        if not self.queue_length:
+            raise ValueError(
+                "method.queue_length is 0, but the keys in the queue are what an image's key is "
+                f"told from: set it to a multiple of data.batch_size {sizes.batch_size}."
+            )
+        checks.queue_length(self.queue_length, sizes)
         warnings = checks.shared_statistics(self.encoder, sizes)
         if self.queue_length > sizes.size // 2:
             batches = max(sizes.size // 4 // sizes.batch_size, 1)

@@ -171,6 +171,11 @@ class SwAV(Method):
             "queue_filled": jnp.where(started, grown, extra["queue_filled"]),
         }
 
+    def _queue_in_use_from(self, sizes: Sizes) -> int:
+        """The first step whose codes are balanced with the queue, if there is one."""
+        filling = self.queue_length // sizes.batch_size
+        return self.queue_start_epoch * sizes.steps_per_epoch + filling
+
     def prototype_sets(self, saved: dict[str, Any]) -> list[Prototypes]:
         """The prototypes of each head."""
         return sets_of(saved, self.temperature)
@@ -186,7 +191,15 @@ class SwAV(Method):
             sizes,
             "the prototypes would never move",
         )
-        balanced = sizes.batch_size + self.queue_length
+        in_use = self._queue_in_use_from(sizes) < sizes.total_steps
+        if self.queue_length and not in_use:
+            warnings.append(
+                f"The queue would never be used: method.queue_start_epoch {self.queue_start_epoch} "
+                f"and the {self.queue_length // sizes.batch_size} steps in which it fills leave "
+                f"none of the training's {sizes.total_steps}. Lower method.queue_start_epoch or "
+                "method.queue_length; method.queue_length=0 leaves it out."
+            )
+        balanced = sizes.batch_size + in_use * self.queue_length
         if balanced * 4 < self.prototypes:
             warnings.append(
                 f"Each code is computed from {balanced} samples for {self.prototypes} prototypes: "

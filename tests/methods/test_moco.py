@@ -29,7 +29,7 @@ def config(short_run):
 def test_impossible_settings_are_refused():
     with pytest.raises(ValueError, match=r"queue_length 500 is not a multiple .* Try 512"):
         MoCo(encoder(), queue_length=500).check(RUN)
-    with pytest.raises(ValueError, match="Try 128"):
+    with pytest.raises(ValueError, match=r"queue_length is 0, .* multiple of .*batch_size 128"):
         MoCo(encoder(), queue_length=0).check(RUN)
     with pytest.raises(ValueError, match=r"data\.crops"):
         MoCo(encoder(), queue_length=128).check(RUN._replace(views=1))

@@ -1,8 +1,10 @@
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from swav_jax.methods.contract import Clock
+from swav_jax.methods.contract import Clock, Sizes
 from swav_jax.methods.swav import SwAV
 from swav_jax.models.backbones import backbone
 from swav_jax.models.encoder import Encoder
@@ -54,6 +56,16 @@ def test_queue_fills_from_its_start_epoch_and_is_used_once_full():
     assert used == [0, 0, 0, 0, 1]
     expected = np.concatenate([batches[4], batches[3]])[:, :2].transpose(1, 0, 2)
     np.testing.assert_array_equal(extra["queue"], expected)
+
+
+def test_a_queue_that_is_never_used_is_warned_of_and_balances_nothing():
+    run = Sizes(size=100, batch_size=4, views=2, steps_per_epoch=2, total_steps=5)
+    method = swav(queue_length=8, queue_start_epoch=1, freeze_prototypes_steps=0)
+    assert method.check(run) == []  # it is used in step 4, the last, as in the test above
+    (warning,) = method.check(run._replace(total_steps=4))
+    assert "queue_start_epoch 1 and the 2 steps in which it fills leave none of the" in warning
+    unused, few = replace(method, prototypes=17).check(run._replace(total_steps=4))
+    assert unused == warning and "computed from 4 samples for 17 prototypes" in few
 
 
 def test_a_full_queue_changes_the_codes_an_unfilled_one_does_not():

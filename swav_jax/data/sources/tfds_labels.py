@@ -1,5 +1,6 @@
 """The labels of a TFDS split, which are read from its records."""
 
+import errno
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int8, Int32
 
-from swav_jax.data.sources.source import MultiLabels
+from swav_jax.data.sources.source import DataError, MultiLabels
 
 Feature = Callable[[int, str], Any]  # number of a record, name of a feature -> its values
 PART = 1000  # records that a thread reads at a time
@@ -20,13 +21,23 @@ def read_labels(feature: Feature, key: str, size: int) -> Int32[np.ndarray, " N"
       feature: reads records.
       key: the feature that is the label.
       size: N.
+
+    Raises:
+      DataError: the disk or the network failed; a record that is damaged stays so, this may not.
     """
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # as it says
 
     def label_of(i: int) -> int:
         try:
             (label,) = feature(i, key).int64_list.value
-        except (OSError, RuntimeError, ValueError, DecodeError):
+        except OSError as error:
+            if error.errno in (None, errno.ENOENT):  # a file that is cut short, or is not there
+                return -1
+            raise DataError(
+                f"the label of image {i} cannot be read ({error.strerror}): see to the disk or "
+                "the network that the data set is on, and run the same command again"
+            ) from error
+        except (RuntimeError, ValueError, DecodeError):
             return -1
         return label
 

@@ -1,5 +1,7 @@
+import errno
 import importlib.util
 import logging
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ from prepared import labelled, prepare, tiny
 
 from swav_jax.data.sources import open_source
 from swav_jax.data.sources.source import DataError, MissingSplit
+from swav_jax.data.sources.tfds_labels import read_labels
 
 IMAGE = tfds.features.Image(shape=(None, None, 3))
 ANIMALS = tfds.features.ClassLabel(names=["ant", "bee", "cat"])
@@ -156,6 +159,19 @@ def test_a_damaged_record_has_no_label(tmp_path, suffix):
     shard.write_bytes(shard.read_bytes()[:-40])  # of ArrayRecord, the index of all its records
     found = open_source("tfds:photos", str(tmp_path), "train").labels.tolist()
     assert found == ([0, 1, 2, -1, 0] if suffix == "tfrecord" else [0, 1, -1, -1, 0])
+
+
+def test_a_disk_that_fails_for_a_while_takes_no_label_away():
+    """The labels that are found may be kept for good."""
+
+    def feature(number, key):
+        if number == 1:
+            raise OSError(errno.EIO, "Input/output error")
+        return SimpleNamespace(int64_list=SimpleNamespace(value=[2]))
+
+    assert read_labels(feature, "label", 1).tolist() == [2]
+    with pytest.raises(DataError, match=r"label of image 1 .*\(Input/output error\)"):
+        read_labels(feature, "label", 3)
 
 
 def test_prepared_data_sets_of_hugging_face_need_none_of_its_packages(tmp_path, monkeypatch):
