@@ -16,9 +16,9 @@ def conv(
 ) -> Float[Array, "B h w O"]:
     """Cross-correlates `x` with an odd square kernel; h = ceil(H / stride).
 
-    A 1x1 convolution is a matrix product and is given to XLA as one: on a CPU that is faster. So is
-    one on a map that is smaller than the kernel, where XLA:CPU has only a naive loop, ten times
-    slower.
+    A 1x1 convolution is a matrix product and is given to XLA as one, but for GPUs: on a CPU that is
+    faster. So is one on a map that is smaller than the kernel, where XLA:CPU has only a naive loop,
+    ten times slower.
     """
     x = materialised(x)
     size = kernel.shape[0]
@@ -40,7 +40,11 @@ def product(x: Float[Array, "B h w I"], columns: Float[Array, "I O"]) -> Float[A
     def of_pixels(x: Array, columns: Array) -> Array:
         return lax.dot_general(x, columns, (((3,), (0,)), ((), ())))
 
-    return lax.platform_dependent(x, columns, cpu=of_rows, default=of_pixels)
+    def convolved(x: Array, columns: Array) -> Array:
+        # For XLA:GPU's products pixels would be rows in one place and columns in the next.
+        return plain(x, columns[None, None], 1)
+
+    return lax.platform_dependent(x, columns, cpu=of_rows, tpu=of_pixels, default=convolved)
 
 
 def patches(x: Float[Array, "B H W I"], size: int, stride: int) -> Float[Array, "B h w kkI"]:

@@ -175,7 +175,7 @@ def collectives(compiled: Any) -> dict[tuple[str, str], int]:
     for line, runs in operations(compiled.as_text()):
         if match := COLLECTIVE.search(line):
             kind = match["kind"].removesuffix("-done")
-            found[_purpose(line), kind] += runs * _bytes(match["shapes"])
+            found[_purpose(line), kind] += runs * bytes_of(match["shapes"])
     return dict(found)
 
 
@@ -184,7 +184,8 @@ def _purpose(line: str) -> str:
     return next((p for part, p in PURPOSES.items() if name and part in name[1]), "other")
 
 
-def _bytes(shapes: str) -> int:
+def bytes_of(shapes: str) -> int:
+    """Bytes of the arrays in a program's text, such as "(f32[8,3]{1,0}, s32[])"."""
     total = 0
     for shape in SHAPE.finditer(shapes):
         sizes = [int(size) for size in shape["sizes"].split(",") if size]

@@ -52,6 +52,19 @@ def share_repeated(program: str, cost: str) -> float:
     return more / _cost(found, list(found)[-1], cost) if more else 0.0
 
 
+def cost_by_text(program: str, cost: str) -> float:
+    """What a program costs, with all rounds of its loops, where its compiler has no count of it.
+
+    Calls of a library, such as cuDNN's convolutions, count nothing.
+
+    Args:
+      program: of `jax.stages.Compiled.as_text`, for any platform.
+      cost: a key of `jax.stages.Compiled.cost_analysis`, such as "bytes accessed".
+    """
+    found = _computations(program)
+    return _cost(found, list(found)[-1], cost) * (1 + share_repeated(program, cost))
+
+
 def _computations(program: str) -> dict[str, list[str]]:
     """The lines of each computation by its name, the head first and the entry last."""
     found: dict[str, list[str]] = {}

@@ -15,6 +15,7 @@ from tiny import ARCH, tiny_swav
 from benchmarks.gpu import __main__ as gpu
 from benchmarks.gpu import parity, pytorch, resume, step
 from benchmarks.gpu.cards import first_batch
+from benchmarks.gpu.compiled import bytes_of_calls, kernels
 from benchmarks.gpu.kernels import most_expensive
 
 ROOT = Path(__file__).parents[2]
@@ -216,3 +217,25 @@ def test_equal_digests_are_needed_for_an_equal_resume(monkeypatch):
     config.train.steps = 2
     *_, end = resume.of_config(config)
     assert end == {"arrays": 2, "different": ["b"], "equal": False}
+
+
+def test_calls_of_libraries_move_what_they_read_and_write():
+    program = """HloModule step
+
+%fused_add (p: f32[8]) -> f32[8] {
+  %p = f32[8]{0} parameter(0)
+  ROOT %add.1 = f32[8]{0} add(%p, %p)
+}
+
+ENTRY %main (x: bf16[2,4,4,8], k: bf16[8,3,3,8]) -> bf16[2,4,4,8] {
+  %x = bf16[2,4,4,8]{3,2,1,0} parameter(0)
+  %k = bf16[8,3,3,8]{3,2,1,0} parameter(1)
+  %conv.1 = (bf16[2,4,4,8]{3,2,1,0}, u8[16]{0}) custom-call(%x, %k), custom_call_target="conv"
+  %y.2 = bf16[2,4,4,8]{3,2,1,0} get-tuple-element(%conv.1), index=0
+  %conv.2 = (bf16[2,4,4,8]{3,2,1,0}, u8[16]{0}) custom-call(%y.2, %k), custom_call_target="conv"
+  ROOT %y.3 = bf16[2,4,4,8]{3,2,1,0} get-tuple-element(%conv.2), index=0
+}
+"""
+    maps, kernel, space = 2 * 2 * 4 * 4 * 8, 2 * 8 * 3 * 3 * 8, 16
+    assert bytes_of_calls(program) == 2 * (2 * maps + kernel + space)
+    assert kernels(program) == {"conv": 2}

@@ -46,11 +46,14 @@ def test_is_the_padded_cross_correlation(size, stride, side, x64):
     np.testing.assert_allclose(conv(x, kernel, stride), expected, atol=1e-12)
 
 
-def test_only_a_cpu_flattens_pixels_for_a_product():
+def test_a_product_is_given_to_each_platform_in_the_form_that_is_fast_there():
     def lowered(platform):
         x, columns = jnp.zeros((2, 4, 4, 8)), jnp.zeros((8, 16))
         program = jax.jit(product).trace(x, columns)
         return program.lower(lowering_platforms=(platform,)).as_text()
 
-    assert "tensor<32x16xf32>" in lowered("cpu")
+    assert "tensor<32x16xf32>" in lowered("cpu")  # pixels are rows of a matrix
     assert "tensor<32x16xf32>" not in lowered("tpu")
+    for platform in ("cuda", "rocm"):
+        assert "stablehlo.convolution" in lowered(platform)
+        assert "dot_general" not in lowered(platform)

@@ -30,3 +30,12 @@ def test_a_nan_stays():
     x = np.zeros((1, 4, 4, 1), np.float32)
     x[0, 1, 1] = np.nan
     assert np.isnan(max_pool(x)).all()
+
+
+@pytest.mark.parametrize(
+    ("platform", "windows"), [("cpu", False), ("cuda", False), ("rocm", False), ("tpu", True)]
+)
+def test_only_a_tpu_has_a_gradient_that_is_scattered(platform, windows):
+    gradient = jax.jit(jax.grad(lambda x: max_pool(x).sum()))
+    program = gradient.trace(jnp.zeros((1, 8, 8, 2))).lower(lowering_platforms=(platform,))
+    assert ("select_and_scatter" in program.as_text()) == windows

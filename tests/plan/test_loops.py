@@ -5,7 +5,7 @@ from jax import lax
 from tiny import tiny_swav
 
 from swav_jax.plan import compiled as plan
-from swav_jax.plan.loops import operations, share_repeated
+from swav_jax.plan.loops import cost_by_text, operations, share_repeated
 
 SIZE = 64
 PRODUCT = 2 * SIZE**3  # floating-point operations
@@ -29,6 +29,8 @@ def test_every_round_of_loops_in_loops_counts(outer, inner):
     compiled = jax.jit(products(outer, inner)).lower(x).compile()
     expected = PRODUCT * (1 + outer * (1 + inner))
     assert plan.cost(compiled, "flops") == pytest.approx(expected, rel=0.05)  # and divisions
+    by_text = cost_by_text(compiled.as_text(), "bytes accessed")
+    assert by_text == pytest.approx(plan.cost(compiled, "bytes accessed"))
     dots = [runs for line, runs in operations(compiled.as_text()) if "/dot_general" in line]
     assert {1, outer, outer * inner} <= set(dots)
 
