@@ -18,6 +18,7 @@ from jax import lax, random
 from jaxtyping import Array, Bool, Float, Int, Key, UInt8
 
 from swav_jax import keys
+from swav_jax.ops.precision import full_einsum
 
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.228, 0.224, 0.225)  # not the usual 0.229: the published weights were trained with this
@@ -189,7 +190,7 @@ def contrast(
     images: Float[Array, "3 *N S S"], factor: Float[Array, "*N"]
 ) -> Float[Array, "3 *N S S"]:
     """Moves away from the image's mean luma (factor above 1) or towards it."""
-    return _blend(images, _mean(_luma(images)), factor)
+    return _blend(images, _mean_luma(images), factor)
 
 
 def saturation(
@@ -228,8 +229,7 @@ def jitter(images: Float[Array, "3 *N S S"], drawn: Draw) -> Float[Array, "3 *N 
 
     def blend_one(images: Array, chosen: tuple[Array, Array]) -> tuple[Array, None]:
         operation, factor = chosen
-        luma = _luma(images)
-        reference = jnp.where(_each(operation == CONTRAST), _mean(luma), luma)
+        reference = jnp.where(_each(operation == CONTRAST), _mean_luma(images), _luma(images))
         reference = jnp.where(_each(operation == BRIGHTNESS), 0, reference)
         return _blend(images, reference, factor), None
 
@@ -261,15 +261,36 @@ def gaussian_blur(
     width = jnp.maximum(sigma, 1e-3)[..., None]
     weights = jnp.exp(-0.5 * (offsets.astype(images.dtype) / width) ** 2)
     weights /= jnp.sum(weights, axis=-1, keepdims=True)
+    return lax.platform_dependent(images, weights, tpu=blur_by_products, default=blur_by_shifts)
+
+
+def blur_by_shifts(
+    images: Float[Array, "3 *N S S"], weights: Float[Array, "*N T"]
+) -> Float[Array, "3 *N S S"]:
+    """Weighted sums of the images shifted by -T // 2 to T // 2 pixels, along columns, then rows."""
+    count = weights.shape[-1]
+    reach = count // 2
     for axis in (images.ndim - 2, images.ndim - 1):
         size = images.shape[axis]
         border = [(reach, reach) if i == axis else (0, 0) for i in range(images.ndim)]
         padded = jnp.pad(images, border, mode="edge")
         images = jnp.zeros_like(images)
-        for i in range(2 * reach + 1):
+        for i in range(count):
             shifted = lax.slice_in_dim(padded, i, i + size, axis=axis)
             images += _each(weights[..., i])[None] * shifted
     return images
+
+
+def blur_by_products(
+    images: Float[Array, "3 *N S S"], weights: Float[Array, "*N T"]
+) -> Float[Array, "3 *N S S"]:
+    """The same as products with a banded matrix for each image, which a TPU multiplies faster."""
+    size, count = images.shape[-1], weights.shape[-1]
+    seen = np.arange(size)[:, None] + np.arange(count) - count // 2
+    onto = jax.nn.one_hot(np.clip(seen, 0, size - 1), size, dtype=weights.dtype)  # [S, T, S]
+    matrices = full_einsum("...t,itj->...ij", weights, onto)
+    images = full_einsum("...ij,c...jk->c...ik", matrices, images)
+    return full_einsum("...kj,c...ij->c...ik", matrices, images)
 
 
 def _blend(
@@ -287,8 +308,15 @@ def _luma(images: Float[Array, "3 *N S S"]) -> Float[Array, "*N S S"]:
     return 0.299 * red + 0.587 * green + 0.114 * blue
 
 
-def _mean(luma: Float[Array, "*N S S"]) -> Float[Array, "*N 1 1"]:
-    return jnp.mean(luma, axis=(-2, -1), keepdims=True)
+def _mean_luma(images: Float[Array, "3 *N S S"]) -> Float[Array, "*N 1 1"]:
+    """The mean of luma, or on a TPU the luma of means, for which luma need not be written."""
+    return lax.platform_dependent(
+        images, tpu=lambda x: _luma(_mean(x)), default=lambda x: _mean(_luma(x))
+    )
+
+
+def _mean(planes: Float[Array, "*N S S"]) -> Float[Array, "*N 1 1"]:
+    return jnp.mean(planes, axis=(-2, -1), keepdims=True)
 
 
 def _each(x: Array) -> Array:

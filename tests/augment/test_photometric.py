@@ -188,6 +188,28 @@ def test_blur_is_a_gaussian_up_to_the_border(size):
         np.testing.assert_allclose(ours[:, i], expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("size", [5, 24])
+def test_products_blur_as_shifts_do(size):
+    rng = np.random.default_rng(3)
+    planes = rng.random((3, 2, 2, size, size), np.float32)
+    weights = rng.random((2, 2, 13), np.float32) / 13  # of no symmetry
+    np.testing.assert_allclose(
+        photometric.blur_by_products(planes, weights),
+        photometric.blur_by_shifts(planes, weights),
+        atol=1e-5,
+    )
+
+
+def test_only_a_tpu_blurs_by_products():
+    def lowered(platform):
+        arrays = jnp.zeros((3, 2, 8, 8)), jnp.ones(2)
+        program = jax.jit(partial(photometric.gaussian_blur, reach=2)).trace(*arrays)
+        return program.lower(lowering_platforms=(platform,)).as_text()
+
+    assert "dot_general" in lowered("tpu")
+    assert "dot_general" not in lowered("cpu")
+
+
 def test_blur_scales_with_the_reference_size():
     crops, index = random_crops(2, (2, 16)), np.arange(2, dtype=np.int32)
     scaled = replace(NOTHING, blur=1, blur_radius=(2.0, 2.0), blur_reference_size=32)
