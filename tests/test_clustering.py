@@ -81,7 +81,7 @@ def test_a_pass_over_images_that_are_held_decodes_none_again():
     read = seen("none")
     assert read[0][2] and not read[0][3] and len(asked) == 2 * 1504
     np.testing.assert_array_equal(seen("host"), read)
-    assert len(asked) == 2 * 1504 + 1500
+    assert set(asked[2 * 1504 :]) == set(range(1500)) and len(asked) < 3 * 1504 + 256
 
 
 def test_images_of_several_sizes_are_cut_to_the_largest_crop(tmp_path):
