@@ -1,6 +1,7 @@
 """The epoch boundary: clusters are made anew, after passes over the whole training set."""
 
 import time
+from collections.abc import Callable
 from functools import partial
 
 import jax
@@ -30,17 +31,27 @@ def due(run: Run, step: int) -> bool:
     return every > 0 and step_in_epoch == 0 and epoch % every == 0
 
 
-def cluster(run: Run, state: TrainState, step: int) -> tuple[TrainState, dict[str, float]]:
+def cluster(
+    run: Run, state: TrainState, step: int, between: Callable[[], None] = lambda: None
+) -> tuple[TrainState, dict[str, float]]:
     """Remakes the method's clusters at an epoch boundary and compares them with the old ones.
 
     There are no scores while the method has nothing to cluster.
+
+    Args:
+      run: whose clusters they are.
+      state: before the step; only that before the first one is used up.
+      step: that comes next.
+      between: called before each batch of images; what it raises ends the clustering.
     """
     method, epoch = run.method, step // run.sizes.steps_per_epoch
     start_time = time.perf_counter()
     places = jax.tree.map(lambda leaf: leaf.sharding, state)
     before = sharding.fetch(method.assignments(state.extra))
     key = keys.at(run.config.seed, "clustering", step)
-    state, metrics = method.cluster(state, partial(visit_all, run, epoch), epoch, key)
+    state, metrics = method.cluster(
+        state, partial(visit_all, run, epoch, between=between), epoch, key
+    )
     state, scores = jax.device_put(state, places), jax.device_get(metrics)
     if not scores:
         return state, {}
@@ -53,7 +64,14 @@ def cluster(run: Run, state: TrainState, step: int) -> tuple[TrainState, dict[st
     return state, scores
 
 
-def visit_all(run: Run, epoch: int, fold: Fold, carry: PyTree, view: str) -> PyTree:
+def visit_all(
+    run: Run,
+    epoch: int,
+    fold: Fold,
+    carry: PyTree,
+    view: str,
+    between: Callable[[], None] = lambda: None,
+) -> PyTree:
     """Folds `carry = fold(carry, batch)` over the training set.
 
     A batch waits until the one before is folded. Otherwise batches pile up on the devices, and the
@@ -67,11 +85,13 @@ def visit_all(run: Run, epoch: int, fold: Fold, carry: PyTree, view: str) -> PyT
         b is the batch, or one of the `train.accumulate` parts of it.
       carry: what the fold returns; its buffers are reused.
       view: "crops" for the training crops of whole batches, "center" for one crop of every image.
+      between: called before each batch.
     """
     data = run.config.data
     if view == "crops":
         steps, epoch = run.sizes.steps_per_epoch, FIRST_EPOCH_OF_PASSES + epoch
         for batch in training_batches(run, epoch * steps, (epoch + 1) * steps):
+            between()
             placed = sharding.put_batch(run.mesh, batch)
             carry = _fold_crops(jax.block_until_ready(carry), placed, epoch, fold, run)
         return carry
@@ -90,6 +110,7 @@ def visit_all(run: Run, epoch: int, fold: Fold, carry: PyTree, view: str) -> PyT
         threads=data.threads,
     )
     for center in centers:
+        between()
         placed = sharding.put_batch(run.mesh, center)
         carry = _fold_center(jax.block_until_ready(carry), placed, fold, run)
     return carry

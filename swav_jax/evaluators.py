@@ -24,10 +24,14 @@ from swav_jax.workdir import AT_RANDOM, replace_results
 Scores = dict[str, Any]  # numbers, and what `record` of the tasks says they are of
 
 
-def _knn(run: Run, variables: PyTree) -> Scores | None:
-    settings, train, test = run.config.eval, run.train_images, run.test_images
-    if test is None:
+def _knn(run: Run, variables: PyTree, between: Callable[[], None]) -> Scores | None:
+    settings = run.config.eval
+    if run.test_images is None:
         return None
+    train, test = (
+        dataclasses.replace(images, between=between)
+        for images in (run.train_images, run.test_images)
+    )
     found = knn(
         partial(pooled, run.method.encoder, variables),
         train,
@@ -43,20 +47,25 @@ def _knn(run: Run, variables: PyTree) -> Scores | None:
     }
 
 
-def _classify(run: Run, variables: PyTree) -> Scores | None:
+def _classify(run: Run, variables: PyTree, between: Callable[[], None]) -> Scores | None:
     assert isinstance(run.method, Supervised)  # it alone names this evaluation
-    train = as_evaluated(run.config, run.source)
-    return classify(run.method.classify, variables, train, run.test_images)
+    train, test = as_evaluated(run.config, run.source), run.test_images
+    test = test and dataclasses.replace(test, between=between)
+    return classify(run.method.classify, variables, train, test)
 
 
-def _quality(run: Run, variables: PyTree) -> Scores | None:
+def _quality(run: Run, variables: PyTree, between: Callable[[], None]) -> Scores | None:
     count = min(run.config.eval.quality_images, run.source.size)
     if not count:
         return None
     numbers = np.linspace(0, run.source.size - 1, count).astype(np.int64)
     part = run.source.part(numbers, np.full(count, -1, np.int32), ())
     images = _of_one_size(run, as_evaluated(run.config, part))
-    images = dataclasses.replace(images, max_bad_fraction=1.0)  # training counts those of the whole
+    images = dataclasses.replace(
+        images,
+        max_bad_fraction=1.0,  # training counts those of the whole
+        between=between,
+    )
     rows = pooled(run.method.encoder, variables, images)
     return quality(rows[rows.any(axis=1)])
 
@@ -68,10 +77,11 @@ def _of_one_size(run: Run, images: Images) -> Images:
     return dataclasses.replace(images, resize=resize, crop=images.crop or resize)
 
 
-# From (run, variables) to scores, the most important one first; None where there is nothing to
-# evaluate on. `eval.<name>_every_epochs` is its interval, 0 for only before and after training.
+# From (run, variables, between) to scores, the most important one first; None where there is
+# nothing to evaluate on. `between` is called before each batch of images.
+# `eval.<name>_every_epochs` is its interval, 0 for only before and after training.
 # A method's `evaluators` are those that are meant for it.
-EVALUATORS: Mapping[str, Callable[[Run, PyTree], Scores | None]] = {
+EVALUATORS: Mapping[str, Callable[[Run, PyTree, Callable[[], None]], Scores | None]] = {
     "classify": _classify,
     "knn": _knn,
     "quality": _quality,
@@ -93,7 +103,13 @@ def due(run: Run, done: int) -> list[str]:
 
 
 def evaluate(
-    run: Run, state: TrainState, names: list[str], workdir: AnyPath, *, at_random: bool = False
+    run: Run,
+    state: TrainState,
+    names: list[str],
+    workdir: AnyPath,
+    *,
+    at_random: bool = False,
+    between: Callable[[], None] = lambda: None,
 ) -> dict[str, float]:
     """Evaluates a run, and writes the scores to `results.json`.
 
@@ -104,12 +120,14 @@ def evaluate(
       workdir: of the run.
       at_random: the network is not trained yet; its scores are written as `random_init_<score>`,
         without counts.
+      between: called before each batch of images; what it raises ends the evaluation, of which
+        nothing is written then.
 
     Returns:
       `<name>_<score>` for all scores that are no counts, which are whole numbers, for the curves.
     """
     variables = {"params": state.params, "batch_stats": state.batch_stats}
-    found = {name: EVALUATORS[name](run, variables) for name in names}
+    found = {name: EVALUATORS[name](run, variables, between) for name in names}
     curves: dict[str, float] = {}
     for name, scores in found.items():
         if not scores:

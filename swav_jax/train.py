@@ -1,6 +1,5 @@
 """Pretraining, from top to bottom. Read this file first: what it calls has a module each."""
 
-import sys
 import time
 from contextlib import nullcontext
 from typing import Any
@@ -19,7 +18,7 @@ from swav_jax.monitor.curves import draw_curves
 from swav_jax.monitor.summary import summary
 from swav_jax.monitor.watch import Watch
 from swav_jax.run import Run, build, training_batches
-from swav_jax.runtime.interruption import INTERRUPTED, Interruption
+from swav_jax.runtime.interruption import Interrupted, Interruption
 from swav_jax.runtime.processes import check_same, from_process_0, warn
 from swav_jax.runtime.storage import AnyPath, write_whole
 from swav_jax.runtime.xla import compiled_ahead
@@ -39,7 +38,7 @@ def pretrain(config: ConfigDict, workdir: AnyPath, source: Source | None = None)
     Raises:
       ConfigError: settings that cannot work, or a workdir that belongs to another run.
       LaunchError: processes that differ in settings or images.
-      SystemExit: INTERRUPTED, after a signal; the state is saved.
+      Interrupted: after a signal; the state is saved.
     """
     # ---- what the configuration means here: checked before anything is computed or written ------
     run, process_0 = build(config, source), jax.process_index() == 0
@@ -67,22 +66,26 @@ def pretrain(config: ConfigDict, workdir: AnyPath, source: Source | None = None)
         state = resume(run, shapes, checkpoints)
         if state is None:
             take_step = compiled_ahead(take_step, shapes, batch_of(run))  # while the state is made
-            state = start(run, shapes, workdir)
+            state = start(run, shapes, workdir, interruption)
 
         # ---- the steps --------------------------------------------------------------------------
         if process_0:
             said = summary(run, shapes)
             logging.info(said)
             write_whole(workdir / SUMMARY, f"{said}\n")
+        interrupted = None
         with Watch(run, workdir, first_step=int(state.step)) as watch:
-            state = run_steps(run, state, take_step, checkpoints, interruption, watch)
+            try:
+                run_steps(run, state, take_step, checkpoints, interruption, watch)
+            except Interrupted as end:
+                interrupted = end
 
     # ---- the end, or an interruption ------------------------------------------------------------
     if process_0:
         draw_curves(workdir)
-    if int(state.step) < run.sizes.total_steps:
-        logging.info("interrupted after step %d: the same command resumes", int(state.step))
-        sys.exit(INTERRUPTED)
+    if interrupted:
+        logging.info("interrupted: the same command resumes")
+        raise interrupted
 
 
 def resume(run: Run, shapes: TrainState, checkpoints: Checkpoints) -> TrainState | None:
@@ -117,14 +120,16 @@ def resume(run: Run, shapes: TrainState, checkpoints: Checkpoints) -> TrainState
     return state
 
 
-def start(run: Run, shapes: TrainState, workdir: AnyPath) -> TrainState:
+def start(run: Run, shapes: TrainState, workdir: AnyPath, interruption: Interruption) -> TrainState:
     """A fresh state, with the trained parts of `init_from`; records the random network's scores."""
     origin = open_origin(run.config, shapes) if run.config.init_from else None
     state, results = draw_state(run, shapes), read_results(workdir)
     for name in run.method.evaluators:
         noted = any(score.startswith(AT_RANDOM) for score in results.get(name, {}))
         if not from_process_0(noted):
-            evaluators.evaluate(run, state, [name], workdir, at_random=True)
+            evaluators.evaluate(
+                run, state, [name], workdir, at_random=True, between=interruption.check
+            )
     return start_from(state, origin) if origin else state
 
 
@@ -135,19 +140,28 @@ def run_steps(
     checkpoints: Checkpoints,
     interruption: Interruption,
     watch: Watch,
-) -> TrainState:
-    """The steps from the state's to the last, or to an interruption."""
+) -> None:
+    """The steps from the state's to the last.
+
+    Raises:
+      Interrupted: before that; the state is saved.
+    """
     batches: TrainBatches | None = None
-    saved, total = time.monotonic(), run.sizes.total_steps
-    for step in range(int(state.step), total):
+    saved, saved_step, total = time.monotonic(), int(state.step), run.sizes.total_steps
+    for step in range(saved_step, total):
         # ---- between two steps: evaluation, the epoch boundary ----------------------------------
-        evaluate(run, state, watch, done=step)
-        if clustering.due(run, step):
-            with watch.pause(state):
-                state, scores = clustering.cluster(run, state, step)
-            watch.note(step, scores)
-            if scores:  # the method may draw images in another order now
-                batches = None
+        try:
+            evaluate(run, state, watch, interruption, done=step)
+            if clustering.due(run, step):
+                with watch.pause(state):
+                    state, scores = clustering.cluster(run, state, step, interruption.check)
+                watch.note(step, scores)
+                if scores:  # the method may draw images in another order now
+                    batches = None
+        except Interrupted:  # a resumed run begins with them
+            if saved_step < step:
+                save(run, state, checkpoints)
+            raise
 
         # ---- the step ---------------------------------------------------------------------------
         batches = batches or batches_from(run, state, step)
@@ -159,28 +173,36 @@ def run_steps(
         watch.after(step, state, metrics)
 
         # ---- the checkpoint ---------------------------------------------------------------------
-        done, interrupted = step + 1, interruption.due(step)
+        done, interrupted = step + 1, interruption.due()
         if done == total or interrupted or checkpoint_due(run, done, saved):
             watch.read(state)  # raises if the state is not worth keeping
-            metadata = {
-                "config": config_lib.to_dict(run.config),
-                "images": run.sizes.size,
-                "crops_by": run.crops_by,
-            }
-            checkpoints.save(done, state, metadata)
-            saved = time.monotonic()
+            save(run, state, checkpoints)
+            saved, saved_step = time.monotonic(), done
         if interrupted and done < total:
-            return state
-    evaluate(run, state, watch, done=total)
-    return state
+            raise Interrupted
+    evaluate(run, state, watch, interruption, done=total)
 
 
-def evaluate(run: Run, state: TrainState, watch: Watch, done: int) -> None:
+def evaluate(
+    run: Run, state: TrainState, watch: Watch, interruption: Interruption, done: int
+) -> None:
     """Runs the evaluations that are due after `done` steps; a resumed run repeats those there."""
     if names := evaluators.due(run, done):
         with watch.pause(state):
-            scores = evaluators.evaluate(run, state, names, watch.workdir)
+            scores = evaluators.evaluate(
+                run, state, names, watch.workdir, between=interruption.check
+            )
         watch.note(done, scores)
+
+
+def save(run: Run, state: TrainState, checkpoints: Checkpoints) -> None:
+    """Starts to save the state, with what a resumed run is compared with."""
+    metadata = {
+        "config": config_lib.to_dict(run.config),
+        "images": run.sizes.size,
+        "crops_by": run.crops_by,
+    }
+    checkpoints.save(int(state.step), state, metadata)
 
 
 def batches_from(run: Run, state: TrainState, step: int) -> TrainBatches:

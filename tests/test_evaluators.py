@@ -33,7 +33,7 @@ def test_evaluators_are_due_at_their_intervals_and_at_the_end():
 
 
 def test_another_evaluator_is_one_entry(tmp_path, monkeypatch):
-    def count(run, variables):
+    def count(run, variables, between):
         return {"leaves": float(len(variables["params"])), "rest": 1}
 
     monkeypatch.setattr(evaluators, "EVALUATORS", {"count": count, "none": lambda *_: None})

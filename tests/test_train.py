@@ -1,3 +1,4 @@
+import itertools
 import os
 import signal
 import time
@@ -16,6 +17,8 @@ from swav_jax import sharding, train
 from swav_jax.checkpoints.store import Checkpoints
 from swav_jax.config import ConfigError
 from swav_jax.data import resize
+from swav_jax.data.passes import one_pass
+from swav_jax.data.sources.digits import open_digits
 from swav_jax.data.sources.source import DataError
 from swav_jax.monitor.doctor import Diverged, Doctor
 from swav_jax.monitor.watch import Watch
@@ -23,7 +26,7 @@ from swav_jax.run import build
 from swav_jax.runtime.interruption import INTERRUPTED
 from swav_jax.runtime.storage import entries, located
 from swav_jax.step import draw_state, state_shapes
-from swav_jax.workdir import OtherRun, saved_steps
+from swav_jax.workdir import OtherRun, read_results, saved_steps
 
 
 def test_stopped_and_damaged_equals_uninterrupted_to_the_bit(tmp_path, monkeypatch):
@@ -96,6 +99,56 @@ def test_a_signal_saves_and_the_same_command_goes_on(tmp_path, monkeypatch, numb
     train.pretrain(config, tmp_path / "parts")
     assert_same_state(saved(tmp_path / "whole"), saved(tmp_path / "parts"))
     assert metrics(tmp_path / "whole") == metrics(tmp_path / "parts")
+
+
+@pytest.mark.parametrize(
+    ("method", "ends"),
+    [
+        ("swav", [(1, None), (3, 3), (3, 6)]),  # k-NN: at random, after three steps, at the end
+        ("deepcluster", [(0, None), (3, 3)]),  # k-NN, and the second clustering
+    ],
+)
+def test_a_signal_ends_evaluations_and_clustering(tmp_path, monkeypatch, method, ends):
+    """After a batch; the state before it is saved, and the same command begins with it again.
+
+    The ends are the number of a pass over images, of those that the command makes, and the step
+    of the newest checkpoint after it.
+    """
+    config = tiny_swav() if method == "swav" else tiny_config(method)
+    config.data.update(test="test", eval_resize=0, eval_crop=0)
+    config.eval.update(batch_size=16, knn_every_epochs=int(method == "swav"))
+    config.train.epochs = 2
+    if method == "swav":
+        config.method.freeze_prototypes_steps = 1
+    digits = open_digits("train")
+    few = digits.part(np.arange(48), digits.labels[:48], digits.class_names)
+
+    def pretrain(workdir, signalled=None):
+        passes, given = itertools.count(), []
+
+        def counted(*args, **settings):
+            number = next(passes)
+            for batch in one_pass(*args, **settings):
+                given.append(number)
+                if number == signalled and given.count(number) == 2:
+                    os.kill(os.getpid(), signal.SIGTERM)
+                yield batch
+
+        monkeypatch.setattr("swav_jax.evals.labelled.one_pass", counted)
+        monkeypatch.setattr("swav_jax.clustering.one_pass", counted)
+        train.pretrain(config, workdir, few)
+
+    pretrain(tmp_path / "whole")
+    for signalled, step in ends:
+        with pytest.raises(SystemExit) as ended:
+            pretrain(tmp_path / "parts", signalled)
+        assert ended.value.code == INTERRUPTED
+        assert max(saved_steps(tmp_path / "parts" / "checkpoints"), default=None) == step
+    pretrain(tmp_path / "parts")
+    assert_same_state(saved(tmp_path / "whole"), saved(tmp_path / "parts"))
+    assert metrics(tmp_path / "whole") == metrics(tmp_path / "parts")
+    whole, parts = (read_results(tmp_path / run) for run in ("whole", "parts"))
+    assert whole["knn"] == parts["knn"]
 
 
 def test_a_full_disk_at_the_end_does_not_hide_the_error_that_came_first(tmp_path, monkeypatch):

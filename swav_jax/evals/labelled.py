@@ -31,6 +31,7 @@ class Images:
       batch_size: images of a forward pass, at least.
       max_bad_fraction: unreadable images tolerated, as a share of N.
       threads: that decode; 0 for one a core.
+      between: called before each batch; what it raises ends the pass.
     """
 
     source: Source
@@ -41,10 +42,11 @@ class Images:
     batch_size: int = 256
     max_bad_fraction: float = 0.01
     threads: int = 0
+    between: Callable[[], None] = lambda: None
 
     def batches(self, multiple: int = 1, first: int = 0) -> Iterator[EvalBatch]:
         """One pass over the images from a number on; a batch is a multiple of `multiple` rows."""
-        return one_pass(
+        for batch in one_pass(
             self.source,
             -(-self.batch_size // multiple) * multiple,
             resize=self.resize,
@@ -54,7 +56,9 @@ class Images:
             processes=jax.process_count(),
             max_bad_fraction=self.max_bad_fraction,
             threads=self.threads,
-        )
+        ):
+            self.between()
+            yield batch
 
 
 @cache  # a run evaluates the same images again and again: what is left out is said once

@@ -78,7 +78,9 @@ class Prototypes(NamedTuple):
 
 
 # visit(fold, carry, view): carry = fold(carry, batch) over the whole training set, jitted; `view`
-# is "crops" (augmented as in training) or "center" (one centre crop an image).
+# is "crops" (augmented as in training) or "center" (one centre crop an image). The
+# buffers of `carry` are used up; a run that is interrupted in a pass saves the state before it, so
+# that after the first step `carry` holds copies of what is in the state.
 Fold = Callable[[PyTree, Visited], PyTree]
 Visit = Callable[[Fold, PyTree, str], PyTree]
 

@@ -27,7 +27,7 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Float, Int, Key, PyTree
 
 from swav_jax import sharding
 from swav_jax.methods import checks
@@ -129,7 +129,9 @@ class DeepCluster(Method):
         rows, width = state.extra["assignments"].shape[1], len(classifier["kernel"])
         dtype = at_least_float32(self.encoder.head.dtype)
         features = sharding.zeros((rows, width), dtype, sharding.SAMPLES)
-        state, features = visit(self._collect, (state, features), "center")
+        variables = {"params": state.params, "batch_stats": state.batch_stats}
+        copies = jax.tree.map(jnp.copy, variables)
+        _, features = visit(self._collect, (copies, features), "center")
         seen = bank.written(features)
         x = unit(pca_whiten(features, min(self.components, width), valid=seen))
         del features  # they need the most memory
@@ -161,12 +163,11 @@ class DeepCluster(Method):
         bank.check_devices(sizes.data_devices, sizes.size)
         return checks.clusters(self.prototypes, sizes.images_per_epoch)
 
-    def _collect(self, carry: tuple[TrainState, Array], batch: Visited) -> tuple[TrainState, Array]:
+    def _collect(self, carry: tuple[PyTree, Array], batch: Visited) -> tuple[PyTree, Array]:
         """Writes the features of a batch of centre crops into the images' rows."""
-        state, features = carry
-        variables = {"params": state.params, "batch_stats": state.batch_stats}
+        variables, features = carry
         found: Any = self.encoder.apply(variables, batch.crops[0][:, 0], method="features")
-        return state, bank.write(features[None], batch.index, found[:, None])[0]
+        return variables, bank.write(features[None], batch.index, found[:, None])[0]
 
     def _fresh(self, key: Key[Array, ""], classifier: dict[str, Array]) -> dict[str, Array]:
         """Weights from N(0, 0.01^2), biases zero, in the shapes of `classifier`."""

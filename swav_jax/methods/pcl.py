@@ -140,7 +140,12 @@ class PCL(Momentum):
         head, images = self.encoder.head, state.extra["assignments"].shape[1]
         dtype = at_least_float32(head.dtype)
         memory = sharding.zeros((1, images, head.dim), dtype, sharding.MEMORY)
-        state, memory = visit(self._remember, (state, memory), "center")
+        variables = {
+            "params": state.extra["key_encoder"],
+            "batch_stats": state.batch_stats["key_encoder"],
+        }
+        copies = jax.tree.map(jnp.copy, variables)
+        _, memory = visit(self._remember, (copies, memory), "center")
         rows, seen = memory[0], bank.written(memory)[0]
         found = [
             kmeans(
@@ -161,17 +166,11 @@ class PCL(Momentum):
         metrics |= usage(assignments[:1], self.levels[0])
         return dataclasses.replace(state, extra=state.extra | clusters), metrics
 
-    def _remember(
-        self, carry: tuple[TrainState, Array], batch: Visited
-    ) -> tuple[TrainState, Array]:
+    def _remember(self, carry: tuple[PyTree, Array], batch: Visited) -> tuple[PyTree, Array]:
         """Puts the key encoder's embeddings of a batch, in evaluation mode, into the memory."""
-        state, memory = carry
-        variables = {
-            "params": state.extra["key_encoder"],
-            "batch_stats": state.batch_stats["key_encoder"],
-        }
+        variables, memory = carry
         embedding: Any = self.encoder.apply(variables, batch.crops, train=False)
-        return state, bank.write(memory, batch.index, embedding)
+        return variables, bank.write(memory, batch.index, embedding)
 
     def prototype_sets(self, saved: dict[str, Any]) -> list[Prototypes]:
         """The prototypes of each level."""

@@ -1,5 +1,6 @@
-"""SIGTERM, Ctrl-C and preemption end a run after the step it is in, in all processes at once."""
+"""SIGTERM, Ctrl-C and preemption end a run after a step or batch, in all processes at once."""
 
+import itertools
 import os
 import signal
 import threading
@@ -12,6 +13,17 @@ from jax.experimental import multihost_utils
 
 INTERRUPTED = 75  # exit code of a run that saved and can be resumed (sysexits' EX_TEMPFAIL)
 
+# How often this process has asked whether to end. The processes end where all ask for the n-th
+# time, n being the next one of the process that is ahead: so they count by one, and from 1.
+QUESTIONS = itertools.count(1)
+
+
+class Interrupted(SystemExit):
+    """The run is to end: work that is begun again with the same command is given up."""
+
+    def __init__(self) -> None:
+        super().__init__(INTERRUPTED)
+
 
 class Interruption:
     """Notices SIGTERM, Ctrl-C and preemption, so that the run can save before it ends.
@@ -20,7 +32,7 @@ class Interruption:
     """
 
     def __init__(self) -> None:
-        self._noticed = False
+        self._noticed = self._agreed = False
         self._before: dict[signal.Signals, object] = {}
 
     def __enter__(self) -> Self:
@@ -43,8 +55,15 @@ class Interruption:
         if jax.process_count() > 1:
             os.kill(os.getpid(), signal.SIGTERM)  # which JAX passes on to the other processes
 
-    def due(self, step: int) -> bool:
-        """Whether to end after this step; the same answer in every process."""
-        if jax.process_count() > 1:
-            return multihost_utils.reached_preemption_sync_point(step)
-        return self._noticed
+    def due(self) -> bool:
+        """Whether to end here; all processes ask at the same places and get the same answer."""
+        if jax.process_count() == 1:
+            return self._noticed
+        if not self._agreed:
+            self._agreed = multihost_utils.reached_preemption_sync_point(next(QUESTIONS))
+        return self._agreed
+
+    def check(self) -> None:
+        """Raises Interrupted if the run is to end here; called as `due` is."""
+        if self.due():
+            raise Interrupted
