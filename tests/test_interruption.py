@@ -13,6 +13,7 @@ from processes import (
     SMALLER,
     SWAV,
     assert_same_state,
+    free_address,
     kill,
     launch,
     launch_two,
@@ -26,6 +27,7 @@ from processes import (
 )
 
 from swav_jax import features
+from swav_jax.evals import labelled
 
 pytestmark = pytest.mark.slow
 
@@ -84,6 +86,38 @@ def test_sigterm_to_one_of_two_processes_ends_both_and_one_goes_on(tmp_path):
     succeed(workdir, launch(workdir, *flags))
     assert int(saved(workdir)["['step']"]) == 60
     assert trained_steps(workdir) == list(range(1, 61))
+
+
+def run_evaluating_slowly(workdir, flags):
+    """`main.py`, with a second for each batch of the evaluations of a network that was trained."""
+    one_pass = labelled.one_pass
+
+    def slowly(*arguments, **settings):
+        for batch in one_pass(*arguments, **settings):
+            if lines(workdir):
+                print("evaluates a batch", flush=True)
+                time.sleep(1)
+            yield batch
+
+    labelled.one_pass = slowly
+    run_main(workdir, flags, devices=1)
+
+
+def test_sigterm_in_an_evaluation_ends_both_processes_after_a_batch(tmp_path):
+    workdir, coordinator = tmp_path / "run", f"--coordinator={free_address()}"
+    flags = (*SMALL, "--config.data.test=test", "--config.eval.batch_size=64", coordinator)
+    flags += ("--processes=2", "--config.eval.knn_every_epochs=1", "--config.train.epochs=2")
+    (tmp_path / "run.log").touch()
+    pair = [start(run_evaluating_slowly, workdir, (*flags, f"--process={i}")) for i in (0, 1)]
+
+    def evaluated():
+        return (tmp_path / "run.log").read_text().count("evaluates a batch")
+
+    assert wait_until(evaluated, pair[0])
+    pair[1].terminate()  # SIGTERM
+    succeed(workdir, *pair, code=75)
+    assert evaluated() < 2 * 15  # of 2 * 29
+    assert int(saved(workdir)["['step']"]) == lines(workdir) == 23  # those of an epoch
 
 
 def run_in_small_pieces(workdir, flags):
