@@ -4,7 +4,6 @@ y = (x - E[x]) / sqrt(Var[x] + epsilon) * scale + bias for each channel (Ioffe &
 Under `jax.jit` with a sharded batch axis the statistics are those of the global batch.
 """
 
-import math
 from functools import partial
 
 import flax.linen as nn
@@ -66,8 +65,7 @@ class BatchNorm(nn.Module):
             raise ValueError(
                 f"a batch of {x.shape[0]} does not divide into {self.groups} bn_groups"
             )
-        grouped = x.reshape(self.groups, x.shape[0] // self.groups, *x.shape[1:])
-        y, batch_mean, batch_var = _normalise(grouped, scale, bias, self.epsilon)
+        y, batch_mean, batch_var = _normalise(x, scale, bias, self.groups, self.epsilon)
         if not self.is_initializing():
             n = x.size // (self.groups * channels[0])
             for running, batch in (
@@ -77,43 +75,48 @@ class BatchNorm(nn.Module):
                 old = running.value.astype(dtype)
                 new = self.momentum * old + (1 - self.momentum) * batch
                 running.value = new.astype(self.param_dtype)
-        return y.reshape(x.shape).astype(self.dtype)
+        return y.astype(self.dtype)
 
 
 # The gradient is written out because it takes two sums where the derived one takes more.
-@partial(jax.custom_vjp, nondiff_argnums=(3,))
+@partial(jax.custom_vjp, nondiff_argnums=(3, 4))
 def _normalise(
-    x: Float[Array, "G b *spatial C"],
+    x: Float[Array, "B *spatial C"],
     scale: Float[Array, " C"],
     bias: Float[Array, " C"],
+    groups: int,
     epsilon: float,
-) -> tuple[Float[Array, "G b *spatial C"], Float[Array, "G C"], Float[Array, "G C"]]:
+) -> tuple[Float[Array, "B *spatial C"], Float[Array, "G C"], Float[Array, "G C"]]:
     """Normalised `x` with the mean and the biased variance of each group.
 
     The latter two are for the running statistics: no gradient flows back from them.
     """
-    return _forward(x, scale, bias, epsilon)[0]
+    return _forward(x, scale, bias, groups, epsilon)[0]
 
 
 @jax.named_scope("batch_norm")
-def _forward(x: Array, scale: Array, bias: Array, epsilon: float) -> tuple[tuple, tuple]:
+def _forward(
+    x: Array, scale: Array, bias: Array, groups: int, epsilon: float
+) -> tuple[tuple, tuple]:
     values = x.astype(scale.dtype)
-    mean, var = _moments(values, rounded=jnp.finfo(x.dtype).bits < 32)
+    mean, var = _moments(values, groups, rounded=jnp.finfo(x.dtype).bits < 32)
     inverse = lax.rsqrt(var + epsilon)
-    centred = values - _per_group(mean, x.ndim)
-    y = centred * _per_group(inverse * scale[None], x.ndim) + _along_last(bias, x.ndim)
+    centred = values - _per_group(mean, x)
+    y = centred * _per_group(inverse * scale[None], x) + _along_last(bias, x.ndim)
     return (y, mean, var), (x, mean, inverse, scale)
 
 
 @jax.named_scope("batch_norm")
-def _backward(epsilon: float, saved: tuple, cotangents: tuple) -> tuple[Array, Array, Array]:
+def _backward(
+    groups: int, epsilon: float, saved: tuple, cotangents: tuple
+) -> tuple[Array, Array, Array]:
     x, mean, inverse, scale = saved
     dy = cotangents[0]
-    n = math.prod(x.shape[1:-1])
-    normal = (x.astype(scale.dtype) - _per_group(mean, x.ndim)) * _per_group(inverse, x.ndim)
-    dbias, dscale = _sums(dy), _sums(dy * normal)
-    rest = dy - _per_group(dbias / n, x.ndim) - normal * _per_group(dscale / n, x.ndim)
-    dx = rest * _per_group(inverse * scale[None], x.ndim)
+    n = x.size // (groups * x.shape[-1])
+    normal = (x.astype(scale.dtype) - _per_group(mean, x)) * _per_group(inverse, x)
+    dbias, dscale = _sums(dy, groups), _sums(dy * normal, groups)
+    rest = dy - _per_group(dbias / n, x) - normal * _per_group(dscale / n, x)
+    dx = rest * _per_group(inverse * scale[None], x)
     return dx.astype(x.dtype), dscale.sum(0), dbias.sum(0)
 
 
@@ -121,7 +124,7 @@ _normalise.defvjp(_forward, _backward)
 
 
 def _moments(
-    x: Float[Array, "G b *spatial C"], rounded: bool
+    x: Float[Array, "B *spatial C"], groups: int, rounded: bool
 ) -> tuple[Float[Array, "G C"], Float[Array, "G C"]]:
     """Mean and biased variance of each group and channel.
 
@@ -130,21 +133,28 @@ def _moments(
     but fewer than the rounding has cost: its error there is a step of x, 2^-8 of the mean. Float32
     takes the mean first.
     """
-    n = math.prod(x.shape[1:-1])
-    mean = _sums(x) / n
+    n = x.size // (groups * x.shape[-1])
+    mean = _sums(x, groups) / n
     if rounded:
-        return mean, jnp.maximum(_sums(jnp.square(x)) / n - jnp.square(mean), 0)
-    return mean, _sums(jnp.square(x - _per_group(mean, x.ndim))) / n
+        return mean, jnp.maximum(_sums(jnp.square(x), groups) / n - jnp.square(mean), 0)
+    return mean, _sums(jnp.square(x - _per_group(mean, x)), groups) / n
 
 
-def _sums(x: Float[Array, "G b *spatial C"]) -> Float[Array, "G C"]:
-    """Sum of each group and channel."""
-    return materialised(x).sum(tuple(range(1, x.ndim - 1)))
+def _sums(x: Float[Array, "B *spatial C"], groups: int) -> Float[Array, "G C"]:
+    """Sum of each group and channel.
+
+    Only here are groups an axis of their own. Arithmetic on such an axis is another form of `x` to
+    a TPU's compiler, which then takes one of two sums only where a convolution makes `x`.
+    """
+    x = materialised(x).reshape(groups, x.shape[0] // groups, *x.shape[1:])
+    return x.sum(tuple(range(1, x.ndim - 1)))
 
 
-def _per_group(x: Float[Array, "G C"], ndim: int) -> Array:
-    """[G, C] to [G, 1, ..., C]."""
-    return jnp.expand_dims(x, tuple(range(1, ndim - 1)))
+def _per_group(of_groups: Float[Array, "G C"], x: Float[Array, "B *spatial C"]) -> Array:
+    """[G, C] to [B, 1, ..., C], or to [1, 1, ..., C] for one group."""
+    if len(of_groups) > 1:
+        of_groups = jnp.repeat(of_groups, x.shape[0] // len(of_groups), axis=0)
+    return jnp.expand_dims(of_groups, tuple(range(1, x.ndim - 1)))
 
 
 def _along_last(x: Float[Array, " C"], ndim: int) -> Array:
