@@ -17,8 +17,6 @@ from swav_jax.ops import bank
 from swav_jax.plan import compiled as plan
 from swav_jax.runtime import xla
 
-pytestmark = pytest.mark.usefixtures("as_users_compile")
-
 PAGE = Path(__file__).parents[2] / "docs" / "scaling.md"
 HBM = 16 * 2**30  # bytes of a v5e chip
 ON_CHIP = "S(1)"  # in the layout of an array that a TPU program keeps there
