@@ -1,7 +1,9 @@
 """Pretraining, from top to bottom. Read this file first: what it calls has a module each."""
 
 import time
+from collections.abc import Sequence
 from contextlib import nullcontext
+from functools import partial
 from typing import Any
 
 import jax
@@ -43,8 +45,8 @@ def pretrain(config: ConfigDict, workdir: AnyPath, source: Source | None = None)
     # ---- what the configuration means here: checked before anything is computed or written ------
     run, process_0 = build(config, source), jax.process_index() == 0
     config = run.config
-    images = f"{'; '.join(map(str, run.sources))}; on the devices: {run.cached_size}"
-    check_same(f"{images}, and {config.to_json()}")
+    images = "; ".join(f"{source} (digest {source.digest})" for source in run.sources)
+    check_same(f"{images}; on the devices: {run.cached_size}, and {config.to_json()}")
 
     with (
         jax.set_mesh(run.mesh),
@@ -92,20 +94,9 @@ def resume(run: Run, shapes: TrainState, checkpoints: Checkpoints) -> TrainState
     """The newest checkpoint's state, or None if nothing was ever saved.
 
     Raises:
-      OtherRun: the checkpoint was trained on another number of images.
+      OtherRun: the checkpoint was trained on other images.
     """
-
-    def same_images(metadata: dict[str, Any]) -> None:
-        then, now = metadata["images"], run.sizes.size
-        if then != now:
-            raise OtherRun(
-                f"the run began with {then} training images, and there are {now} now, which would "
-                "change its epochs and the order of images. Restore the images, or start another "
-                "--workdir with --config.init_from of this one.",
-                f"{then} training images there, {now} here",
-            )
-
-    restored = checkpoints.restore(shapes, approve=same_images)
+    restored = checkpoints.restore(shapes, approve=partial(check_images, run))
     if not restored:
         return None
     state, metadata = restored
@@ -118,6 +109,42 @@ def resume(run: Run, shapes: TrainState, checkpoints: Checkpoints) -> TrainState
                 "differ by up to two, so that the run will not equal one in one go to the bit"
             )
     return state
+
+
+def images_of(run: Run) -> dict[str, Any]:
+    """What a checkpoint says of the training images; of their classes, if these are learned."""
+    said = {"images": run.sizes.size, "images_digest": run.source.digest}
+    if run.config.method.name == "supervised":
+        said["classes"] = list(run.source.class_names)
+    return said
+
+
+def check_images(run: Run, metadata: dict[str, Any]) -> None:
+    """Refuses (OtherRun) a checkpoint of other images, whose numbers mean others here.
+
+    Args:
+      run: that would go on.
+      metadata: of the checkpoint; earlier versions said no more than the number of images.
+    """
+    there, here = metadata, images_of(run)
+    if there["images"] != here["images"]:
+        changed = f"{there['images']} training images there, {here['images']} here"
+    elif there.get("images_digest", here["images_digest"]) != here["images_digest"]:
+        changed = "as many training images, but of other names or in another order"
+    elif there.get("classes", here.get("classes")) != here.get("classes"):
+        changed = f"classes {_some(there['classes'])} there, {_some(here['classes'])} here"
+    else:
+        return
+    raise OtherRun(
+        f"the run did not begin with these training images ({changed}): its order of images, and "
+        "what it remembers of each, would be of others. Restore the images, or start another "
+        "--workdir with --config.init_from of this one.",
+        changed,
+    )
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:10]) + ", ..." * (len(names) > 10)
 
 
 def start(run: Run, shapes: TrainState, workdir: AnyPath, interruption: Interruption) -> TrainState:
@@ -197,12 +224,8 @@ def evaluate(
 
 def save(run: Run, state: TrainState, checkpoints: Checkpoints) -> None:
     """Starts to save the state, with what a resumed run is compared with."""
-    metadata = {
-        "config": config_lib.to_dict(run.config),
-        "images": run.sizes.size,
-        "crops_by": run.crops_by,
-    }
-    checkpoints.save(int(state.step), state, metadata)
+    metadata = {"config": config_lib.to_dict(run.config), "crops_by": run.crops_by}
+    checkpoints.save(int(state.step), state, metadata | images_of(run))
 
 
 def batches_from(run: Run, state: TrainState, step: int) -> TrainBatches:

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 from absl import logging
-from images import save_damaged
+from images import save_damaged, smooth
 from methods.short_runs import assert_resumes_exactly
 from processes import assert_same_state, metrics, saved
 from tiny import start, tiny_config, tiny_swav
@@ -225,10 +225,53 @@ def test_another_number_of_images_is_refused_by_both_numbers(tmp_path, method):
                 checkpoints.save(1, draw_state(run, shapes), {"config": {}, "images": images})
                 continue
             with pytest.raises(
-                OtherRun, match="with 1500 training images, and there are 297"
+                OtherRun, match=r"begin with these training images \(1500 .* there, 297 here\)"
             ) as no:
                 train.resume(run, shapes, checkpoints)
             assert no.value.changed == "1500 training images there, 297 here"
+
+
+def test_other_names_of_the_images_are_refused_and_another_place_is_not(tmp_path, monkeypatch):
+    images = tmp_path / "images"
+    for label in ("0", "1"):
+        (images / label).mkdir(parents=True)
+    for number in range(32):
+        smooth(number, 16, 16).save(images / f"{number % 2}" / f"{number:02}.png")
+    config, told = tiny_config("simclr"), []
+    config.data.name, config.data.data_dir = "folder", str(images)
+    config.train.steps = 1
+    monkeypatch.setattr(train, "check_same", told.append)
+    train.pretrain(config, tmp_path / "run")
+    (images / "1" / "07.png").rename(images / "1" / "32.png")
+    with pytest.raises(OtherRun, match=r"as many training images, but of other names") as no:
+        train.pretrain(config, tmp_path / "run")
+    assert no.value.changed in str(no.value)
+    assert told[0] != told[1]  # processes that see the two lists of 32 files are not the same
+
+    (images / "1" / "32.png").rename(images / "1" / "07.png")
+    moved = images.rename(tmp_path / "moved")
+    config.data.data_dir = str(moved)
+    train.pretrain(config, tmp_path / "run")
+    run = build(config)
+    train.check_images(run, {"images": 32})  # as versions before said it
+    with pytest.raises(OtherRun, match="16 training images there, 32 here"):
+        train.check_images(run, {"images": 16})
+
+
+def test_other_classes_are_refused_where_they_are_learned(tmp_path):
+    config, images = tiny_config("supervised"), tmp_path / "images.npz"
+    config.data.name, config.data.data_dir = "npz", str(images)
+    config.model.prototypes = 2
+
+    def opened(*names):
+        arrays = {"train": np.zeros((32, 16, 16, 3), np.uint8), "train_labels": np.arange(32) % 2}
+        np.savez(images, **arrays, class_names=np.array(names))
+        return build(config)
+
+    began = train.images_of(opened("cat", "dog"))
+    train.check_images(opened("cat", "dog"), began)
+    with pytest.raises(OtherRun, match=r"\(classes cat, dog there, dog, cat here\)"):
+        train.check_images(opened("dog", "cat"), began)
 
 
 def losses(config, devices, steps):

@@ -38,4 +38,5 @@ def open_digits(split: str) -> Source:
         shape=(32, 32),
         may_fail=False,
         find_labels=lambda: labels,
+        identity=lambda: (f"digits {split}".encode(),),
     )

@@ -47,6 +47,7 @@ def open_files(
         find_labels=lambda: labels.numbers,
         explain=lambda i: why_unreadable(lambda: data(i), pixels),
         changed=lambda i: os.stat(path(i)).st_mtime_ns,
+        identity=paths.numpy,
         notes=(*notes, *(f"{printable(root)}: {note}" for note in found_out)),
         pixels=pixels,
     )

@@ -30,4 +30,5 @@ def open_arrays(images: Sequence[UInt8[np.ndarray, "_H _W 3"]]) -> Source:
         may_fail=False,
         find_labels=lambda: None,
         lasting=False,
+        identity=lambda: (image.tobytes() for image in images),
     )

@@ -89,6 +89,7 @@ def open_tfds(
         find_multi_labels=lambda: read_multi_labels(feature, info, size),
         explain=lambda i: why_unreadable(lambda: image_data(i), pixels),
         changed=lambda i: os.stat(place(i)[0]).st_mtime_ns,
+        identity=lambda: (f"{info.full_name} {split}".encode(),),
         feature=image_key,
         notes=tuple(f"{name}: {note}" for note in notes),
         pixels=pixels,

@@ -1,8 +1,10 @@
 import os
 
+import numpy as np
 import pytest
 
 from swav_jax.data.sources import is_own_folder, open_source
+from swav_jax.data.sources.memory import open_arrays
 from swav_jax.data.sources.source import DataError
 
 
@@ -41,3 +43,18 @@ def test_a_folder_that_cannot_be_listed_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "scandir", closed)
     with pytest.raises(DataError, match=r"closed cannot be listed \(Permission denied\)"):
         is_own_folder(str(tmp_path))
+
+
+def test_a_digest_tells_which_images_a_source_has_and_in_what_order(tmp_path):
+    train, test = (open_source("digits", "", split) for split in ("train", "test"))
+    images = np.arange(4 * 27, dtype=np.uint8).reshape(4, 3, 3, 3)
+    np.savez(tmp_path / "images.npz", train=images, test=images[::-1])
+    packed, turned = (
+        open_source("npz", str(tmp_path / "images.npz"), split) for split in ("train", "test")
+    )
+    labels = np.zeros(3, np.int32)
+    some, others = (packed.part(np.array(of), labels, ()) for of in ([0, 1, 3], [0, 3, 1]))
+    sources = [train, test, packed, turned, some, others]
+    assert len({source.digest for source in sources}) == len(sources)
+    assert packed.digest == open_arrays(list(images)).digest
+    assert packed.part(np.arange(4), np.zeros(4, np.int32), ("a",)).digest == packed.digest

@@ -41,6 +41,7 @@ def test_tfds_reads_in_any_order(tfds_dir):
     part = open_source("tfds:tiny_photos", tfds_dir, "train[2:4]")
     assert part.size == 2 and part.labels.tolist() == source.labels[2:4].tolist()
     np.testing.assert_array_equal(read(part, 1), read(source, 3))
+    assert part.digest != open_source("tfds:tiny_photos", tfds_dir, "train[:2]").digest
     assert part.describe(1) == source.describe(3) != part.describe(0)  # features are kept by it
     assert part.changed(1) == source.changed(3) > 0 and part.feature == "image"
     assert open_source("tfds:tiny_photos", tfds_dir, "test").size == 1
