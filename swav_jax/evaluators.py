@@ -9,6 +9,7 @@ import jax
 import numpy as np
 from jaxtyping import PyTree
 
+from swav_jax.data.unreadable import were_read
 from swav_jax.evals.classify import classify
 from swav_jax.evals.features import pooled
 from swav_jax.evals.knn import knn, knn_protocol
@@ -67,7 +68,7 @@ def _quality(run: Run, variables: PyTree, between: Callable[[], None]) -> Scores
         between=between,
     )
     rows = pooled(run.method.encoder, variables, images)
-    return quality(rows[rows.any(axis=1)])
+    return quality(rows[were_read(rows)])
 
 
 def _of_one_size(run: Run, images: Images) -> Images:

@@ -20,7 +20,7 @@ from jaxtyping import Bool, Float32, Int
 
 from swav_jax.data.passes import one_pass
 from swav_jax.data.sources.source import Source
-from swav_jax.data.unreadable import check
+from swav_jax.data.unreadable import NO_FEATURES, check, were_read
 from swav_jax.evals.features import embed_images, layer_of, of_images
 from swav_jax.evals.labelled import Images
 from swav_jax.runtime import machine
@@ -37,7 +37,7 @@ SECONDS = 30.0  # of work that a kill may cost, about
 def features(
     trained: Trained, images: Images, layer: str = "pooled"
 ) -> Float32[np.ndarray, "N *F"]:
-    """What a layer gives for every image; zeros for those in `images.source.unreadable`.
+    """What a layer gives for every image; NO_FEATURES for those of `source.unreadable`.
 
     Nothing is kept of images in memory, nor where the workdir cannot be written.
 
@@ -79,10 +79,8 @@ def features(
             pieces = _pieces(folder)
         _read_again(trained, images, layer, pieces, kept)
     whole = np.concatenate([rows for rows, _ in pieces])
-    unreadable = _nan(whole)
-    source.unreadable.update(np.flatnonzero(unreadable).tolist())
+    source.unreadable.update(np.flatnonzero(~were_read(whole)).tolist())
     check(source, images.max_bad_fraction)
-    whole[unreadable] = 0
     return whole
 
 
@@ -120,7 +118,7 @@ def _read_again(
       kept: how many rows were in the folder before; later ones have just been computed.
     """
     source = images.source
-    bad = np.flatnonzero(np.concatenate([_nan(rows) for rows, _ in pieces])[:kept])
+    bad = np.flatnonzero(np.concatenate([~were_read(rows) for rows, _ in pieces])[:kept])
     bad = bad[in_any(_readable(images, bad))] if len(bad) else bad
     if not len(bad):
         return
@@ -159,11 +157,6 @@ def _readable(images: Images, numbers: Int[np.ndarray, " n"]) -> Bool[np.ndarray
     return readable
 
 
-def _nan(rows: Float32[np.ndarray, "n *F"]) -> Bool[np.ndarray, " n"]:
-    """Which rows are those of images that could not be read."""
-    return np.isnan(rows.reshape(len(rows), -1)[:, 0])
-
-
 def _write(path: AnyPath, rows: Float32[np.ndarray, "n *F"]) -> None:
     written = BytesIO()
     np.save(written, rows)
@@ -176,12 +169,12 @@ def _in_pieces(
     size: int,
     now: Callable[[int], None],
 ) -> Iterator[tuple[int, Float32[np.ndarray, "n *F"]]]:
-    """Consecutive rows, from `first` to the last; those of images that cannot be read are NaN."""
+    """Consecutive rows, from `first` to the last; NO_FEATURES for images that cannot be read."""
     begin, since, shape = first, time.monotonic(), (1,)
     waiting: list[tuple[np.ndarray, np.ndarray]] = []
 
     def piece(end: int) -> tuple[int, np.ndarray]:
-        rows = np.full((end - begin, *shape), np.nan, np.float32)
+        rows = np.full((end - begin, *shape), NO_FEATURES, np.float32)
         for index, values in waiting:
             rows[index - begin] = values
         return begin, rows

@@ -3,10 +3,14 @@
 import math
 from collections.abc import Iterable
 
+import numpy as np
 from absl import logging
+from jaxtyping import Bool, Float32
 
 from swav_jax.data.sources.source import DataError, Source
 
+# Fills the row of an image that could not be read: features of others are numbers, if only zeros.
+NO_FEATURES = np.nan
 REPLACEMENTS = 64  # images tried in place of an unreadable one
 
 
@@ -60,6 +64,11 @@ def _which(source: Source) -> str:
     some = [f"{source.describe(i)} ({source.explain(i)})" for i in unreadable[:5]]
     some += ["..."] * (len(unreadable) > len(some))
     return f"{len(unreadable)} of {source.size} images cannot be read: {', '.join(some)}"
+
+
+def were_read(rows: Float32[np.ndarray, "N *F"]) -> Bool[np.ndarray, " N"]:
+    """Which rows are features of images that could be read; NO_FEATURES is in those of others."""
+    return ~np.isnan(rows.reshape(len(rows), -1)[:, 0])
 
 
 def replacement_step(size: int) -> int:

@@ -12,6 +12,8 @@ from jaxtyping import Array, Float, Float32, Int, PyTree
 from swav_jax import sharding
 from swav_jax.augment.photometric import MEAN, STD, normalise
 from swav_jax.data.batch import EvalBatch
+from swav_jax.data.sources.source import DataError
+from swav_jax.data.unreadable import NO_FEATURES
 from swav_jax.evals.labelled import Images
 from swav_jax.models.encoder import Encoder
 from swav_jax.ops.precision import at_least_float32
@@ -30,7 +32,7 @@ def pooled(encoder: Encoder, variables: PyTree, images: Images) -> Float32[np.nd
 
 
 def of_images(apply: Apply, variables: PyTree, images: Images) -> Float32[np.ndarray, "N F"]:
-    """The features that `apply` gives every image, on the current mesh; zeros if unreadable.
+    """The features that `apply` gives every image, on the current mesh; NO_FEATURES if unreadable.
 
     Args:
       apply: from (variables, normalised images) to features, see `extract`.
@@ -88,7 +90,7 @@ def one_vector(layer: str) -> str:
 def collect(
     rows_by_index: Iterable[tuple[Int[np.ndarray, "b"], Float32[np.ndarray, "b F"]]], size: int
 ) -> Float32[np.ndarray, "N F"]:
-    """All features, each at its image's index; zeros for an image in none of the batches.
+    """All features, each at its image's index; NO_FEATURES for an image in none of the batches.
 
     Args:
       rows_by_index: as `embed` gives them.
@@ -100,7 +102,7 @@ def collect(
     features = None
     for index, rows in rows_by_index:
         if features is None:
-            features = np.zeros((size, *rows.shape[1:]), np.float32)
+            features = np.full((size, *rows.shape[1:]), NO_FEATURES, np.float32)
         features[index] = rows
     if features is None:
         raise ValueError("no batches: there is no image to extract features from.")
@@ -129,6 +131,9 @@ def embed(
 
     Yields:
       the indices of the valid rows, of all processes, and their features.
+
+    Raises:
+      DataError: features that are NaN.
     """
     waiting: PyTree = None
     for batch in batches:
@@ -151,4 +156,12 @@ def _forward(
 
 def _collect(gathered: PyTree) -> tuple[np.ndarray, np.ndarray]:
     index, valid, rows = jax.device_get(gathered)
-    return index[valid], rows[valid]
+    index, rows = index[valid], rows[valid]
+    bad = np.isnan(rows).any(axis=tuple(range(1, rows.ndim)))
+    if bad.any():
+        raise DataError(
+            f"the network's features are NaN for {np.count_nonzero(bad)} of {len(bad)} images, "
+            f"number {index[bad][0]} first: its numbers overflow. Take an earlier checkpoint, or "
+            "model.dtype=float32"
+        )
+    return index, rows

@@ -33,7 +33,7 @@ def knn(
     """Weighted k-NN of a network's features.
 
     Args:
-      features: of all of some images; zeros for one that cannot be read.
+      features: of all of some images; NO_FEATURES for one that cannot be read.
       train: the images of which those with a label vote.
       test: the images of which those with a label are classified; `train` itself for leave-one-out,
         where all others vote for each.

@@ -15,6 +15,7 @@ from jaxtyping import Float32, Int, Int32
 from swav_jax.data.batch import EvalBatch
 from swav_jax.data.passes import one_pass
 from swav_jax.data.sources.source import DataError, Source
+from swav_jax.data.unreadable import were_read
 from swav_jax.runtime.processes import warn
 
 
@@ -105,15 +106,15 @@ def readable(
     """Features and labels of those of `labelled` images that could be read.
 
     Args:
-      features: of all the images; zeros for one that no process could read.
+      features: of all the images; NO_FEATURES for one that no process could read.
       images: N of them.
     """
     assert images.source.labels is not None  # `labelled` has checked
-    kept = features.any(axis=1)
+    kept = were_read(features)
     return features[kept], images.source.labels[kept]
 
 
-Features = Callable[[Images], Float32[np.ndarray, "N F"]]  # zeros for one that cannot be read
+Features = Callable[[Images], Float32[np.ndarray, "N F"]]  # NO_FEATURES for one that cannot be read
 
 
 def readable_pair(features: Features, pair: tuple[Images, Images]) -> tuple[Any, Any, Any, Any]:

@@ -47,7 +47,7 @@ def fast_linear(
     the seed; then all training images are used.
 
     Args:
-      features: of all of some images; zeros for one that cannot be read.
+      features: of all of some images; NO_FEATURES for one that cannot be read.
       train: images to learn from, of `labelled`.
       test: images to classify, of the same pair.
       seed: of the part that the penalty is chosen on.

@@ -23,7 +23,7 @@ def retrieval(
     """How well a network's features find images of the same class.
 
     Args:
-      features: of all of some images; zeros for one that cannot be read.
+      features: of all of some images; NO_FEATURES for one that cannot be read.
       train: the images of which those with a label are searched.
       test: the images of which those with a label ask; `train` itself for leave-one-out, where each
         asks for all others.

@@ -129,10 +129,11 @@ class DeepCluster(Method):
         rows, width = state.extra["assignments"].shape[1], len(classifier["kernel"])
         dtype = at_least_float32(self.encoder.head.dtype)
         features = sharding.zeros((rows, width), dtype, sharding.SAMPLES)
+        seen = sharding.zeros((rows,), dtype, sharding.SAMPLES)  # features may be zeros, as it is
         variables = {"params": state.params, "batch_stats": state.batch_stats}
         copies = jax.tree.map(jnp.copy, variables)
-        _, features = visit(self._collect, (copies, features), "center")
-        seen = bank.written(features)
+        _, features, seen = visit(self._collect, (copies, features, seen), "center")
+        seen = seen > 0
         x = unit(pca_whiten(features, min(self.components, width), valid=seen))
         del features  # they need the most memory
         found = kmeans(
@@ -163,11 +164,15 @@ class DeepCluster(Method):
         bank.check_devices(sizes.data_devices, sizes.size)
         return checks.clusters(self.prototypes, sizes.images_per_epoch)
 
-    def _collect(self, carry: tuple[PyTree, Array], batch: Visited) -> tuple[PyTree, Array]:
-        """Writes the features of a batch of centre crops into the images' rows."""
-        variables, features = carry
+    def _collect(
+        self, carry: tuple[PyTree, Array, Array], batch: Visited
+    ) -> tuple[PyTree, Array, Array]:
+        """Writes the features of a batch of centre crops, and that it saw them, at the images."""
+        variables, features, seen = carry
         found: Any = self.encoder.apply(variables, batch.crops[0][:, 0], method="features")
-        return variables, bank.write(features[None], batch.index, found[:, None])[0]
+        features = bank.write(features[None], batch.index, found[:, None])[0]
+        ones = jnp.ones((len(found), 1, 1), seen.dtype)
+        return variables, features, bank.write(seen[None, :, None], batch.index, ones)[0, :, 0]
 
     def _fresh(self, key: Key[Array, ""], classifier: dict[str, Array]) -> dict[str, Array]:
         """Weights from N(0, 0.01^2), biases zero, in the shapes of `classifier`."""

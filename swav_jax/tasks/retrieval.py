@@ -8,6 +8,7 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from swav_jax.data.sources.source import DataError
+from swav_jax.data.unreadable import were_read
 from swav_jax.evals.knn import neighbours, others
 from swav_jax.evals.labelled import Images
 from swav_jax.evals.retrieval import retrieval
@@ -60,7 +61,7 @@ def nearest(trained: Trained, train: Images, test: Images, k: int) -> Table:
     neighbour of itself.
     """
     known, asking = features(trained, train), features(trained, test)
-    numbers, asked = (np.flatnonzero(rows.any(axis=1)) for rows in (known, asking))
+    numbers, asked = (np.flatnonzero(were_read(rows)) for rows in (known, asking))
     if not (len(numbers) and len(asked)):
         raise DataError("retrieval needs images that can be read, to be found and to ask")
     known, asking = known[numbers], asking[asked]

@@ -7,6 +7,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from swav_jax.data.sources.source import DataError
+from swav_jax.data.unreadable import were_read
 from swav_jax.evals import svm
 from swav_jax.evals.labelled import Images, labelled, readable_pair, unusable
 from swav_jax.evals.multilabels import multi_labels
@@ -52,7 +53,7 @@ def _figures(
         parts = []
         for images, (numbers, labels) in zip((train, test), several, strict=True):
             rows = features(images)[numbers]
-            kept = rows.any(axis=1)  # those that could be read
+            kept = were_read(rows)
             parts += [rows[kept], labels.present[kept]]
         return svm.mean_average_precision(*parts, seed=seed)
     pair = labelled(train, test) if test else None

@@ -8,6 +8,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from swav_jax.augment.photometric import MEAN, STD
 from swav_jax.data.batch import EvalBatch
+from swav_jax.data.sources.source import DataError
 from swav_jax.evals import features
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (11, 4, 4, 3), np.uint8)
@@ -86,10 +87,15 @@ def test_one_compilation_serves_every_pass(variables):
     np.testing.assert_allclose(again, 2 * expected(variables), rtol=1e-4, atol=1e-4)
 
 
-def test_images_in_no_batch_are_zeros(variables):
+def test_images_in_no_batch_have_no_features(variables):
     rows = extract(linear, variables, batches(order=np.array([4, 2])))
-    wanted = np.zeros_like(rows)
+    wanted = np.full_like(rows, np.nan)
     wanted[[4, 2]] = expected(variables)[[4, 2]]
     np.testing.assert_allclose(rows, wanted, rtol=1e-4, atol=1e-4)
     with pytest.raises(ValueError, match="no batches"):
         extract(linear, variables, [])
+
+
+def test_features_that_are_no_numbers_are_not_taken_for_unreadable_images(variables):
+    with pytest.raises(DataError, match=r"NaN for 8 of 8 images, number 0 first: .*=float32"):
+        extract(linear, np.nan * variables, batches())

@@ -5,7 +5,7 @@ import jax
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
-from images import smooth
+from images import smooth, with_labels
 from pixels import read
 from prepared import labelled as examples
 from prepared import prepare
@@ -13,7 +13,7 @@ from tiny import tiny_swav
 
 from swav_jax import train
 from swav_jax.data.sources import open_source
-from swav_jax.evals.labelled import Images, labelled
+from swav_jax.evals.labelled import Images, labelled, readable
 from swav_jax.tasks.knn import knn_task
 from swav_jax.workdir import read_results
 
@@ -83,6 +83,15 @@ def test_an_unreadable_image_has_no_vote(tmp_path):
     assert found["k"] == 20 and np.isfinite(found["top1"])
     assert found["train_images"] == 39 and found["test_images"] == 6
     assert jax.device_count() == 8
+
+
+def test_an_image_without_any_feature_is_none_that_cannot_be_read():
+    """As of a network with dead ReLUs; one that cannot be read has no numbers."""
+    rows = np.zeros((3, 4), np.float32)
+    rows[1] = np.nan
+    found, labels = readable(rows, with_labels([0, 1, 1], ("ant", "bee")))
+    np.testing.assert_array_equal(found, np.zeros((2, 4)))
+    assert labels.tolist() == [0, 1]
 
 
 @pytest.fixture(scope="module")

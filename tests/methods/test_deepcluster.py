@@ -1,3 +1,5 @@
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,7 +9,7 @@ from sklearn.decomposition import PCA
 from tiny import encoder
 
 from swav_jax.config import ConfigError
-from swav_jax.methods.contract import TrainState
+from swav_jax.methods.contract import TrainState, Visited
 from swav_jax.methods.deepcluster import DeepCluster
 from swav_jax.ops.bank import padded
 from swav_jax.optim import optimizer
@@ -45,7 +47,7 @@ def test_clusters_are_a_minimum_of_kmeans_on_whitened_features():
 
     def visit(fold, carry, view):
         assert view == "center"
-        return carry[0], carry[1].at[:100].set(features)
+        return carry[0], carry[1].at[:100].set(features), carry[2].at[:100].set(1)
 
     state, metrics = METHOD.cluster(state_of(100), visit, 3, jax.random.key(1))
     clusters = np.asarray(state.extra["assignments"][0])
@@ -58,10 +60,29 @@ def test_clusters_are_a_minimum_of_kmeans_on_whitened_features():
     assert metrics["clusters_used"] == 1
 
 
+def test_an_image_without_any_feature_is_in_a_cluster_too():
+    """One that a network with dead ReLUs gives zeros is not one that could not be read."""
+    images = jnp.ones((4, 1, 16, 16, 3))
+    params, batch_stats, extra = METHOD.init(jax.random.key(0), [images], 50)
+    dead = jax.tree.map(jnp.zeros_like, params)
+    state = dataclasses.replace(state_of(50), params=dead, batch_stats=batch_stats, extra=extra)
+    random = jax.random.normal(jax.random.key(1), (20, 16))
+
+    def visit(fold, carry, view):
+        batch = Visited([images], jnp.array([20, 21, 22, np.iinfo(np.int32).max]))
+        state, features, seen = fold(carry, batch)
+        np.testing.assert_array_equal(features, 0)
+        return state, features.at[:20].set(random), seen.at[:20].set(1)
+
+    state, _ = METHOD.cluster(state, visit, 0, jax.random.key(2))
+    clusters = np.asarray(state.extra["assignments"][0])
+    assert (clusters[:23] >= 0).all() and (clusters[23:] == -1).all()
+
+
 def test_clustering_resets_the_classifier_and_nothing_else():
     def visit(fold, carry, view):
         features = jax.random.normal(jax.random.key(0), carry[1].shape)
-        return carry[0], features
+        return carry[0], features, jnp.ones(len(features))
 
     before = state_of(100)
     after, _ = METHOD.cluster(before, visit, 3, jax.random.key(1))
