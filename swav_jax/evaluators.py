@@ -9,11 +9,11 @@ import jax
 import numpy as np
 from jaxtyping import PyTree
 
+from swav_jax.data.sizes import one_size
 from swav_jax.data.unreadable import were_read
 from swav_jax.evals.classify import classify
 from swav_jax.evals.features import pooled
 from swav_jax.evals.knn import knn, knn_protocol
-from swav_jax.evals.labelled import Images
 from swav_jax.evals.quality import quality
 from swav_jax.images import as_evaluated
 from swav_jax.methods.contract import TrainState
@@ -61,21 +61,17 @@ def _quality(run: Run, variables: PyTree, between: Callable[[], None]) -> Scores
         return None
     numbers = np.linspace(0, run.source.size - 1, count).astype(np.int64)
     part = run.source.part(numbers, np.full(count, -1, np.int32), ())
-    images = _of_one_size(run, as_evaluated(run.config, part))
+    images, largest = as_evaluated(run.config, part), max(crop[1] for crop in run.config.data.crops)
+    resize, crop = one_size(part, images.resize, images.crop, largest)
     images = dataclasses.replace(
         images,
+        resize=resize,
+        crop=crop,
         max_bad_fraction=1.0,  # training counts those of the whole
         between=between,
     )
     rows = pooled(run.method.encoder, variables, images)
     return quality(rows[were_read(rows)])
-
-
-def _of_one_size(run: Run, images: Images) -> Images:
-    """The images, all as large as training's largest crop where they would be left as they are."""
-    size = max(crop[1] for crop in run.config.data.crops)
-    resize = images.resize or (0 if images.crop else size)
-    return dataclasses.replace(images, resize=resize, crop=images.crop or resize)
 
 
 # From (run, variables, between) to scores, the most important one first; None where there is

@@ -84,13 +84,13 @@ def test_a_pass_over_images_that_are_held_decodes_none_again():
     assert set(asked[2 * 1504 :]) == set(range(1500)) and len(asked) < 3 * 1504 + 256
 
 
-def test_images_of_several_sizes_are_cut_to_the_largest_crop(tmp_path):
+@pytest.mark.parametrize(("resize", "size"), [(0, 16), (18, 18)])
+def test_images_of_several_sizes_are_cut_to_one(tmp_path, resize, size):
     for number in range(16):
         smooth(number, 20 + number, 30).save(tmp_path / f"{number:02}.png")
     config = tiny_config("simclr")
-    config.data.update(name="folder", data_dir=str(tmp_path), eval_resize=0, eval_crop=0)
+    config.data.update(name="folder", data_dir=str(tmp_path), eval_resize=resize, eval_crop=0)
     run = build(config)
-    size = max(size for _, size, *_ in config.data.crops)
 
     def count(count, batch):
         assert batch.crops[0].shape[2:] == (size, size, 3)

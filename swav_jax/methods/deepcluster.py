@@ -31,6 +31,7 @@ from jaxtyping import Array, Float, Int, Key, PyTree
 
 from swav_jax import sharding
 from swav_jax.methods import checks
+from swav_jax.methods.classifier import features_of, fresh, logits
 from swav_jax.methods.contract import (
     BatchStats,
     Clock,
@@ -49,7 +50,7 @@ from swav_jax.ops import bank
 from swav_jax.ops.clusters import balanced_order, usage
 from swav_jax.ops.kmeans import kmeans, random_rows
 from swav_jax.ops.metrics import embedding_std
-from swav_jax.ops.precision import at_least_float32, full_einsum
+from swav_jax.ops.precision import at_least_float32
 from swav_jax.ops.prediction import cross_entropy
 from swav_jax.ops.similarity import unit
 from swav_jax.ops.whitening import pca_whiten
@@ -80,8 +81,7 @@ class DeepCluster(Method):
         features, variables = self.encoder.init_with_output(
             encoder_key, images, train=True, method="features"
         )
-        kernel = jnp.zeros((features.shape[-1], self.prototypes), self.encoder.head.param_dtype)
-        classifier = self._fresh(classifier_key, {"kernel": kernel, "bias": kernel[0]})
+        classifier = self._fresh(classifier_key, features.shape[-1])
         extra = {"assignments": jnp.full((1, bank.padded(size)), -1, jnp.int32)}
         return variables["params"] | {"classifier": classifier}, variables["batch_stats"], extra
 
@@ -89,18 +89,7 @@ class DeepCluster(Method):
         self, params: Params, batch_stats: BatchStats, extra: Extra, crops: Crops
     ) -> tuple[Float[Array, "B V F"], BatchStats]:
         """Backbone features of all crops, one pass for each entry of `crops`."""
-        features = []
-        for images in crops:
-            merged, updates = self.encoder.apply(
-                {"params": params, "batch_stats": batch_stats},
-                images.reshape(-1, *images.shape[2:]),
-                train=True,
-                method="features",
-                mutable=["batch_stats"],
-            )
-            features.append(merged.reshape(*images.shape[:2], -1))
-            batch_stats = updates["batch_stats"]
-        return jnp.concatenate(features, axis=1), batch_stats
+        return features_of(self.encoder, params, batch_stats, crops)
 
     def loss(
         self,
@@ -111,12 +100,9 @@ class DeepCluster(Method):
         clock: Clock,
     ) -> tuple[Float[Array, ""], tuple[Extra, Metrics]]:
         """Cross-entropy of all crops with the pseudo-labels."""
-        classifier = params["classifier"]
         features = jax.nn.relu(outputs)
-        logits = full_einsum("bvf,fk->bvk", features, classifier["kernel"])
-        logits += classifier["bias"][None, None, :]
         labels = bank.lookup(extra["assignments"], index)[0]
-        loss, accuracy = cross_entropy(logits, labels)
+        loss, accuracy = cross_entropy(logits(params["classifier"], features), labels)
         spread = embedding_std(jax.lax.stop_gradient(unit(features[:, 0])))
         return loss, (extra, {"cluster_accuracy": accuracy, "embedding_std": spread})
 
@@ -125,8 +111,8 @@ class DeepCluster(Method):
     ) -> tuple[TrainState, Metrics]:
         """New pseudo-labels and a fresh classifier."""
         start_key, empty_key, classifier_key = jax.random.split(key, 3)
-        classifier = state.params["classifier"]
-        rows, width = state.extra["assignments"].shape[1], len(classifier["kernel"])
+        width = len(state.params["classifier"]["kernel"])
+        rows = state.extra["assignments"].shape[1]
         dtype = at_least_float32(self.encoder.head.dtype)
         features = sharding.zeros((rows, width), dtype, sharding.SAMPLES)
         seen = sharding.zeros((rows,), dtype, sharding.SAMPLES)  # features may be zeros, as it is
@@ -144,8 +130,8 @@ class DeepCluster(Method):
             valid=seen,
         )
         extra = state.extra | {"assignments": found.assignments[None]}
-        fresh = state.params | {"classifier": self._fresh(classifier_key, classifier)}
-        state = dataclasses.replace(state, params=fresh, extra=extra)
+        params = state.params | {"classifier": self._fresh(classifier_key, width)}
+        state = dataclasses.replace(state, params=params, extra=extra)
         return state, usage(extra["assignments"], self.prototypes)
 
     def epoch_order(self, extra: Extra, epoch: int, seed: int, size: int) -> np.ndarray | None:
@@ -174,8 +160,5 @@ class DeepCluster(Method):
         ones = jnp.ones((len(found), 1, 1), seen.dtype)
         return variables, features, bank.write(seen[None, :, None], batch.index, ones)[0, :, 0]
 
-    def _fresh(self, key: Key[Array, ""], classifier: dict[str, Array]) -> dict[str, Array]:
-        """Weights from N(0, 0.01^2), biases zero, in the shapes of `classifier`."""
-        kernel, bias = classifier["kernel"], classifier["bias"]
-        weights = 0.01 * jax.random.normal(key, kernel.shape, kernel.dtype)
-        return {"kernel": weights, "bias": jnp.zeros_like(bias)}
+    def _fresh(self, key: Key[Array, ""], width: int) -> Params:
+        return fresh(key, width, self.prototypes, self.encoder.head.param_dtype)

@@ -15,6 +15,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Int32, Key, PyTree
 
+from swav_jax.methods.classifier import features_of, fresh, logits
 from swav_jax.methods.contract import (
     BatchStats,
     Clock,
@@ -26,7 +27,6 @@ from swav_jax.methods.contract import (
     Sizes,
 )
 from swav_jax.ops.metrics import embedding_std
-from swav_jax.ops.precision import at_least_float32, full_einsum
 from swav_jax.ops.prediction import cross_entropy
 from swav_jax.ops.similarity import unit
 
@@ -54,11 +54,9 @@ class Supervised(Method):
         features, variables = self.encoder.init_with_output(
             encoder_key, crops[0][:, 0], train=True, method="features"
         )
-        shape, dtype = (features.shape[-1], self.prototypes), self.encoder.head.param_dtype
-        classifier = {
-            "kernel": 0.01 * jax.random.normal(classifier_key, shape, dtype),
-            "bias": jnp.zeros(self.prototypes, dtype),
-        }
+        classifier = fresh(
+            classifier_key, features.shape[-1], self.prototypes, self.encoder.head.param_dtype
+        )
         labels = np.full(size, -1, np.int32) if self.labels is None else self.labels
         params = variables["params"] | {"classifier": classifier}
         return params, variables["batch_stats"], {"labels": jnp.asarray(labels)}
@@ -79,19 +77,11 @@ class Supervised(Method):
         self, params: Params, batch_stats: BatchStats, extra: Extra, crops: Crops
     ) -> tuple[Float[Array, "B V F"], BatchStats]:
         """Backbone features of all crops, one pass for each entry of `crops`."""
-        features = []
-        for images in crops:
-            found, updates = self.encoder.apply(
-                {"params": params, "batch_stats": batch_stats},
-                images.reshape(-1, *images.shape[2:]),
-                train=not self._backbone_is_frozen,
-                method="features",
-                mutable=["batch_stats"],
-            )
-            features.append(found.reshape(*images.shape[:2], -1))
-            batch_stats = updates["batch_stats"]
-        outputs = jnp.concatenate(features, axis=1)
-        return (lax.stop_gradient(outputs) if self._backbone_is_frozen else outputs), batch_stats
+        frozen = self._backbone_is_frozen
+        outputs, batch_stats = features_of(
+            self.encoder, params, batch_stats, crops, train=not frozen
+        )
+        return (lax.stop_gradient(outputs) if frozen else outputs), batch_stats
 
     def loss(
         self,
@@ -102,15 +92,15 @@ class Supervised(Method):
         clock: Clock,
     ) -> tuple[Float[Array, ""], tuple[Extra, Metrics]]:
         """Cross-entropy of all crops with the classes."""
-        logits = _logits(params["classifier"], outputs)
-        loss, accuracy = cross_entropy(logits, extra["labels"][index])
+        scores = logits(params["classifier"], outputs)
+        loss, accuracy = cross_entropy(scores, extra["labels"][index])
         spread = embedding_std(lax.stop_gradient(unit(outputs[:, 0])))
         return loss, (extra, {"class_accuracy": accuracy, "embedding_std": spread})
 
     def classify(self, variables: PyTree, images: Float[Array, "B S S 3"]) -> Float[Array, "B K"]:
         """The scores of all classes, in evaluation mode."""
         features: Any = self.encoder.apply(variables, images, method="features")
-        return _logits(variables["params"]["classifier"], features[:, None])[:, 0]
+        return logits(variables["params"]["classifier"], features[:, None])[:, 0]
 
     def check(self, sizes: Sizes) -> list[str]:
         """Refuses images without labels, of one class, and of more classes than outputs."""
@@ -131,12 +121,3 @@ class Supervised(Method):
                 f"supervised tells apart, and the training images have {needed}: set it to that."
             )
         return []
-
-
-def _logits(
-    classifier: dict[str, Float[Array, "..."]], features: Float[Array, "B V F"]
-) -> Float[Array, "B V K"]:
-    """W f + b in at least float32."""
-    features = features.astype(at_least_float32(features.dtype))
-    logits = full_einsum("bvf,fk->bvk", features, classifier["kernel"])
-    return logits + classifier["bias"][None, None, :]
