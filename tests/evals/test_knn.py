@@ -99,7 +99,7 @@ def scikit_learn_nearest(train, test):
 def test_leave_one_out_is_scikit_learns_for_each_image():
     features, labels = clusters(60, classes=4)
     features = features.astype(np.float32)
-    features[7] = 0  # could not be read
+    features[7] = np.nan  # could not be read
     labels[11], labels[7] = 4, 0  # the only one of its class is not judged
     images = with_labels(labels, tuple("abcde"))
     found = knn.knn(lambda _: features, images, images, ks=(5, 200), temperature=0.5)

@@ -59,10 +59,10 @@ def test_leave_one_out_is_scikit_learns_for_each_image():
 def test_a_class_that_could_not_be_read_is_left_out(caplog):
     train, test = with_labels([0, 0, 1], ("a", "b")), with_labels([0, 1], ("a", "b"))
     rows = {3: np.eye(3, dtype=np.float32), 2: np.eye(2, 3, dtype=np.float32)}
-    rows[3][2] = 0
+    rows[3][2] = np.nan
     found = retrieval(lambda images: rows[images.source.size], train, test, ks=(1,))
     assert found["test_images"] == 1 and found["recall_at_1"] == 50
     assert "leave out 1 of 2 test images: no training image of their class" in caplog.text
-    rows[2][0] = 0
+    rows[2][0] = np.nan
     with pytest.raises(DataError, match="of no class"):
         retrieval(lambda images: rows[images.source.size], train, test, ks=(1,))
