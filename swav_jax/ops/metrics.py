@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Bool, Float, Int, PyTree
+from jaxtyping import Array, Float, Int, PyTree
 
 # Name of the metric: which leaf of (params, batch_stats, gradients, params after the step) is the
 # first that is not finite. Forward before backward, and within each by layers.
@@ -70,9 +70,9 @@ def norms(params: PyTree, gradients: PyTree, moved: PyTree) -> dict[str, Float[A
 def first_nonfinite(tree: PyTree) -> Int[Array, ""]:
     """The place, among the tree's leaves, of the first that holds a NaN or an infinity; or -1."""
 
-    def holds_bad(leaf: Array) -> Bool[Array, ""]:
+    def bad_numbers(leaf: Array) -> Float[Array, ""]:
         # A sum of floats: a TPU takes it together with those of `norms`, where `all` reads again.
-        return jnp.sum(~jnp.isfinite(leaf), dtype=jnp.float32) > 0
+        return jnp.sum(~jnp.isfinite(leaf), dtype=jnp.float32)
 
-    bad = jnp.stack([holds_bad(leaf) for leaf in jax.tree.leaves(tree)])
+    bad = jnp.stack([bad_numbers(leaf) for leaf in jax.tree.leaves(tree)]) > 0
     return jnp.where(jnp.any(bad), jnp.argmax(bad), -1)
