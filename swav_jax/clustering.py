@@ -14,7 +14,7 @@ from swav_jax import keys, sharding
 from swav_jax.augment.photometric import normalise
 from swav_jax.data.batch import EvalBatch, TrainBatch
 from swav_jax.data.passes import one_pass
-from swav_jax.data.sizes import one_size
+from swav_jax.data.sizes import common_size
 from swav_jax.gradients import split
 from swav_jax.methods.contract import Fold, TrainState, Visited
 from swav_jax.run import Run, training_batches
@@ -96,8 +96,9 @@ def visit_all(
             carry = _fold_crops(jax.block_until_ready(carry), placed, epoch, fold, run)
         return carry
 
-    largest = max(crop[1] for crop in data.crops)
-    resize, crop = one_size(run.source, data.eval_resize, data.eval_crop, largest)
+    resize, crop = data.eval_resize, data.eval_crop
+    if not (resize or crop or common_size(run.source)):  # as they are, they cannot be stacked
+        resize = crop = max(size for _, size, *_ in data.crops)
     centers = one_pass(
         run.read_source,
         run.sizes.batch_size // run.config.train.accumulate,

@@ -9,7 +9,6 @@ import jax
 import numpy as np
 from jaxtyping import PyTree
 
-from swav_jax.data.sizes import one_size
 from swav_jax.data.unreadable import were_read
 from swav_jax.evals.classify import classify
 from swav_jax.evals.features import pooled
@@ -61,12 +60,12 @@ def _quality(run: Run, variables: PyTree, between: Callable[[], None]) -> Scores
         return None
     numbers = np.linspace(0, run.source.size - 1, count).astype(np.int64)
     part = run.source.part(numbers, np.full(count, -1, np.int32), ())
-    images, largest = as_evaluated(run.config, part), max(crop[1] for crop in run.config.data.crops)
-    resize, crop = one_size(part, images.resize, images.crop, largest)
+    images = as_evaluated(run.config, part)
+    if not (images.resize or images.crop):  # they may be large, or some of another size after all
+        largest = max(crop[1] for crop in run.config.data.crops)
+        images = dataclasses.replace(images, resize=largest, crop=largest)
     images = dataclasses.replace(
         images,
-        resize=resize,
-        crop=crop,
         max_bad_fraction=1.0,  # training counts those of the whole
         between=between,
     )

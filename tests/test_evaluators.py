@@ -8,6 +8,7 @@ from tiny import tiny_swav
 
 from swav_jax import evaluators, train
 from swav_jax.checkpoints.read import find, load_variables
+from swav_jax.data.sources.pixels import evenly
 from swav_jax.evals.features import pooled
 from swav_jax.evals.quality import rankme
 from swav_jax.methods.swav import SwAV
@@ -70,12 +71,13 @@ def test_quality_needs_no_labels_and_reads_some_images(tmp_path):
     assert found["rankme"] == pytest.approx(rankme(rows[spread]), rel=1e-4)
 
 
-def test_quality_of_images_of_several_sizes(tmp_path):
-    for number in range(20):
-        smooth(number, 20 + number, 30).save(tmp_path / f"{number}.png")
+def test_quality_of_images_of_which_one_that_nobody_looked_at_has_another_size(tmp_path):
+    unseen = next(number for number in range(40) if number not in evenly(40))
+    for number in range(40):
+        smooth(number, 20, 30 + (number == unseen)).save(tmp_path / f"{number:02}.png")
     config = tiny_swav()
     config.data.update(name="folder", data_dir=str(tmp_path), eval_resize=0, eval_crop=0)
     config.method.freeze_prototypes_steps, config.train.steps = 1, 2
-    config.eval.quality_images = 15
+    config.eval.quality_images = 40
     train.pretrain(config, tmp_path / "run")
-    assert 1 < read_results(tmp_path / "run")["quality"]["rankme"] < 15
+    assert 1 < read_results(tmp_path / "run")["quality"]["rankme"] < 16

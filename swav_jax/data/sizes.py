@@ -27,17 +27,3 @@ def common_size(source: Source) -> tuple[int, int] | None:
     sizes = some_sizes(source)
     first = next(sizes, None)
     return first if all(size == first for size in sizes) else None
-
-
-def one_size(source: Source, resize: int, crop: int, side: int) -> tuple[int, int]:
-    """What to resize images to and crop from them, 0 for neither, so that all have one size.
-
-    Args:
-      source: the images.
-      resize: pixels of the shorter side that are asked for, or 0.
-      crop: pixels that are asked for, or 0: of images that differ, squares are cut then.
-      side: pixels of images that differ where neither is asked for.
-    """
-    if crop or common_size(source):
-        return resize, crop
-    return (resize or side,) * 2

@@ -3,7 +3,7 @@ import dataclasses
 import numpy as np
 from images import save_damaged
 
-from swav_jax.data.sizes import common_size, one_size, some_sizes
+from swav_jax.data.sizes import common_size, some_sizes
 from swav_jax.data.sources import open_source
 from swav_jax.data.sources.memory import open_arrays
 
@@ -32,13 +32,3 @@ def test_a_common_size_is_one_of_all():
     assert common_size(images(*[(3, 4)] * 2, (4, 3))) is None
     assert common_size(dataclasses.replace(images(*[(3, 4)] * 2), shape=None)) == (3, 4)
     assert common_size(images()) is None
-
-
-def test_images_that_differ_are_cut_to_one_size():
-    alike, others = images(*[(3, 4)] * 2), images((3, 4), (4, 3))
-    assert one_size(alike, 0, 0, side=16) == (0, 0)
-    assert one_size(alike, 8, 0, side=16) == (8, 0)
-    assert one_size(others, 0, 0, side=16) == (16, 16)
-    assert one_size(others, 8, 0, side=16) == (8, 8)
-    assert one_size(others, 8, 6, side=16) == (8, 6)
-    assert one_size(others, 0, 3, side=16) == (0, 3)
