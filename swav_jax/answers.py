@@ -16,6 +16,7 @@ from ml_collections import ConfigDict
 from swav_jax.checkpoints.read import load_variables
 from swav_jax.config import ConfigError, in_steps
 from swav_jax.data.sources.source import DataError, Source
+from swav_jax.data.unreadable import were_read
 from swav_jax.evals.agreement import agreement
 from swav_jax.evals.clusters import Clusters, assign, assign_by_kmeans, assign_evenly
 from swav_jax.evals.features import AVERAGED, STAGES, one_vector
@@ -222,9 +223,13 @@ def agreement_before_training(trained: Trained, images: Images, found: Found) ->
     if rows.labels is None:
         return {}
     before = features(at_random(trained), images, one_vector(settings.layer))[rows.numbers]
+    read = were_read(before)  # those of the trained network may be older than a damage
+    before, labels = before[read], rows.labels[read]
+    if not len(before):
+        return {}
     size, seed = min(found.sizes[0], len(before)), trained.config.seed
     clusters = assign_by_kmeans(before, size, temperature=TEMPERATURE, seed=seed)
-    return agreement(rows.labels, clusters.cluster)
+    return agreement(labels, clusters.cluster)
 
 
 def _by_kmeans(trained: Trained, images: Images) -> Found:

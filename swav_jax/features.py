@@ -51,9 +51,19 @@ def features(
     """
     source = images.source
     writable = in_bucket(trained.workdir) or os.access(trained.workdir, os.W_OK)
-    if not from_process_0(source.lasting and writable):
+    if from_process_0(source.lasting and writable):
+        whole = _kept(trained, images, layer)
+    else:
         with jax.set_mesh(trained.mesh):
-            return of_images(layer_of(trained.encoder, layer), trained.variables, images)
+            whole = of_images(layer_of(trained.encoder, layer), trained.variables, images)
+    source.unreadable.update(np.flatnonzero(~were_read(whole)).tolist())  # of all processes
+    check(source, images.max_bad_fraction)
+    return whole
+
+
+def _kept(trained: Trained, images: Images, layer: str) -> Float32[np.ndarray, "N *F"]:
+    """The features from their folder, where those that are missing are put; see `features`."""
+    source = images.source
     about = {
         "network": trained.identity,
         "layer": layer,
@@ -78,10 +88,7 @@ def features(
             _compute_pieces(trained, images, layer, folder, kept)
             pieces = _pieces(folder)
         _read_again(trained, images, layer, pieces, kept)
-    whole = np.concatenate([rows for rows, _ in pieces])
-    source.unreadable.update(np.flatnonzero(~were_read(whole)).tolist())
-    check(source, images.max_bad_fraction)
-    return whole
+    return np.concatenate([rows for rows, _ in pieces])
 
 
 def _compute_pieces(

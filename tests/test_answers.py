@@ -2,12 +2,13 @@ import numpy as np
 import pytest
 from tiny import tiny_config
 
-from swav_jax import train
-from swav_jax.answers import find_clusters, read_rows
+from swav_jax import answers, train
+from swav_jax.answers import agreement_before_training, find_clusters, read_rows
 from swav_jax.checkpoints.read import load_variables
 from swav_jax.config import ConfigError
 from swav_jax.data.sources.source import DataError
 from swav_jax.evals.agreement import agreement, nmi
+from swav_jax.evals.clusters import assign_by_kmeans
 from swav_jax.methods.pcl import PCL
 from swav_jax.methods.swav import SwAV
 from swav_jax.trained import open_trained, settings_of
@@ -105,6 +106,21 @@ def test_other_ways_to_cluster(workdir, photos, by, how):
     found = find_clusters(trained, trained.images())
     assert found.how.startswith(how)
     assert found.sizes == ([3] if by == "kmeans" else [12])
+
+
+def test_before_training_an_image_counts_that_can_still_be_read(workdir, photos, monkeypatch):
+    trained = of_photos(workdir, photos, cluster_by="kmeans", clusters=3)
+    images = trained.images()
+    found = find_clusters(trained, images)
+    random = np.random.RandomState(0).randn(14, 16).astype(np.float32)
+    random[[3, 5]] = np.nan  # the trained network's features of number 5 were kept
+    kept = [0, 1, 2, 4, *range(6, 14)]
+    clusters = assign_by_kmeans(random[kept], 3, temperature=0.1, seed=trained.config.seed)
+    expected = agreement(images.source.labels[kept], clusters.cluster)
+    monkeypatch.setattr(answers, "features", lambda *_: random)
+    assert agreement_before_training(trained, images, found) == expected
+    random[:] = np.nan
+    assert agreement_before_training(trained, images, found) == {}
 
 
 def test_more_clusters_than_images_are_refused(workdir, photos):

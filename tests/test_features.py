@@ -108,6 +108,16 @@ def test_too_many_unreadable_images_are_refused_from_what_is_kept_too(trained):
         features(trained, strict)
 
 
+def test_what_another_process_could_not_read_is_known_where_nothing_is_kept(trained, monkeypatch):
+    rows = np.ones((23, 16), np.float32)
+    rows[4] = np.nan  # this process has not met it
+    monkeypatch.setattr(features_lib, "of_images", lambda *_: rows)
+    images = trained.images()
+    source = dataclasses.replace(images.source, lasting=False)
+    features(trained, dataclasses.replace(images, source=source))
+    assert source.unreadable == {4}
+
+
 def test_a_kill_costs_what_was_not_written(trained, monkeypatch):
     images, begun = trained.images(), []
     whole = features(at_random(trained), images, "embedding")
