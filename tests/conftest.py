@@ -12,6 +12,7 @@ with suppress(ModuleNotFoundError):
 import jax
 import pytest
 from images import smooth
+from jax import lax
 from tiny import compile_fast, tiny_swav
 
 from swav_jax import train
@@ -27,7 +28,7 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 
 @pytest.fixture(scope="module")
 def as_users_compile():
-    """All of XLA's optimisations for a module."""
+    """All of XLA's optimisations for a module; float64 still convolves by YNNPACK (tiny.py)."""
     jax.config.update("jax_disable_most_optimizations", False)
     yield
     jax.config.update("jax_disable_most_optimizations", True)
@@ -38,6 +39,19 @@ def x64():
     """Float64 for one test."""
     with jax.enable_x64(True):
         yield
+
+
+@pytest.fixture(params=["cpu", "cuda", "tpu"])
+def on_each_platform(request, monkeypatch):
+    """Each platform, whose branch of `lax.platform_dependent` is computed here on a CPU.
+
+    For what is not compiled by `jax.jit`, which remembers another platform's program.
+    """
+
+    def branch(*args, default, **branches):
+        return branches.get(request.param, default)(*args)
+
+    monkeypatch.setattr(lax, "platform_dependent", branch)
 
 
 @pytest.fixture(scope="session")

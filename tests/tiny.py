@@ -4,7 +4,7 @@ from functools import partial
 
 import jax
 import jaxlib
-from jax._src import compiler  # JAX has no option of compilers for all programs of a process
+from jax._src import compiler  # XLA_FLAGS are public, but the same for every test of a process
 from ml_collections import ConfigDict
 
 from swav_jax.config import defaults
@@ -38,7 +38,11 @@ FLOAT64 = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_INDIVIDU
 
 
 def _with_options(get_compile_options, *args, backend, env_options_overrides, **others):
-    """JAX's options of a program; for a CPU also those that make the tests faster."""
+    """JAX's options of a program; for a CPU also those that make the tests faster.
+
+    Float64 has its own even in tests that compile as users do: it is there to have few rounding
+    errors, and nobody trains in it for speed.
+    """
     options = {}
     if backend.platform == "cpu":
         if jax.config.values["jax_disable_most_optimizations"]:

@@ -130,7 +130,7 @@ def _moments(
 
     Values that were rounded to bfloat16 are read once, where the convolution makes them, and over
     several devices both sums are one message. E[x^2] - E[x]^2 loses digits if the mean is large,
-    but fewer than the rounding has cost: its error there is a step of x, 2^-8 of the mean. Float32
+    but fewer than the rounding did: values near the mean are at least 2^-8 of it apart. Float32
     takes the mean first.
     """
     n = x.size // (groups * x.shape[-1])

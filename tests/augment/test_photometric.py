@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
-from PIL import Image
+from PIL import Image, ImageEnhance
 from scipy import ndimage
 
 from swav_jax.augment import photometric
@@ -175,7 +175,8 @@ def test_hue_matches_hsv():
             np.testing.assert_allclose(ours, rgb, atol=1e-3)
 
 
-@pytest.mark.parametrize("size", [5, 24])
+@pytest.mark.usefixtures("on_each_platform")
+@pytest.mark.parametrize("size", [1, 5, 24])
 def test_blur_is_a_gaussian_up_to_the_border(size):
     sigmas = np.array([0.0, 0.1, 0.6, 2.0], np.float32)
     planes = np.random.default_rng(2).random((3, len(sigmas), size, size), np.float32)
@@ -198,6 +199,15 @@ def test_products_blur_as_shifts_do(size):
         photometric.blur_by_shifts(planes, weights),
         atol=1e-5,
     )
+
+
+@pytest.mark.usefixtures("on_each_platform")
+def test_contrast_moves_away_from_pillows_mean():
+    pixels = np.random.default_rng(4).integers(0, 256, (12, 12, 3), np.uint8)
+    expected = np.asarray(ImageEnhance.Contrast(Image.fromarray(pixels)).enhance(1.4))
+    planes = photometric.contrast(photometric.to_planes(jnp.asarray(pixels)), jnp.float32(1.4))
+    ours = 255 * np.asarray(photometric.from_planes(planes))
+    assert np.abs(ours - expected).max() < 1.5  # Pillow's mean and results are whole numbers
 
 
 def test_only_a_tpu_blurs_by_products():

@@ -15,6 +15,7 @@ def _arrays(size, channels, side):
 @pytest.mark.parametrize(
     ("size", "stride", "side"), [(1, 1, 5), (1, 2, 7), (1, 2, 6), (3, 1, 2), (3, 2, 4), (7, 1, 3)]
 )
+@pytest.mark.usefixtures("on_each_platform")
 def test_products_have_the_values_and_gradients_of_xlas_convolution(size, stride, side, x64):
     arrays = _arrays(size, 16, side)
 
@@ -32,6 +33,7 @@ def test_products_have_the_values_and_gradients_of_xlas_convolution(size, stride
     ("size", "stride", "side"),
     [(1, 2, 6), (3, 1, 1), (3, 2, 3), (3, 1, 5), (3, 2, 6), (3, 2, 7), (7, 2, 9)],
 )
+@pytest.mark.usefixtures("on_each_platform")
 def test_is_the_padded_cross_correlation(size, stride, side, x64):
     x, kernel = _arrays(size, 3, side)
     half = size // 2

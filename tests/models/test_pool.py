@@ -26,6 +26,15 @@ def test_odd_sizes_are_pooled_too():
     np.testing.assert_array_equal(max_pool(x)[0, :, :, 0], [[6, 8, 9], [16, 18, 19], [21, 23, 24]])
 
 
+@pytest.mark.usefixtures("on_each_platform")
+def test_even_sizes_are_those_of_padded_windows():
+    x = np.random.default_rng(1).normal(size=(2, 6, 4, 3)).astype(np.float32)
+    padded = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=-np.inf)
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(1, 2))
+    np.testing.assert_array_equal(max_pool(x), windows[:, ::2, ::2].max((-2, -1)))
+
+
+@pytest.mark.usefixtures("on_each_platform")
 def test_a_nan_stays():
     x = np.zeros((1, 4, 4, 1), np.float32)
     x[0, 1, 1] = np.nan
