@@ -4,7 +4,6 @@ from functools import partial
 
 import jax
 import jaxlib
-from jax._src import compiler  # XLA_FLAGS are public, but the same for every test of a process
 from ml_collections import ConfigDict
 
 from swav_jax.config import defaults
@@ -28,6 +27,9 @@ def compile_fast() -> None:
     jax.config.update("jax_disable_most_optimizations", True)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
     if jaxlib.__version__.startswith("0.10."):  # later ones have other options
+        # Private, since the public XLA_FLAGS are the same for every test of a process.
+        from jax._src import compiler
+
         compiler.get_compile_options = partial(_with_options, compiler.get_compile_options)
 
 
