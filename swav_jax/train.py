@@ -1,17 +1,13 @@
 """Pretraining, from top to bottom. Read this file first: what it calls has a module each."""
 
 import time
-from collections.abc import Sequence
 from contextlib import nullcontext
-from functools import partial
-from typing import Any
 
 import jax
 from absl import logging
 from ml_collections import ConfigDict
 
 from swav_jax import clustering, evaluators, sharding
-from swav_jax import config as config_lib
 from swav_jax.checkpoints.store import Checkpoints
 from swav_jax.data.batch import TrainBatches
 from swav_jax.data.sources.source import Source
@@ -19,6 +15,7 @@ from swav_jax.methods.contract import TrainState
 from swav_jax.monitor.curves import draw_curves
 from swav_jax.monitor.summary import summary
 from swav_jax.monitor.watch import Watch
+from swav_jax.resumption import resume, save
 from swav_jax.run import Run, build, training_batches
 from swav_jax.runtime.interruption import Interrupted, Interruption
 from swav_jax.runtime.processes import check_same, from_process_0, warn
@@ -26,7 +23,7 @@ from swav_jax.runtime.storage import AnyPath, write_whole
 from swav_jax.runtime.xla import compiled_ahead
 from swav_jax.step import Step, batch_of, compiled_step, draw_state, shardings, state_shapes
 from swav_jax.weights.origin import open_origin, start_from
-from swav_jax.workdir import AT_RANDOM, CHECKPOINTS, SUMMARY, OtherRun, claimed, read_results
+from swav_jax.workdir import AT_RANDOM, CHECKPOINTS, SUMMARY, claimed, read_results
 
 
 def pretrain(config: ConfigDict, workdir: AnyPath, source: Source | None = None) -> None:
@@ -88,63 +85,6 @@ def pretrain(config: ConfigDict, workdir: AnyPath, source: Source | None = None)
     if interrupted:
         logging.info("interrupted: the same command resumes")
         raise interrupted
-
-
-def resume(run: Run, shapes: TrainState, checkpoints: Checkpoints) -> TrainState | None:
-    """The newest checkpoint's state, or None if nothing was ever saved.
-
-    Raises:
-      OtherRun: the checkpoint was trained on other images.
-    """
-    restored = checkpoints.restore(shapes, approve=partial(check_images, run))
-    if not restored:
-        return None
-    state, metadata = restored
-    logging.info("resuming at step %d of %d", int(state.step), run.sizes.total_steps)
-    if int(state.step) < run.sizes.total_steps:
-        then = metadata.get("crops_by", "TensorFlow")  # as did versions that do not say it
-        if then != run.crops_by:
-            warn(
-                f"crops were cut by {then} before, and are by {run.crops_by} now: grey levels "
-                "differ by up to two, so that the run will not equal one in one go to the bit"
-            )
-    return state
-
-
-def images_of(run: Run) -> dict[str, Any]:
-    """What a checkpoint says of the training images; of their classes, if these are learned."""
-    said = {"images": run.sizes.size, "images_digest": run.source.digest}
-    if run.config.method.name == "supervised":
-        said["classes"] = list(run.source.class_names)
-    return said
-
-
-def check_images(run: Run, metadata: dict[str, Any]) -> None:
-    """Refuses (OtherRun) a checkpoint of other images, whose numbers mean others here.
-
-    Args:
-      run: that would go on.
-      metadata: of the checkpoint; earlier versions said no more than the number of images.
-    """
-    there, here = metadata, images_of(run)
-    if there["images"] != here["images"]:
-        changed = f"{there['images']} training images there, {here['images']} here"
-    elif there.get("images_digest", here["images_digest"]) != here["images_digest"]:
-        changed = "as many training images, but of other names or in another order"
-    elif there.get("classes", here.get("classes")) != here.get("classes"):
-        changed = f"classes {_some(there['classes'])} there, {_some(here['classes'])} here"
-    else:
-        return
-    raise OtherRun(
-        f"the run did not begin with these training images ({changed}): its order of images, and "
-        "what it remembers of each, would be of others. Restore the images, or start another "
-        "--workdir with --config.init_from of this one.",
-        changed,
-    )
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:10]) + ", ..." * (len(names) > 10)
 
 
 def start(run: Run, shapes: TrainState, workdir: AnyPath, interruption: Interruption) -> TrainState:
@@ -220,12 +160,6 @@ def evaluate(
                 run, state, names, watch.workdir, between=interruption.check
             )
         watch.note(done, scores)
-
-
-def save(run: Run, state: TrainState, checkpoints: Checkpoints) -> None:
-    """Starts to save the state, with what a resumed run is compared with."""
-    metadata = {"config": config_lib.to_dict(run.config), "crops_by": run.crops_by}
-    checkpoints.save(int(state.step), state, metadata | images_of(run))
 
 
 def batches_from(run: Run, state: TrainState, step: int) -> TrainBatches:

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 from absl import logging
-from images import save_damaged, smooth
+from images import save_damaged
 from methods.short_runs import assert_resumes_exactly
 from processes import assert_same_state, metrics, saved
 from tiny import start, tiny_config, tiny_swav
@@ -16,7 +16,6 @@ from tiny import start, tiny_config, tiny_swav
 from swav_jax import sharding, train
 from swav_jax.checkpoints.store import Checkpoints
 from swav_jax.config import ConfigError
-from swav_jax.data import resize
 from swav_jax.data.passes import one_pass
 from swav_jax.data.sources.digits import open_digits
 from swav_jax.data.sources.source import DataError
@@ -25,8 +24,8 @@ from swav_jax.monitor.watch import Watch
 from swav_jax.run import build
 from swav_jax.runtime.interruption import INTERRUPTED
 from swav_jax.runtime.storage import entries, located
-from swav_jax.step import draw_state, state_shapes
-from swav_jax.workdir import OtherRun, read_results, saved_steps
+from swav_jax.step import state_shapes
+from swav_jax.workdir import read_results, saved_steps
 
 
 def test_stopped_and_damaged_equals_uninterrupted_to_the_bit(tmp_path, monkeypatch):
@@ -185,93 +184,6 @@ def test_another_configuration_is_refused_before_anything_happens(tmp_path):
     with pytest.raises(ConfigError, match="holds a run with other settings"):
         train.pretrain(config, tmp_path)
     assert before == {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
-
-
-def test_crops_that_something_else_cuts_are_said(tmp_path, monkeypatch):
-    told = []
-    monkeypatch.setattr(train, "warn", told.append)
-    config = tiny_swav()
-    here = resize.library()
-    with Checkpoints(tmp_path) as checkpoints:
-        for step, (cache, then, said) in enumerate(
-            (
-                ("device", {"crops_by": "the devices"}, ""),
-                ("device", {"crops_by": here}, f"by {here} before, and are by the devices now"),
-                ("none", {"crops_by": here}, ""),
-                ("none", {"crops_by": "Pillow 1.0"}, f"by Pillow 1.0 before, and are by {here} "),
-                ("none", {}, "by TensorFlow before"),
-            )
-        ):
-            config.data.cache = cache
-            run = build(config, devices=jax.devices()[:1])
-            with jax.set_mesh(run.mesh):
-                shapes = state_shapes(run)
-                state = draw_state(run, shapes)
-                checkpoints.save(step, state, {"config": {}, "images": 1500} | then)
-                train.resume(run, shapes, checkpoints)
-            assert len(told) == bool(said) and all(said in warning for warning in told)
-            told.clear()
-
-
-@pytest.mark.parametrize("method", ["simclr", "sela_v2"])  # with state of each image and without
-def test_another_number_of_images_is_refused_by_both_numbers(tmp_path, method):
-    config = tiny_config(method)
-    for split, images in (("train", 1500), ("test", 297)):
-        config.data.train = split
-        run = build(config, devices=jax.devices()[:1])
-        with jax.set_mesh(run.mesh), Checkpoints(tmp_path) as checkpoints:
-            shapes = state_shapes(run)
-            if images == 1500:
-                checkpoints.save(1, draw_state(run, shapes), {"config": {}, "images": images})
-                continue
-            with pytest.raises(
-                OtherRun, match=r"begin with these training images \(1500 .* there, 297 here\)"
-            ) as no:
-                train.resume(run, shapes, checkpoints)
-            assert no.value.changed == "1500 training images there, 297 here"
-
-
-def test_other_names_of_the_images_are_refused_and_another_place_is_not(tmp_path, monkeypatch):
-    images = tmp_path / "images"
-    for label in ("0", "1"):
-        (images / label).mkdir(parents=True)
-    for number in range(32):
-        smooth(number, 16, 16).save(images / f"{number % 2}" / f"{number:02}.png")
-    config, told = tiny_config("simclr"), []
-    config.data.name, config.data.data_dir = "folder", str(images)
-    config.train.steps = 1
-    monkeypatch.setattr(train, "check_same", told.append)
-    train.pretrain(config, tmp_path / "run")
-    (images / "1" / "07.png").rename(images / "1" / "32.png")
-    with pytest.raises(OtherRun, match=r"as many training images, but of other names") as no:
-        train.pretrain(config, tmp_path / "run")
-    assert no.value.changed in str(no.value)
-    assert told[0] != told[1]  # processes that see the two lists of 32 files are not the same
-
-    (images / "1" / "32.png").rename(images / "1" / "07.png")
-    moved = images.rename(tmp_path / "moved")
-    config.data.data_dir = str(moved)
-    train.pretrain(config, tmp_path / "run")
-    run = build(config)
-    train.check_images(run, {"images": 32})  # as versions before said it
-    with pytest.raises(OtherRun, match="16 training images there, 32 here"):
-        train.check_images(run, {"images": 16})
-
-
-def test_other_classes_are_refused_where_they_are_learned(tmp_path):
-    config, images = tiny_config("supervised"), tmp_path / "images.npz"
-    config.data.name, config.data.data_dir = "npz", str(images)
-    config.model.prototypes = 2
-
-    def opened(*names):
-        arrays = {"train": np.zeros((32, 16, 16, 3), np.uint8), "train_labels": np.arange(32) % 2}
-        np.savez(images, **arrays, class_names=np.array(names))
-        return build(config)
-
-    began = train.images_of(opened("cat", "dog"))
-    train.check_images(opened("cat", "dog"), began)
-    with pytest.raises(OtherRun, match=r"\(classes cat, dog there, dog, cat here\)"):
-        train.check_images(opened("dog", "cat"), began)
 
 
 def losses(config, devices, steps):
