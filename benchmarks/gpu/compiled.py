@@ -13,12 +13,14 @@ import argparse
 import json
 import os
 import re
+import sys
 import time
 from collections import Counter
 
 import jax
 from jax.experimental import topologies
 
+from benchmarks.flags import count
 from benchmarks.gpu.step import USABLE, placed_shapes, run_of
 from configs import swav_imagenet_100ep
 from swav_jax.plan import compiled as plan
@@ -63,13 +65,16 @@ NO_KERNELS = {"parameter", "constant", "tuple", "get-tuple-element", "bitcast"}
 def main() -> None:
     """Compiles the step and prints the JSON line."""
     parser = argparse.ArgumentParser(description="The step's memory and traffic on an H100.")
-    parser.add_argument("--batch", type=int, default=512)
+    parser.add_argument("--batch", type=count, default=512)
     parser.add_argument("--remat", choices=("none", "stage", "block"), default="none")
     flags = parser.parse_args()
     jax.config.update("jax_platforms", "cpu")  # for all but what is compiled here
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_gpu_autotune_level=0"
-    one_card = topologies.get_topology_desc(platform="cuda", topology="1x1x1", target_config=H100)
-    card = one_card.devices[0]
+    try:
+        found = topologies.get_topology_desc(platform="cuda", topology="1x1x1", target_config=H100)
+    except NotImplementedError:
+        sys.exit('error: XLA for CUDA is missing: pip install -U "jax[cuda13]" brings it')
+    card = found.devices[0]
 
     config = swav_imagenet_100ep.get_config()
     config.train.remat = flags.remat

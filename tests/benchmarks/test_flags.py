@@ -1,10 +1,12 @@
 """Wrong flags of benchmarks: one line that names the flag, before any work."""
 
+import os
+
 import pytest
 
 from benchmarks import data, kmeans, knn, scaling, step, systems
 from benchmarks.gpu import __main__ as gpu
-from benchmarks.gpu import pack
+from benchmarks.gpu import compiled, pack
 from swav_jax.data.sources.source import DataError
 
 WRONG = {
@@ -24,6 +26,7 @@ WRONG = {
     "--parts=step,foo": (gpu, "--parts has foo; known are machine"),
     "--minutes=0": (gpu, "--minutes=0 must be above 0"),
     "--images=none.npz": (gpu, "--images=none.npz is no file that --pack writes"),
+    "--batch=0 --remat=none": (compiled, "--batch: '0' is no whole number"),
     "--out=/dev/null/gpu.json": (gpu, "--out=/dev/null/gpu.json cannot be written"),
 }
 
@@ -45,6 +48,17 @@ def test_a_missing_peer_is_named_before_any_work(monkeypatch, module):
     monkeypatch.setattr("sys.argv", ["benchmark", "--peer"])
     with pytest.raises(SystemExit, match=r"peer is missing: pip install -e '\.\[peers\]'"):
         module.main()
+
+
+def test_a_missing_compiler_for_cuda_is_named(monkeypatch):
+    def missing(*args, **kwargs):
+        raise NotImplementedError("topology not implemented for cuda")
+
+    monkeypatch.setattr(compiled.topologies, "get_topology_desc", missing)
+    monkeypatch.setenv("XLA_FLAGS", os.environ.get("XLA_FLAGS", ""))  # is given back
+    monkeypatch.setattr("sys.argv", ["benchmark"])
+    with pytest.raises(SystemExit, match=r"XLA for CUDA is missing: pip install"):
+        compiled.main()
 
 
 def test_an_output_that_is_a_folder_is_named(monkeypatch, tmp_path):
