@@ -1,7 +1,7 @@
 """What a run saves of itself, and how it goes on from there with the images that it began with."""
 
-from collections.abc import Sequence
 from functools import partial
+from itertools import zip_longest
 from typing import Any
 
 from absl import logging
@@ -62,7 +62,9 @@ def check_images(run: Run, metadata: dict[str, Any]) -> None:
     elif there.get("images_digest", here["images_digest"]) != here["images_digest"]:
         changed = "as many training images, but of other names or in another order"
     elif there.get("classes", here.get("classes")) != here.get("classes"):
-        changed = f"classes {_some(there['classes'])} there, {_some(here['classes'])} here"
+        pairs = enumerate(zip_longest(there["classes"], here["classes"]))
+        number, (was, now) = next((i, names) for i, names in pairs if len(set(names)) > 1)
+        changed = f"class {number} is {was or 'none'} there, {now or 'none'} here"
     else:
         return
     raise OtherRun(
@@ -71,7 +73,3 @@ def check_images(run: Run, metadata: dict[str, Any]) -> None:
         "--workdir with --config.init_from of this one.",
         changed,
     )
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:10]) + ", ..." * (len(names) > 10)

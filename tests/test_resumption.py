@@ -93,7 +93,9 @@ def test_other_classes_are_refused_where_they_are_learned(tmp_path):
         np.savez(images, **arrays, class_names=np.array(names))
         return build(config)
 
-    began = resumption.images_of(opened("cat", "dog"))
-    resumption.check_images(opened("cat", "dog"), began)
-    with pytest.raises(OtherRun, match=r"\(classes cat, dog there, dog, cat here\)"):
-        resumption.check_images(opened("dog", "cat"), began)
+    began = resumption.images_of(opened("cat", "dog", "owl"))
+    resumption.check_images(opened("cat", "dog", "owl"), began)
+    with pytest.raises(OtherRun, match=r"\(class 1 is dog there, owl here\)"):
+        resumption.check_images(opened("cat", "owl", "dog"), began)
+    with pytest.raises(OtherRun, match=r"\(class 2 is owl there, none here\)"):
+        resumption.check_images(opened("cat", "dog"), began)
